@@ -1,0 +1,48 @@
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.ready
+PYTHON ?= python3
+# The stages are commands of the environment, so they are found there first.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup demo test test-long lint format bench ui clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make the virtual environment with everything in it
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## run the whole pipeline and say where its results are
+	dvc repro
+	@$(BIN)/spacewarps result
+
+test: $(READY) ## run the test suite
+	pytest -q -m 'not long'
+
+test-long: $(READY) ## run the long checks too
+	pytest -q
+
+lint: $(READY) ## check format, style and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(READY) ## put the code into its format
+	ruff format .
+	ruff check --fix .
+
+bench: $(READY) ## measure what training costs, beside the common way
+	python benchmarks/throughput.py
+
+ui: $(READY) ## open the MLflow UI on 127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+clean: ## remove the virtual environment
+	rm -rf $(VENV)

@@ -1,0 +1,69 @@
+"""The command line: one command for each stage, and one that checks the params."""
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.params import load_params
+
+_STAGES = {
+    "simulate": "write the demo survey",
+    "prepare": "join, clean, group, split and pack a survey",
+    "search": "grow a network block by block",
+    "train": "train the network that the search chose",
+    "evaluate": "measure the trained network on the test split",
+    "result": "print the test accuracy and where the report is",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        params = load_params(Path("params.yaml"))
+        if options.command == "params":
+            valid = "params.yaml is valid\n"
+            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+            return 0
+        # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
+        # very thread that is waited for. Read when torch is first imported; changes no result.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Imported when needed, so that checking params does not wait for torch and MLflow.
+        from spacewarps.stages.context import Stage
+
+        module = importlib.import_module(f"spacewarps.stages.{options.command}")
+        module.run(Stage(options.command, params))
+    except SpaceWarpsError as error:
+        print(f"spacewarps {options.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"spacewarps {options.command}: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spacewarps",
+        description="Grow convolutional networks for astronomical stamps. Each stage reads params.yaml in this folder; "
+        "`dvc repro` runs all of them in order.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, what in _STAGES.items():
+        commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
+    check = commands.add_parser("params", help="print params.yaml as it is understood, or check it")
+    check.add_argument("--check", action="store_true", help="only say whether it is valid")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

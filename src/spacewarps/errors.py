@@ -1,0 +1,21 @@
+"""The project's own errors: what a user can get wrong."""
+
+
+class SpaceWarpsError(Exception):
+    """Something that the user can put right.
+
+    The message is one line: the file, row or parameter, what was found there, and what to do. The command line prints
+    it and exits with status 2.
+    """
+
+
+class ParamsError(SpaceWarpsError):
+    """A value in ``params.yaml`` is unknown, mistyped or out of range."""
+
+
+class SurveyError(SpaceWarpsError):
+    """A catalogue or a stamp cannot be used."""
+
+
+class ModelError(SpaceWarpsError):
+    """A network cannot be built, grown or loaded as asked."""

@@ -1,0 +1,59 @@
+"""How good a classifier is, from its probabilities."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+
+def classification_metrics(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: list[str]
+) -> dict[str, Any]:
+    """Return accuracy, balanced accuracy, macro F1, log loss, ROC area, and precision and recall of each class.
+
+    Args:
+        labels: the number of each sample's class, ``[N]``.
+        probabilities: ``[N, classes]``; each row adds up to 1.
+        classes: the classes' names.
+    """
+    numbers = np.arange(len(classes))
+    predicted = probabilities.argmax(axis=1)
+    precision, recall, _, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=numbers, zero_division=0.0
+    )
+    areas = [area for number in numbers if (area := _roc_area(labels == number, probabilities[:, number])) is not None]
+    return {
+        "accuracy": float(metrics.accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(np.mean(recall[support > 0])),
+        "macro_f1": float(metrics.f1_score(labels, predicted, labels=numbers, average="macro", zero_division=0.0)),
+        "log_loss": float(metrics.log_loss(labels, probabilities, labels=numbers)),
+        "roc_auc": float(np.mean(areas)) if areas else None,
+        "precision": {name: float(value) for name, value in zip(classes, precision, strict=True)},
+        "recall": {name: float(value) for name, value in zip(classes, recall, strict=True)},
+    }
+
+
+def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: list[str]) -> NDArray[np.int64]:
+    """Return counts ``[actual, predicted]``."""
+    matrix: NDArray[np.int64] = metrics.confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
+    return matrix
+
+
+def roc_curves(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: list[str]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the false and true positive rates of each class against the others, where the split has both."""
+    curves = {}
+    for number, name in enumerate(classes):
+        is_class = labels == number
+        if is_class.any() and not is_class.all():
+            false_rate, true_rate, _ = metrics.roc_curve(is_class, probabilities[:, number])
+            curves[name] = (false_rate, true_rate)
+    return curves
+
+
+def _roc_area(is_class: NDArray[np.bool_], probability: NDArray[np.float64]) -> float | None:
+    if not is_class.any() or is_class.all():
+        return None
+    return float(metrics.roc_auc_score(is_class, probability))

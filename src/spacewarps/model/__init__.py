@@ -1,0 +1,1 @@
+"""The network: blocks, the progressive model, normalisers, changes of weights, storage."""

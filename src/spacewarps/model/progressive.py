@@ -1,0 +1,205 @@
+"""The network that grows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spacewarps.errors import ModelError
+from spacewarps.features import are_errors
+from spacewarps.model.blocks import ConvBlock
+from spacewarps.model.normalisers import FeatureNormaliser, StampNormaliser
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network sees and tells apart."""
+
+    stamp_shape: tuple[int, int, int]
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What the networks of one search have in common.
+
+    Args:
+        embedding: the width of the space that image and features are both projected to.
+        head_grid: the head sees the feature map averaged to at most this many cells a side.
+        dropout: the share of a block's channels that is dropped in training.
+    """
+
+    embedding: int = 64
+    head_grid: int = 4
+    dropout: float = 0.1
+
+
+class Head(nn.Module):
+    """The classifier: the feature map is averaged to a grid and projected, joined by the features, and classified.
+
+    Args:
+        map_shape: ``(C, H, W)`` of the feature map.
+        joined: the width of what the projector adds; 0 without features.
+        classes: the number of classes.
+        widths: embedding and grid.
+    """
+
+    def __init__(self, map_shape: tuple[int, int, int], joined: int, classes: int, widths: Widths) -> None:
+        super().__init__()
+        channels, height, width = map_shape
+        # Fixed windows: the gradient of adaptive pooling is not deterministic on CUDA.
+        self.window = (-(-height // widths.head_grid), -(-width // widths.head_grid))
+        cells = -(-height // self.window[0]) * -(-width // self.window[1])
+        self.project = nn.Linear(channels * cells, widths.embedding)
+        self.classify = nn.Linear(widths.embedding + joined, classes)
+
+    def forward(self, maps: Tensor, joined: Tensor | None) -> Tensor:
+        """Return logits ``[B, classes]`` for maps ``[B, C, H, W]`` and projected features ``[B, joined]``."""
+        cells = functional.avg_pool2d(maps, self.window, ceil_mode=True, count_include_pad=False)
+        image = functional.relu(self.project(cells.flatten(1)))
+        logits: Tensor = self.classify(image if joined is None else torch.cat([image, joined], dim=1))
+        return logits
+
+
+class ProgressiveModel(nn.Module):
+    """A convolutional network that starts without blocks and grows one at a time.
+
+    It takes stamps and features as they come, in their own units: the normalisers are part of it. The features pass
+    through a projector of their own and join the image before the classifier.
+
+    >>> model = ProgressiveModel((1, 75, 75), features=("z", "z_err"), classes=("GALAXY", "QSO", "STAR"))
+    >>> model.add_block(k=16)
+    >>> model(torch.zeros(2, 1, 75, 75), torch.zeros(2, 2)).shape
+    torch.Size([2, 3])
+
+    Args:
+        stamp_shape: ``(C, H, W)`` of a stamp.
+        features: the names of the feature columns; there may be none. ``z_err`` is taken as the error of ``z``.
+        classes: the names of the classes, at least two.
+        widths: what does not grow.
+
+    Raises:
+        ModelError: a size is not positive, or there are fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        stamp_shape: tuple[int, int, int],
+        features: Sequence[str],
+        classes: Sequence[str],
+        widths: Widths | None = None,
+    ) -> None:
+        super().__init__()
+        if len(stamp_shape) != 3 or min(stamp_shape) < 1:
+            raise ModelError(f"stamp_shape must be three positive sizes (C, H, W), but got {stamp_shape}")
+        if len(classes) < 2:
+            raise ModelError(f"a classifier needs at least two classes, but got classes={list(classes)}")
+        self.inputs = Inputs((stamp_shape[0], stamp_shape[1], stamp_shape[2]), tuple(features), tuple(classes))
+        self.widths = widths or Widths()
+        self.stamp_normaliser = StampNormaliser(stamp_shape[0])
+        self.trunk = nn.ModuleList()
+        if features:
+            self.feature_normaliser = FeatureNormaliser(are_errors(features))
+            embedding = self.widths.embedding
+            self.projector = nn.Sequential(
+                nn.Linear(self.feature_normaliser.width, embedding),
+                nn.ReLU(),
+                nn.Linear(embedding, embedding),
+                nn.ReLU(),
+            )
+        self.head = self._new_head()
+
+    @property
+    def ks(self) -> list[int]:
+        """The number of output channels of each block."""
+        return [cast(ConvBlock, block).conv.out_channels for block in self.trunk]
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of the feature map that the head sees."""
+        channels, height, width = self.inputs.stamp_shape
+        halvings = len(self.trunk)
+        return (self.ks[-1] if self.ks else channels, height >> halvings, width >> halvings)
+
+    @property
+    def trainable_params(self) -> int:
+        """The number of weights that training changes."""
+        return sum(weights.numel() for weights in self.parameters() if weights.requires_grad)
+
+    def add_block(self, k: int) -> None:
+        """Add a block of ``k`` output channels to the trunk, and rebuild the head to fit the new feature map.
+
+        The classifier's own weights stay: their shape does not depend on the map.
+
+        Raises:
+            ModelError: ``k`` is not positive, or the feature map is too small to be halved again.
+        """
+        if k < 1:
+            raise ModelError(f"a block needs at least one channel, but got k={k}")
+        check_depth(self.inputs.stamp_shape, len(self.trunk) + 1)
+        block = ConvBlock(self.map_shape[0], k, self.widths.dropout)
+        self.trunk.append(block.to(self.head.classify.weight.device))
+        classify = self.head.classify
+        self.head = self._new_head().to(classify.weight.device)
+        self.head.classify = classify
+        self.train(self.training)
+
+    def fit_normalisers(self, stamps: NDArray[np.generic], features: Tensor) -> None:
+        """Fit the normalisers to the training split.
+
+        Args:
+            stamps: ``[N, C, H, W]``, in the survey's units.
+            features: ``[N, F]`` in catalogue units.
+        """
+        self.stamp_normaliser.fit(stamps)
+        if self.inputs.features:
+            self.feature_normaliser.fit(features)
+
+    def with_new_weights(self) -> "ProgressiveModel":
+        """Return a network of the same architecture with the same normalisers, and every weight drawn anew."""
+        model = ProgressiveModel(self.inputs.stamp_shape, self.inputs.features, self.inputs.classes, self.widths)
+        for k in self.ks:
+            model.add_block(k)
+        model.stamp_normaliser.load_state_dict(self.stamp_normaliser.state_dict())
+        if self.inputs.features:
+            model.feature_normaliser.load_state_dict(self.feature_normaliser.state_dict())
+        return model.to(self.head.classify.weight.device)
+
+    def forward(self, stamps: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return logits ``[B, classes]``.
+
+        Args:
+            stamps: ``[B, C, H, W]``, uint8 or float, in the survey's units.
+            features: ``[B, F]`` in catalogue units, NaN where there is no value; not needed if the network has none.
+        """
+        maps = self.stamp_normaliser(stamps).contiguous(memory_format=torch.channels_last)
+        for block in self.trunk:
+            maps = block(maps)
+        joined = self.projector(self.feature_normaliser(features)) if self.inputs.features else None
+        logits: Tensor = self.head(maps, joined)
+        return logits
+
+    def _new_head(self) -> Head:
+        joined = self.widths.embedding if self.inputs.features else 0
+        return Head(self.map_shape, joined, len(self.inputs.classes), self.widths)
+
+
+def check_depth(stamp_shape: tuple[int, int, int], blocks: int) -> None:
+    """Check that a stamp of ``stamp_shape`` can be halved ``blocks`` times.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    _, height, width = stamp_shape
+    halvings = min(height, width).bit_length() - 1
+    if blocks > halvings:
+        raise ModelError(
+            f"a stamp of {height} x {width} pixels can be halved {halvings} times at most, "
+            f"but {blocks} blocks were asked for"
+        )

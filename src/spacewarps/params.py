@@ -1,0 +1,279 @@
+"""``params.yaml`` as typed, validated objects: the only reader of that file."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spacewarps.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: no unknown names, no silent conversion of types, no change once read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class PathsParams(Section):
+    """Where the stages write, relative to the project."""
+
+    demo: str
+    prepared: str
+    search: str
+    final: str
+    reports: str
+
+
+class ComputeParams(Section):
+    """What the numbers are computed with."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+
+
+class SimulateParams(Section):
+    """The demo survey."""
+
+    n_samples: Annotated[int, Field(ge=60, le=10_000_000)]
+
+
+class ColumnsParams(Section):
+    """The catalogue's names for what every survey has."""
+
+    id: str
+    label: str
+    ra: str
+    dec: str
+
+
+class SplitParams(Section):
+    """Shares of the sources; together they are 1."""
+
+    train: Annotated[float, Field(gt=0, lt=1)]
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must add up to 1, but they add up to {total:g}")
+        return self
+
+
+class DataParams(Section):
+    """The survey, and how it is cleaned and split."""
+
+    catalog: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
+    columns: ColumnsParams
+    features: list[str]
+    group_radius_arcsec: Annotated[float, Field(ge=0, le=3600)]
+    label_conflicts: Literal["keep", "drop"]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    split: SplitParams
+    max_bad_fraction: Share
+
+    @model_validator(mode="after")
+    def _features_differ(self) -> Self:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError(f"features must differ from each other, but got {self.features}")
+        if self.columns.id in self.features or self.columns.label in self.features:
+            raise ValueError(f"features must not hold the id or the label, but got {self.features}")
+        return self
+
+
+class AugmentParams(Section):
+    """The strength of each kind of augmentation; 0 switches it off."""
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear_degrees: Annotated[float, Field(ge=0, le=45)]
+    flip: Share
+    brightness: Annotated[float, Field(ge=0, le=10)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    colour: Annotated[float, Field(ge=0, lt=1)]
+    noise: Annotated[float, Field(ge=0, le=10)]
+
+
+class ModelParams(Section):
+    """What every network of the search has in common."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    embedding: Annotated[int, Field(ge=1, le=65536)]
+    head_grid: Annotated[int, Field(ge=1, le=256)]
+
+
+class OptimiserParams(Section):
+    """How weights are learned, in the search and after it."""
+
+    batch_size: Annotated[int, Field(ge=2, le=65536)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+class WarmStartParams(Section):
+    """How a candidate's first weights come from the last winner's."""
+
+    mode: Literal["none", "previous"]
+    scale: Annotated[float, Field(gt=0, le=10)]
+    jitter: Annotated[float, Field(ge=0, le=10)]
+
+
+class SearchParams(Section):
+    """The progressive architecture search."""
+
+    max_layers: PositiveInt
+    k_candidates: list[Channels] | list[list[Channels]]
+    epochs_per_eval: PositiveInt
+    min_delta: Annotated[float, Field(ge=0, lt=1)]
+    warm_start: WarmStartParams
+
+    @model_validator(mode="after")
+    def _one_list_a_step(self) -> Self:
+        steps = self.k_candidates
+        if not steps or any(step == [] for step in steps):
+            raise ValueError("k_candidates must not be empty")
+        if isinstance(steps[0], list) and len(steps) < self.max_layers:
+            raise ValueError(
+                f"k_candidates gives {len(steps)} lists for max_layers={self.max_layers} steps; "
+                "give one list for all steps, or one list a step"
+            )
+        for ks in self.candidates_by_step():
+            if len(set(ks)) != len(ks):
+                raise ValueError(f"k_candidates of one step must differ from each other, but got {ks}")
+        return self
+
+    def candidates_by_step(self) -> list[list[int]]:
+        """Return the ``k`` on trial at each step, ``max_layers`` lists."""
+        return (
+            [[k] if isinstance(k, int) else list(k) for k in self.k_candidates[: self.max_layers]]
+            if isinstance(self.k_candidates[0], list)
+            else [[k for k in self.k_candidates if isinstance(k, int)] for _ in range(self.max_layers)]
+        )
+
+
+class TrainParams(Section):
+    """The final training."""
+
+    start: Literal["warm", "fresh"]
+    epochs: PositiveInt
+
+
+class EvaluateParams(Section):
+    """The bootstrap over sources that gives a metric its interval."""
+
+    bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+
+
+class Params(Section):
+    """All of ``params.yaml``."""
+
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    paths: PathsParams
+    compute: ComputeParams
+    simulate: SimulateParams
+    data: DataParams
+    augment: AugmentParams
+    model: ModelParams
+    optimiser: OptimiserParams
+    search: SearchParams
+    train: TrainParams
+    evaluate: EvaluateParams
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it: numbers such as ``1e-05`` are floats, and a name stands once in its section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+# PyYAML follows YAML 1.1, where a float needs a dot; DVC writes and reads YAML 1.2.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        ParamsError: naming the file, the first parameter at fault, what was found and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read ({error})") from None
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: must hold sections with names, but it holds {values!r:.60}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {_describe(error)}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    """Return the most telling fault as one line, and how many others there are."""
+    faults = error.errors(include_url=False)
+    # A misspelt name gives two faults, one for the name that is there and one for the name that is not.
+    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    fault = (unknown or faults)[0]
+    names = [part for part in fault["loc"] if not _is_union_tag(part)]
+    place = ".".join(str(part) for part in names) or "params"
+    if fault["type"] == "extra_forbidden":
+        known = _names_beside(names[:-1])
+        line = f"{place} is not a parameter; {_suggest(str(names[-1]), names[:-1], known)}"
+    elif fault["type"] == "missing":
+        line = f"{place} is missing; add it"
+    elif fault["type"] == "value_error":
+        line = f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+    else:
+        line = f"{place} is {fault['input']!r:.80}, but {_lower(fault['msg'])}"
+    others = len(faults) - 1 - sum(1 for other in faults if other["type"] == "missing" and unknown)
+    return line if others <= 0 else f"{line} (and {others} more)"
+
+
+def _is_union_tag(part: int | str) -> bool:
+    """Say whether a part of a fault's location is pydantic's name for a member of a union."""
+    return isinstance(part, str) and "[" in part
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _names_beside(section: list[int | str]) -> list[str]:
+    """Return the names that the section called ``section`` may hold."""
+    model: Any = Params
+    for part in section:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)
+
+
+def _suggest(name: str, section: list[int | str], known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if nearest:
+        return f"did you mean {'.'.join([*map(str, section), nearest[0]])}?"
+    return f"the names here are {', '.join(known)}"

@@ -1,0 +1,43 @@
+"""How far long work has come: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(line: str) -> None:
+    """Print one line, above any bar that is showing."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress_bar(what: str, total: int, unit: str = "stamps") -> Iterator[Callable[[int], None]]:
+    """Show how much of ``total`` is done, at what rate, and the time left; gives the function that adds to it."""
+    if sys.stderr.isatty():
+        with tqdm(desc=what, total=total, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:
+
+            def move(done: int) -> None:
+                bar.update(done)
+
+            yield move
+        return
+    start = last = time.monotonic()
+    count = 0
+
+    def advance(done: int) -> None:
+        nonlocal count, last
+        count += done
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES and count:
+            last = now
+            rate = count / (now - start)
+            left = max(0.0, (total - count) / rate)
+            say(f"{what}: {count} of {total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+
+    yield advance

@@ -1,0 +1,71 @@
+"""What the search tells whoever watches it."""
+
+from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.training.fit import Epoch
+
+
+class SearchObserver:
+    """Told what happens, as it happens. Does nothing by itself: a subclass overrides what it wants to hear."""
+
+    def search_started(self, steps: int, samples: int) -> None:
+        """A search of at most ``steps`` steps begins, that will train on at most ``samples`` samples in all."""
+
+    def step_started(self, step: int, candidates: list[Candidate]) -> None:
+        """The candidates of ``step`` are about to be evaluated."""
+
+    def candidate_started(self, candidate: Candidate) -> None:
+        """The evaluation of ``candidate`` begins."""
+
+    def batch_trained(self, samples: int) -> None:
+        """A batch of ``samples`` samples was learned from."""
+
+    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+        """A candidate ended an epoch."""
+
+    def candidate_finished(self, result: CandidateResult) -> None:
+        """A candidate has its score."""
+
+    def step_finished(self, step: Step) -> None:
+        """The step has its winner, or ends the search."""
+
+    def search_finished(self, history: History) -> None:
+        """The search is over."""
+
+
+class SeveralObservers(SearchObserver):
+    """Tells each of several observers, in order."""
+
+    def __init__(self, *observers: SearchObserver) -> None:
+        self.observers = observers
+
+    def search_started(self, steps: int, samples: int) -> None:
+        for observer in self.observers:
+            observer.search_started(steps, samples)
+
+    def step_started(self, step: int, candidates: list[Candidate]) -> None:
+        for observer in self.observers:
+            observer.step_started(step, candidates)
+
+    def candidate_started(self, candidate: Candidate) -> None:
+        for observer in self.observers:
+            observer.candidate_started(candidate)
+
+    def batch_trained(self, samples: int) -> None:
+        for observer in self.observers:
+            observer.batch_trained(samples)
+
+    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+        for observer in self.observers:
+            observer.epoch_finished(candidate, epoch)
+
+    def candidate_finished(self, result: CandidateResult) -> None:
+        for observer in self.observers:
+            observer.candidate_finished(result)
+
+    def step_finished(self, step: Step) -> None:
+        for observer in self.observers:
+            observer.step_finished(step)
+
+    def search_finished(self, history: History) -> None:
+        for observer in self.observers:
+            observer.search_finished(history)

@@ -1,0 +1,50 @@
+"""The stage ``evaluate``: the final network on the test split, once."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
+from spacewarps.files import replaced_directory, write_json
+from spacewarps.model.storage import load_model
+from spacewarps.stages import result
+from spacewarps.stages.context import Stage, write_csv
+from spacewarps.tracking.artifacts import log_survey
+from spacewarps.tracking.pipeline_run import flatten
+from spacewarps.training.fit import predict
+
+
+def run(stage: Stage) -> None:
+    """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
+    params, reports = stage.params.evaluate, stage.reports
+    compute = stage.compute()
+    model = load_model(Path(stage.params.paths.final))
+    test = stage.split("test")
+    with stage.tracked() as tracked:
+        log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
+        evaluation = evaluate_predictions(
+            predict(model, test, compute),
+            stage.split("train"),
+            test,
+            resamples=params.bootstrap_resamples,
+            confidence=params.confidence,
+            seed=stage.params.seed,
+        )
+        with replaced_directory(reports / "report") as folder:
+            write_report(
+                folder,
+                evaluation,
+                test,
+                search=json.loads((reports / "search.json").read_text(encoding="utf-8")),
+                training=json.loads((reports / "training.json").read_text(encoding="utf-8")),
+                curves=pd.read_csv(reports / "plots" / "learning_curves.csv"),
+            )
+            write_csv(folder / "predictions.csv", evaluation.predictions)
+        write_csv(reports / "plots" / "confusion.csv", confusion_table(evaluation))
+        write_csv(reports / "plots" / "roc.csv", roc_table(evaluation))
+        write_json(reports / "metrics.json", evaluation.metrics)
+        numbers = {name: value for name, value in flatten(evaluation.metrics).items() if isinstance(value, int | float)}
+        tracked.log_metrics(numbers, final=True)
+        tracked.log_artifacts(reports / "report")
+    result.run(stage)

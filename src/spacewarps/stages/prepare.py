@@ -1,0 +1,45 @@
+"""The stage ``prepare``: CSV join, cleaning, grouping, fraction, split, packing."""
+
+from pathlib import Path
+
+from spacewarps.files import replaced_directory
+from spacewarps.progress import progress_bar, say
+from spacewarps.stages.context import Stage
+from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.prepare import AUDIT_FILE, prepare_survey
+from spacewarps.tracking.artifacts import log_survey
+
+
+def run(stage: Stage) -> None:
+    """Write the prepared survey to ``paths.prepared``."""
+    data = stage.params.data
+    with stage.tracked() as tracked:
+        with replaced_directory(stage.prepared) as folder:
+            audit = prepare_survey(
+                folder,
+                catalog=Path(data.catalog),
+                images=Path(data.images),
+                columns=Columns(**data.columns.model_dump()),
+                features=list(data.features),
+                group_radius_arcsec=data.group_radius_arcsec,
+                label_conflicts=data.label_conflicts,
+                fraction=data.fraction,
+                shares=data.split.model_dump(),
+                max_bad_fraction=data.max_bad_fraction,
+                seed=stage.params.seed,
+                progress_bar=progress_bar,
+            )
+        log_survey(tracked, stage.prepared, stage.params.paths.prepared, "preparation")
+        counts = {f"left_out.{reason}": len(rows) for reason, rows in audit.left_out.items()}
+        tracked.log_metrics({"rows_in": audit.rows_in, "rows_kept": audit.rows_kept, **counts})
+        tracked.log_artifacts(stage.prepared / AUDIT_FILE)
+    say(f"{audit.rows_kept} of {audit.rows_in} rows kept")
+    for reason, rows in sorted(audit.left_out.items()):
+        say(f"  left out: {len(rows)} ({reason})")
+    for name, split in audit.details["splits"].items():
+        classes = ", ".join(f"{count} {label}" for label, count in split["classes"].items())
+        say(f"  {name}: {split['samples']} samples of {split['sources']} sources ({classes})")
+    conflicts = len(audit.details["label_conflicts"]["sources"])
+    if conflicts:
+        say(f"  {conflicts} sources have rows of different classes (data.label_conflicts={data.label_conflicts})")
+    say(f"  every reason and row: {stage.prepared / AUDIT_FILE}")

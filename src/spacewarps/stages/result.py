@@ -1,0 +1,32 @@
+"""The last word of a run: the test accuracy, and where to look further."""
+
+import json
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.progress import say
+from spacewarps.stages.context import Stage
+
+
+def run(stage: Stage) -> None:
+    """Print what ``reports/metrics.json`` says, and where the report, the plots and the runs are.
+
+    Raises:
+        SpaceWarpsError: the pipeline has not been run.
+    """
+    path = stage.reports / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        test, baseline = metrics["test"], metrics["baseline"]
+    except FileNotFoundError:
+        raise SpaceWarpsError(f"{path}: no such file; run `dvc repro` first") from None
+    except (ValueError, KeyError, TypeError):
+        raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force evaluate`") from None
+    say(
+        f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+        f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
+    )
+    if "features_alone" in baseline:
+        say(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
+    say(f"  report and pictures: {stage.reports / 'report' / 'report.md'}")
+    say(f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)")
+    say("  every candidate: `make ui` opens MLflow on this project's runs")

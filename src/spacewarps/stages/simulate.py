@@ -1,0 +1,20 @@
+"""The stage ``simulate``: the demo survey."""
+
+import os
+from pathlib import Path
+
+from spacewarps.files import replaced_directory
+from spacewarps.progress import progress_bar, say
+from spacewarps.stages.context import Stage
+from spacewarps.survey.demo import simulate_survey
+
+
+def run(stage: Stage) -> None:
+    """Write the demo survey to ``paths.demo``."""
+    n_samples = stage.params.simulate.n_samples
+    target = Path(stage.params.paths.demo)
+    with stage.tracked(), replaced_directory(target) as folder, progress_bar("simulate", n_samples) as progress:
+        simulate_survey(
+            folder, n_samples=n_samples, seed=stage.params.seed, processes=os.cpu_count() or 1, progress=progress
+        )
+    say(f"{target}: {n_samples} catalogue rows with their stamps")

@@ -1,0 +1,68 @@
+"""The stage ``train``: the found architecture, trained to the end."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from spacewarps.files import write_json
+from spacewarps.model.storage import load_model, save_model
+from spacewarps.progress import progress_bar, say
+from spacewarps.seeds import derive_seed
+from spacewarps.stages.context import Stage, write_csv
+from spacewarps.tracking.artifacts import log_model, log_survey
+from spacewarps.training.compute import named_random_state
+from spacewarps.training.fit import fit
+
+
+def run(stage: Stage) -> None:
+    """Write the network to ``paths.final``, and how it learned to ``reports/``."""
+    train = stage.params.train
+    compute = stage.compute()
+    seed = derive_seed(stage.params.seed, "train")
+    model = load_model(Path(stage.params.paths.search))
+    if train.start == "fresh":
+        with named_random_state(seed, "initialisation"):
+            model = model.with_new_weights()
+    data, validation = stage.split("train"), stage.split("validation")
+    final = Path(stage.params.paths.final)
+    with stage.tracked() as tracked:
+        log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
+        with progress_bar("train", len(data) * train.epochs) as progress:
+            history = fit(
+                model,
+                data,
+                validation,
+                epochs=train.epochs,
+                optimiser=stage.optimiser(),
+                compute=compute,
+                seed=seed,
+                keep="best",
+                on_epoch=lambda epoch: say(
+                    f"  epoch {epoch.epoch} of {train.epochs}: training loss {epoch.train_loss:.4f}, "
+                    f"validation accuracy {epoch.validation.accuracy:.4f}, loss {epoch.validation.loss:.4f}"
+                ),
+                on_batch=progress,
+            )
+        best = history[0]
+        for epoch in history:
+            best = epoch if epoch.validation.better_than(best.validation) else best
+        save_model(model, final)
+        summary = {
+            "start": train.start,
+            "epochs": train.epochs,
+            "best_epoch": best.epoch,
+            "val_accuracy": best.validation.accuracy,
+            "val_loss": best.validation.loss,
+        }
+        curves = {
+            "train_loss": [epoch.train_loss for epoch in history],
+            "val_loss": [epoch.validation.loss for epoch in history],
+            "val_accuracy": [epoch.validation.accuracy for epoch in history],
+        }
+        write_json(stage.reports / "training.json", summary)
+        table = pd.DataFrame({"epoch": [epoch.epoch for epoch in history], **curves})
+        write_csv(stage.reports / "plots" / "learning_curves.csv", table)
+        tracked.tracker.log(tracked.run_id, curves=curves)
+        tracked.log_metrics({"best_epoch": best.epoch, "best_val_accuracy": best.validation.accuracy})
+        log_model(tracked, final, validation)
+    say(f"epoch {best.epoch} kept: validation accuracy {best.validation.accuracy:.4f}")

@@ -1,0 +1,85 @@
+"""Augmentation on whole batches: every stamp gets its own draw, and no stamp is handled by itself."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random affine transforms, distortions of brightness, contrast and colour, and added noise.
+
+    Each argument is a strength, and 0 switches its kind off; with all of them 0 a batch comes back as it went in.
+
+    Args:
+        rotation_degrees: the largest angle of rotation, either way.
+        shift: the largest shift, as a share of the stamp's side.
+        scale: the largest change of size, as a share of it.
+        shear_degrees: the largest angle of shear, either way.
+        flip: the probability of a mirror image, for each axis.
+        brightness: the largest offset, in standard deviations of the stamp's own pixels.
+        contrast: the largest change of the pixels' spread, as a share of it.
+        colour: the same for each channel by itself; without effect on stamps of one channel.
+        noise: the largest standard deviation of the added Gaussian noise, in those of the stamp's own pixels.
+    """
+
+    rotation_degrees: float = 180.0
+    shift: float = 0.04
+    scale: float = 0.1
+    shear_degrees: float = 5.0
+    flip: float = 0.5
+    brightness: float = 0.1
+    contrast: float = 0.2
+    colour: float = 0.1
+    noise: float = 0.1
+
+    def __call__(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return ``stamps`` (float, ``[B, C, H, W]``, any units) augmented; ``generator`` makes all the draws."""
+        return self._distort(self._move(stamps, generator), generator)
+
+    def _move(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not (self.rotation_degrees or self.shift or self.scale or self.shear_degrees or self.flip):
+            return stamps
+        matrices = self._affine_matrices(len(stamps), generator).to(stamps.dtype)
+        grid = functional.affine_grid(matrices, list(stamps.shape), align_corners=False)
+        # Mirrored sky at the edges has the noise of the sky; a constant fill would show the network the angle.
+        return functional.grid_sample(stamps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    def _affine_matrices(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """Return ``[count, 2, 3]`` maps from output to input coordinates, where the stamp spans -1 to 1."""
+
+        def symmetric(strength: float) -> Tensor:
+            return (torch.rand(count, generator=generator) * 2 - 1) * strength
+
+        angle = symmetric(math.radians(self.rotation_degrees))
+        shear = torch.tan(symmetric(math.radians(self.shear_degrees)))
+        size = 1 + symmetric(self.scale)
+        mirror = 1 - 2 * (torch.rand(2, count, generator=generator) < self.flip).float()
+        shift = torch.stack([symmetric(2 * self.shift), symmetric(2 * self.shift)], dim=-1)
+        cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+        rows = [
+            torch.stack([cos * mirror[0], (cos * shear - sin) * mirror[1]], dim=-1),
+            torch.stack([sin * mirror[0], (sin * shear + cos) * mirror[1]], dim=-1),
+        ]
+        return torch.cat([torch.stack(rows, dim=-2), shift[:, :, None]], dim=-1)
+
+    def _distort(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
+        count, channels = stamps.shape[:2]
+
+        def symmetric(*shape: int) -> Tensor:
+            return torch.rand(*shape, 1, 1, generator=generator) * 2 - 1
+
+        colour = self.colour if channels > 1 else 0.0
+        if not (self.brightness or self.contrast or colour or self.noise):
+            return stamps
+        spread, centre = torch.std_mean(stamps, dim=(2, 3), keepdim=True)
+        gain = (1 + self.contrast * symmetric(count, 1)) * (1 + colour * symmetric(count, channels))
+        offset = self.brightness * symmetric(count, 1) * spread
+        stamps = (stamps - centre) * gain + (centre + offset)
+        if self.noise:
+            sigma = self.noise * torch.rand(count, 1, 1, 1, generator=generator) * spread
+            stamps = torch.addcmul(stamps, sigma, torch.randn(stamps.shape, generator=generator))
+        return stamps

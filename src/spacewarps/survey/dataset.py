@@ -1,0 +1,219 @@
+"""The prepared survey as a data set: stamps stay packed, batches are gathered whole."""
+
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from spacewarps.errors import SurveyError
+from spacewarps.survey.augmentation import Augmentation
+from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE, prepare_survey
+from spacewarps.survey.split import class_of_sources, take_fraction
+
+SPLITS = ("train", "validation", "test")
+
+
+class Batch(NamedTuple):
+    """Samples side by side: ``images`` float32 ``[B, C, H, W]``, ``labels`` int64 ``[B]``, ``features`` ``[B, F]``."""
+
+    images: Tensor
+    labels: Tensor
+    features: Tensor
+
+
+class BatchIndices(list[int]):
+    """The samples of one batch, and the seed of the draws that augment it.
+
+    The seed travels with the batch, so it does not matter which process of a loader fetches it.
+    """
+
+    def __init__(self, indices: Sequence[int], seed: int) -> None:
+        super().__init__(indices)
+        self.seed = seed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BatchIndices, (list(self), self.seed)
+
+
+@dataclass(frozen=True)
+class PreparedSurvey:
+    """What the prepare stage wrote: ``stamps`` ``[N, C, H, W]`` beside the sample table of ``N`` rows."""
+
+    stamps: NDArray[Any]
+    samples: pd.DataFrame
+    classes: list[str]
+    features: list[str]
+
+
+def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSurvey:
+    """Open a prepared survey; its stamps are mapped from disk unless ``in_memory`` is set.
+
+    Raises:
+        SurveyError: a file is missing, or the files do not belong together.
+    """
+    try:
+        description = json.loads((folder / SURVEY_FILE).read_text(encoding="utf-8"))
+        classes, features = list(description["classes"]), list(description["features"])
+        text = dict.fromkeys(("id", "source", "split", "label"), str)
+        empty_numbers = {name: [""] for name in ("ra", "dec", *features)}
+        samples = pd.read_csv(folder / SAMPLES_FILE, dtype=text, keep_default_na=False, na_values=empty_numbers)
+        stamps = np.load(folder / STAMPS_FILE, mmap_mode=None if in_memory else "r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise SurveyError(f"{folder}: not a prepared survey ({error}); prepare it again") from None
+    if stamps.ndim != 4 or len(stamps) != len(samples) or not set(samples["label"]) <= set(classes):
+        raise SurveyError(f"{folder}: stamps and sample table do not belong together; prepare the survey again")
+    return PreparedSurvey(stamps, samples, classes, features)
+
+
+class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief gives it
+    """Images, classes and features of a survey, one item for each sample.
+
+    An item is ``(image, label, features)``: the stamp as float32 ``[C, H, W]`` in its own units, the number of its
+    class, and its features as float32 ``[F]`` in catalogue units (NaN where there is none).
+
+    >>> data = Space_Galaxi("data/prepared", split="train")  # doctest: +SKIP
+    >>> image, label, features = data[0]  # doctest: +SKIP
+
+    Args:
+        survey: the folder of a prepared survey; or a catalogue (one CSV or a folder of them), with ``images``.
+        images: the folder of stamps, where ``survey`` is a catalogue. The survey is then cleaned, grouped and packed
+            in memory, and split into ``train`` and ``validation`` only.
+        split: ``train``, ``validation`` or ``test``; all samples without it.
+        features: the feature columns, where ``survey`` is a catalogue.
+        fraction: the share of each class's sources that is used.
+        augmentation: applied to whole batches as they are fetched; none without it.
+        validation_share: the share of the sources in ``validation``, where ``survey`` is a catalogue.
+        seed: determines the split of a catalogue, and the choice of a fraction.
+
+    Raises:
+        SurveyError: the survey cannot be used, or ``split`` holds no sample.
+    """
+
+    def __init__(
+        self,
+        survey: Path | str | PreparedSurvey,
+        images: Path | str | None = None,
+        *,
+        split: str | None = None,
+        features: Sequence[str] = ("z", "z_err"),
+        fraction: float = 1.0,
+        augmentation: Augmentation | None = None,
+        validation_share: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise SurveyError(f"fraction must be above 0 and at most 1, but got fraction={fraction}")
+        if isinstance(survey, PreparedSurvey):
+            prepared = survey
+        elif images is None:
+            prepared = load_prepared_survey(Path(survey))
+        else:
+            prepared = _prepare_in_memory(Path(survey), Path(images), list(features), validation_share, seed)
+        rows = _rows_of(prepared.samples, split, fraction, seed)
+        self.prepared = prepared
+        self.augmentation = augmentation
+        self.classes = prepared.classes
+        self.feature_names = prepared.features
+        self.samples = prepared.samples.iloc[rows].reset_index(drop=True)
+        number = {label: position for position, label in enumerate(self.classes)}
+        self.labels = torch.tensor([number[label] for label in self.samples["label"]], dtype=torch.int64)
+        # A float64 too large for float32 becomes infinite, which the network takes as missing.
+        with np.errstate(over="ignore"):
+            values = self.samples[self.feature_names].to_numpy(dtype=np.float64).astype(np.float32)
+        self.features = torch.from_numpy(values)
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def stamps(self) -> NDArray[Any]:
+        """All stamps of this split, ``[N, C, H, W]``, copied into memory."""
+        stamps: NDArray[Any] = self.prepared.stamps[self._rows]
+        return stamps
+
+    @property
+    def stamp_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of every stamp."""
+        channels, height, width = self.prepared.stamps.shape[1:]
+        return int(channels), int(height), int(width)
+
+    def __getitem__(self, index: int) -> Batch:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} samples")
+        batch = self._fetch([index % len(self)], None)
+        return Batch(batch.images[0], batch.labels[0], batch.features[0])
+
+    def __getitems__(self, indices: list[int]) -> Batch | list[Batch]:
+        """Return a whole batch for :class:`BatchIndices`, and a list of items for any other list of indices."""
+        if isinstance(indices, BatchIndices):
+            return self.batch(indices)
+        batch = self._fetch(indices, None)
+        return [Batch(*item) for item in zip(*batch, strict=True)]
+
+    def batch(self, indices: BatchIndices) -> Batch:
+        """Return the samples at ``indices`` as one batch, augmented with draws from its own seed."""
+        return self._fetch(indices, torch.Generator().manual_seed(indices.seed))
+
+    def without_augmentation(self) -> "Space_Galaxi":
+        """Return the same samples as they are; the stamps are shared."""
+        plain = copy.copy(self)
+        plain.augmentation = None
+        return plain
+
+    def _fetch(self, indices: Sequence[int], generator: torch.Generator | None) -> Batch:
+        images = torch.from_numpy(self.prepared.stamps[self._rows[indices]]).float()
+        if self.augmentation is not None:
+            images = self.augmentation(images, generator)
+        chosen = torch.as_tensor(indices)
+        return Batch(images, self.labels[chosen], self.features[chosen])
+
+
+def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: int) -> NDArray[np.int64]:
+    if split is not None and split not in SPLITS:
+        raise SurveyError(f"split must be one of {', '.join(SPLITS)}, but got split={split!r}")
+    chosen = np.ones(len(samples), dtype=bool) if split is None else (samples["split"] == split).to_numpy()
+    if not chosen.any():
+        raise SurveyError(f"the survey holds no sample of split={split!r}")
+    if fraction < 1:
+        part = samples[chosen]
+        classes = class_of_sources(part["source"].tolist(), part["label"].tolist())
+        chosen &= samples["source"].isin(take_fraction(classes, fraction, seed)).to_numpy()
+    return np.flatnonzero(chosen)
+
+
+def _prepare_in_memory(
+    catalog: Path, images: Path, features: list[str], validation_share: float, seed: int
+) -> PreparedSurvey:
+    if not 0 < validation_share < 1:
+        raise SurveyError(f"validation_share must lie between 0 and 1, but got {validation_share}")
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_survey(
+            Path(folder),
+            catalog=catalog,
+            images=images,
+            columns=Columns(),
+            features=features,
+            group_radius_arcsec=2.0,
+            label_conflicts="keep",
+            fraction=1.0,
+            shares={"train": 1 - validation_share, "validation": validation_share},
+            max_bad_fraction=0.05,
+            seed=seed,
+            progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
+        )
+        return load_prepared_survey(Path(folder), in_memory=True)

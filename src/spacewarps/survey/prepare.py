@@ -1,0 +1,210 @@
+"""From a survey as delivered to stamps and samples that a network can learn from."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spacewarps.errors import SurveyError
+from spacewarps.files import write_json, write_text
+from spacewarps.survey.audit import Audit
+from spacewarps.survey.catalogue import Columns, read_catalogue
+from spacewarps.survey.sources import group_sources
+from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
+from spacewarps.survey.stamps import (
+    Inspected,
+    Progress,
+    StampError,
+    StampFolder,
+    StampShape,
+    inspect_stamps,
+    most_common_shape,
+    pack_stamps,
+)
+
+STAMPS_FILE = "stamps.npy"
+SAMPLES_FILE = "samples.csv"
+SURVEY_FILE = "survey.json"
+AUDIT_FILE = "audit.json"
+
+ProgressBar = Callable[[str, int], AbstractContextManager[Progress]]
+
+
+def prepare_survey(
+    target: Path,
+    *,
+    catalog: Path,
+    images: Path,
+    columns: Columns,
+    features: list[str],
+    group_radius_arcsec: float,
+    label_conflicts: str,
+    fraction: float,
+    shares: Mapping[str, float],
+    max_bad_fraction: float,
+    seed: int,
+    progress_bar: ProgressBar,
+) -> Audit:
+    """Clean, group, split and pack a survey into the folder ``target``.
+
+    Writes ``stamps.npy`` (``[samples, channels, height, width]``), ``samples.csv`` (one row for each stamp, in the
+    same order), ``survey.json`` (classes, features, the shape of a stamp) and ``audit.json`` (every row and image
+    that was left out, and why). Samples are in the order of their ids, so the order of the catalogue has no influence.
+
+    Args:
+        target: an existing folder.
+        catalog: one CSV, or a folder of them.
+        images: the folder of stamps, each named by its sample's id.
+        columns: the catalogue's names for id, label and position.
+        features: the columns that the network sees beside the stamp.
+        group_radius_arcsec: rows closer than this are one source.
+        label_conflicts: ``keep`` or ``drop`` the sources whose rows disagree about the class.
+        fraction: the share of each class's sources that is used.
+        shares: the share of the sources in each split.
+        max_bad_fraction: the largest share of rows that may be left out because of faults.
+        seed: the seed of the run.
+        progress_bar: opens a display for a piece of work, given its name and size.
+
+    Raises:
+        SurveyError: the survey cannot be used, or too much of it is faulty.
+    """
+    audit = Audit()
+    samples = read_catalogue(catalog, columns, features, audit)
+    samples, files, shape = _match_stamps(samples, StampFolder(images), audit, progress_bar)
+    samples["source"] = _name_sources(samples, group_radius_arcsec)
+    samples = _settle_conflicts(samples, label_conflicts, audit)
+    samples = _take_fraction(samples, fraction, seed, audit)
+
+    chosen = [files[key] for key in samples["id"]]
+    with progress_bar("decode stamps", len(chosen)) as progress:
+        faults = pack_stamps(chosen, shape, target / STAMPS_FILE, progress)
+    samples = _without_faulty(samples, faults, audit)
+    _check_bad_fraction(audit, max_bad_fraction, catalog)
+    audit.rows_kept = len(samples)
+
+    split_of = split_sources(class_of_sources(samples["source"].tolist(), samples["label"].tolist()), shares, seed)
+    samples["split"] = samples["source"].map(split_of)
+    classes = sorted(samples["label"].unique())
+    if len(classes) < 2:
+        raise SurveyError(f"{catalog}: all usable rows are of class {classes[0]!r}; a classifier needs two classes")
+    audit.details["splits"] = {split: _describe_split(samples[samples["split"] == split]) for split in shares}
+
+    write_text(
+        target / SAMPLES_FILE, samples[["id", "source", "split", "label", "ra", "dec", *features]].to_csv(index=False)
+    )
+    write_json(target / SURVEY_FILE, _describe_survey(samples, classes, features, shape))
+    write_json(target / AUDIT_FILE, audit.as_json())
+    return audit
+
+
+def _match_stamps(
+    samples: pd.DataFrame, folder: StampFolder, audit: Audit, progress_bar: ProgressBar
+) -> tuple[pd.DataFrame, dict[str, Path], StampShape]:
+    """Return the samples that have a usable stamp, the stamps' files by id, and the shape of a stamp."""
+    found: dict[str, Path] = {}
+    faults: dict[str, StampError] = {}
+    for key in samples["id"]:
+        try:
+            found[key] = folder.find(key)
+        except StampError as fault:
+            faults[key] = fault
+    with progress_bar("inspect stamps", len(found)) as progress:
+        inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
+    shape = most_common_shape([*inspected.values(), *faults.values()])
+    for key, stamp in inspected.items():
+        if isinstance(stamp, StampError):
+            faults[key] = stamp
+        elif stamp.shape != shape:
+            faults[key] = StampError("stamp of another size")
+    for key in sorted(faults):
+        audit.leave_out(str(faults[key]), key)
+
+    used = {file.name for file in found.values()}
+    orphans = sorted(name for names in folder.files.values() for name in names if name not in used)
+    audit.details["images"] = {
+        "files": sum(len(names) for names in folder.files.values()),
+        "without_row": {"count": len(orphans), "names": orphans},
+    }
+    usable = samples[~samples["id"].isin(faults.keys())].reset_index(drop=True)
+    digests = [inspected[key] for key in usable["id"]]
+    usable["digest"] = [stamp.digest for stamp in digests if isinstance(stamp, Inspected)]
+    return usable, found, shape
+
+
+def _name_sources(samples: pd.DataFrame, radius_arcsec: float) -> pd.Series:
+    """Return the source of each sample, named by the first of its ids."""
+    numbers = group_sources(
+        samples["ra"].to_numpy(), samples["dec"].to_numpy(), radius_arcsec, samples["digest"].tolist()
+    )
+    return samples["id"].groupby(numbers).transform("min")
+
+
+def _settle_conflicts(samples: pd.DataFrame, label_conflicts: str, audit: Audit) -> pd.DataFrame:
+    conflicting = samples.groupby("source")["label"].transform("nunique") > 1
+    audit.details["label_conflicts"] = {
+        "treatment": label_conflicts,
+        "sources": {
+            str(source): dict(zip(rows["id"], rows["label"], strict=True))
+            for source, rows in samples[conflicting].groupby("source")
+        },
+    }
+    if label_conflicts == "keep":
+        return samples
+    return _leave_out(samples, conflicting, "label conflict", audit)
+
+
+def _take_fraction(samples: pd.DataFrame, fraction: float, seed: int, audit: Audit) -> pd.DataFrame:
+    classes = class_of_sources(samples["source"].tolist(), samples["label"].tolist())
+    taken = take_fraction(classes, fraction, seed)
+    return _leave_out(samples, ~samples["source"].isin(taken), "outside the fraction", audit)
+
+
+def _without_faulty(samples: pd.DataFrame, faults: list[StampError | None], audit: Audit) -> pd.DataFrame:
+    for key, fault in zip(samples["id"], faults, strict=True):
+        if fault is not None:
+            audit.leave_out(str(fault), key)
+    return samples[[fault is None for fault in faults]].reset_index(drop=True)
+
+
+def _leave_out(samples: pd.DataFrame, which: "pd.Series[bool]", reason: str, audit: Audit) -> pd.DataFrame:
+    for key in samples["id"][which]:
+        audit.leave_out(reason, key)
+    return samples[~which].reset_index(drop=True)
+
+
+def _check_bad_fraction(audit: Audit, max_bad_fraction: float, catalog: Path) -> None:
+    if audit.bad_rows > max_bad_fraction * audit.rows_in:
+        reason, rows = audit.most_common_fault()
+        raise SurveyError(
+            f"{catalog}: {audit.bad_rows} of {audit.rows_in} rows cannot be used, more than "
+            f"data.max_bad_fraction={max_bad_fraction:g} allows; most often: {reason} ({len(rows)} rows, "
+            f"first {min(rows)}); mend them or raise data.max_bad_fraction"
+        )
+
+
+def _describe_split(samples: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "samples": len(samples),
+        "sources": samples["source"].nunique(),
+        "classes": dict(sorted(Counter(samples["label"]).items())),
+    }
+
+
+def _describe_survey(
+    samples: pd.DataFrame, classes: list[str], features: list[str], shape: StampShape
+) -> dict[str, Any]:
+    return {
+        "classes": classes,
+        "features": features,
+        "stamp": {
+            "channels": shape.channels,
+            "height": shape.height,
+            "width": shape.width,
+            "dtype": shape.dtype,
+        },
+        "samples": len(samples),
+        "sources": samples["source"].nunique(),
+    }

@@ -1,0 +1,74 @@
+"""What MLflow keeps of the data and of the final network."""
+
+import json
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.fs.local import LocalFileSystem
+from mlflow.entities import Dataset as LoggedDataset
+from mlflow.entities import DatasetInput, InputTag
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.tracking import pipeline_run
+from spacewarps.tracking.pipeline_run import StageRun
+
+
+def dvc_hash(path: Path) -> str:
+    """Return the hash under which DVC keeps the folder ``path``, as ``dvc.lock`` shows it."""
+    files = LocalFileSystem()  # type: ignore[no-untyped-call]
+    # Nothing is stored: a dry run only reads, and the store's own place is never used.
+    _, _, tree = build(HashFileDB(files, str(path)), str(path.resolve()), files, "md5", dry_run=True)
+    return str(tree.hash_info.value)
+
+
+def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None:
+    """Log the prepared survey as a data set of the stage's run and the pipeline's, its DVC hash as digest."""
+    digest = dvc_hash(prepared)
+    profile = (prepared / "survey.json").read_text(encoding="utf-8")
+    dataset = LoggedDataset(
+        name=name,
+        digest=digest,
+        source_type="dvc",
+        source=json.dumps({"path": name, "md5": digest}),
+        profile=json.dumps(json.loads(profile)),
+    )
+    entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+    for run_id in (stage.run_id, stage.pipeline_id):
+        with stage.tracker.timed():
+            if run_id is not None:
+                stage.tracker.client.log_inputs(run_id, datasets=[entry])
+        stage.tracker.log(run_id, tags={"data.hash": digest})
+
+
+def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
+    """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example."""
+    if stage.run_id is None:
+        return
+    channels, height, width = example.stamp_shape
+    inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype("float32"), (-1, channels, height, width), "stamps")]
+    count = min(2, len(example))
+    samples = {"stamps": np.stack([example[i].images.numpy() for i in range(count)])}
+    if example.feature_names:
+        inputs.append(TensorSpec(np.dtype("float32"), (-1, len(example.feature_names)), "features"))
+        samples["features"] = example.features[:count].numpy()
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(example.classes)))])
+    with stage.tracker.timed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.set_tracking_uri(stage.tracker.client.tracking_uri)
+        mlflow.set_experiment(pipeline_run.EXPERIMENT)
+        with mlflow.start_run(run_id=stage.run_id):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={"model": str(folder.resolve())},
+                signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
+                input_example=samples,
+                pip_requirements=[f"spacewarps=={version('spacewarps')}"],
+            )

@@ -1,0 +1,1 @@
+"""How one network learns, on one device, to the bit."""

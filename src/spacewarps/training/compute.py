@@ -1,0 +1,95 @@
+"""The device, the precision and the memory that training computes with."""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from spacewarps.errors import ParamsError
+from spacewarps.seeds import derive_seed
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where networks run, in which precision, and on how many threads."""
+
+    device: torch.device
+    precision: torch.dtype
+    threads: int
+
+    def place(self, model: nn.Module) -> None:
+        """Move ``model`` to the device, its filters in the layout in which convolutions are fastest."""
+        model.to(self.device).to(memory_format=torch.channels_last)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks compute."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16, cache_enabled=True
+        )
+
+
+def set_up_compute(device: str, precision: str, threads: int) -> Compute:
+    """Resolve ``auto``, and set this process up so that the same work gives the same bits.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32`` or ``bf16``; ``auto`` takes bf16 where the processor computes in it, as
+            emulation is slower than float32.
+        threads: threads of this process; part of the result, as it changes the order of sums.
+
+    Raises:
+        ParamsError: there is no CUDA device, but one is asked for.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ParamsError(
+            "compute.device is cuda, but this machine has no CUDA device that torch can use; set it to cpu"
+        )
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    bf16 = precision == "bf16" or (precision == "auto" and _computes_in_bf16(where))
+    torch.set_num_threads(threads)
+    # cuBLAS is deterministic only with a workspace of fixed size (CUDA's own advice, which torch checks for).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling memory that is about to be written guards against reading it first; the tests do that instead.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    keep_freed_memory()
+    return Compute(where, torch.bfloat16 if bf16 else torch.float32, threads)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory, and not to give it back to the system.
+
+    A feature map is larger than the size from which glibc maps every allocation afresh, so each training step would
+    fault all its pages in again; that takes as long as the arithmetic. Where the C library is another one, nothing
+    changes.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+@contextmanager
+def named_random_state(seed: int, *names: str | int) -> Iterator[None]:
+    """Seed torch's global generators for ``names`` within the block, and put them back after it.
+
+    For what draws from the global generators and takes no other: initialisation and dropout.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, *names))
+        yield
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
