@@ -5,7 +5,7 @@ PYTHON ?= python3
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test test-long lint format bench ui clean
+.PHONY: help setup demo test validate lint format bench ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,10 +24,10 @@ demo: $(READY) ## run the whole pipeline and say where its results are
 	@$(BIN)/spacewarps result
 
 test: $(READY) ## run the test suite
-	pytest -q -m 'not long'
+	pytest -q -n 2 --dist loadfile -m 'not long'
 
-test-long: $(READY) ## run the long checks too
-	pytest -q
+validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, kills (some minutes)
+	pytest -q -m long
 
 lint: $(READY) ## check format, style and types
 	ruff format --check .

@@ -13,6 +13,9 @@ import psutil
 
 # MLflow reports its use to its makers unless this is set before it is imported; a survey's business stays at home.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# What MLflow says of its own doings would drown what the stage says.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -145,7 +148,9 @@ def _find_or_create_experiment(client: MlflowClient, artifacts: str | None) -> s
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            # The kind decides which of its pages MLflow shows: those for training models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind))
         except MlflowException:
             # Another pipeline run may have been first.
             experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -181,7 +186,8 @@ def stage_run(stage: str, params: Mapping[str, object], tags: Mapping[str, str])
     tracker = open_tracker(project_root())
     common = {**_git_and_dvc_tags(), **tags}
     pipeline_id = _find_or_start_pipeline_run(tracker, params, common)
-    run_id = tracker.start_run(stage, pipeline_id, {"spacewarps.stage": stage, **common})
+    own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}
+    run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
     tracker.log(run_id, params=params)
     status = "FAILED"
     try:
@@ -206,7 +212,7 @@ def _find_or_start_pipeline_run(tracker: Tracker, params: Mapping[str, object], 
     experiment = os.environ.get("DVC_EXP_NAME")
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     name = experiment or (f"pipeline {commit}" if commit else "pipeline")
-    run_id_or_none = tracker.start_run(name, None, {PIPELINE_TAG: key, **tags})
+    run_id_or_none = tracker.start_run(name, None, {**tags, PIPELINE_TAG: key, "mlflow.source.name": "dvc.yaml"})
     tracker.log(run_id_or_none, params=params)
     return run_id_or_none
 

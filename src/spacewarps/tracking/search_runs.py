@@ -1,6 +1,6 @@
 """The search as nested MLflow runs: one for each step, and below it one for each candidate."""
 
-from spacewarps.search.history import Candidate, CandidateResult, History, Step, finite
+from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver
 from spacewarps.tracking.pipeline_run import StageRun
 
@@ -23,7 +23,7 @@ class SearchRuns(SearchObserver):
 
     def candidate_started(self, candidate: Candidate) -> None:
         self.candidate_id = self.tracker.start_run(
-            f"step {candidate.step} {candidate.kind} k={candidate.k}",
+            f"{candidate.kind} k={candidate.k}",
             self.step_id,
             {"spacewarps.level": "candidate", "spacewarps.step": str(candidate.step)},
         )
@@ -56,7 +56,7 @@ class SearchRuns(SearchObserver):
             self.accuracies.append(chosen.score.accuracy)
         self.tracker.log(
             self.step_id,
-            metrics={"best_val_accuracy": best.score.accuracy, "best_val_loss": finite(best.score.loss) or 0.0},
+            metrics={"score": best.score.accuracy},
             tags=tags,
         )
         self.tracker.end_run(self.step_id)
@@ -66,6 +66,7 @@ class SearchRuns(SearchObserver):
         self.tracker.log(
             self.stage.run_id,
             metrics={
+                "score": last.score.accuracy,
                 "final_val_accuracy": last.score.accuracy,
                 "num_layers": len(history.blocks),
                 "total_trainable_params": last.trainable_params,

@@ -1,0 +1,95 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "compute": {"threads": 1},
+    "simulate": {"n_samples": 90},
+    "search": {"max_layers": 2, "k_candidates": [3, 5], "epochs_per_eval": 1},
+    "train": {"epochs": 2},
+    "evaluate": {"bootstrap_resamples": 200},
+}
+
+
+class Project:
+    """A copy of the project with a small survey and short searches, under git and DVC."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("data", "models", "reports"):
+            (folder / name).mkdir()
+            shutil.copy(ROOT / name / ".gitignore", folder / name / ".gitignore")
+        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        for section, values in TINY.items():
+            params[section].update(values)
+        self.write_params(params)
+        self.git("init", "--quiet")
+        self.git("add", "--all")
+        self.commit("Start")
+
+    def write_params(self, params: dict) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "GIT_"))}
+        return {
+            **clean,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
+        }
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if check:
+            assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments).stdout
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+
+    def spacewarps(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "spacewarps.cli", *arguments, check=False)
+
+    def lock(self) -> dict:
+        return yaml.safe_load((self.folder / "dvc.lock").read_text())
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    return lambda: Project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def finished(make_project: Callable[[], Project]) -> Project:
+    """A project whose whole pipeline has run once; tests only look at it."""
+    project = make_project()
+    project.dvc("repro")
+    project.commit("Run")
+    return project

@@ -1,0 +1,79 @@
+"""What a user sees who got something wrong: one line, exit status 2, and earlier outputs as they were."""
+
+import pytest
+
+from spacewarps.cli import main
+
+
+@pytest.fixture(scope="module")
+def project(make_project):
+    return make_project()
+
+
+def one_line(done):
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "told"),
+    [
+        ("search", "max_layer", 6, "did you mean search.max_layers?"),
+        ("search", "max_layers", "six", "search.max_layers is 'six'"),
+        ("data", "fraction", 1.5, "data.fraction is 1.5"),
+        ("compute", "device", "gpu", "compute.device is 'gpu'"),
+    ],
+)
+def test_wrong_params_are_named_with_what_is_right(project, section, name, value, told):
+    params = project.params()
+    original = project.params()
+    params[section][name] = value
+    project.write_params(params)
+    try:
+        assert told in one_line(project.spacewarps("params", "--check"))
+    finally:
+        project.write_params(original)
+
+
+def test_valid_params_pass(project):
+    done = project.spacewarps("params", "--check")
+    assert (done.returncode, done.stdout) == (0, "params.yaml is valid\n")
+
+
+def test_missing_params_file_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["params", "--check"]) == 2
+    assert "params.yaml" in capsys.readouterr().err
+
+
+def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
+    original = project.params()
+    prepared = project.folder / original["paths"]["prepared"]
+    prepared.mkdir(parents=True)
+    (prepared / "samples.csv").write_text("earlier")
+    (tmp_path / "catalogue.csv").write_text("name,class\n1,STAR\n")
+    params = project.params()
+    params["data"]["catalog"] = str(tmp_path / "catalogue.csv")
+    params["data"]["images"] = str(tmp_path)
+    project.write_params(params)
+    try:
+        line = one_line(project.spacewarps("prepare"))
+    finally:
+        project.write_params(original)
+    assert "catalogue.csv" in line
+    assert "id" in line
+    assert [file.name for file in prepared.parent.iterdir() if file.name != ".gitignore"] == ["prepared"]
+    assert (prepared / "samples.csv").read_text() == "earlier"
+
+
+@pytest.mark.parametrize(("stage", "told"), [("train", "models/search"), ("result", "dvc repro")])
+def test_a_stage_without_its_inputs_says_which(project, stage, told):
+    assert told in one_line(project.spacewarps(stage))
+
+
+def test_an_unreachable_mlflow_is_named(project):
+    done = project.run(
+        "env", "MLFLOW_TRACKING_URI=nonsense://nowhere", "python", "-m", "spacewarps.cli", "simulate", check=False
+    )
+    assert "MLFLOW_TRACKING_URI" in one_line(done)
