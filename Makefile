@@ -2,6 +2,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 PYTHON ?= python3
+PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
@@ -41,8 +42,8 @@ format: $(READY) ## put the code into its format
 bench: $(READY) ## measure what training costs, beside the common way
 	python benchmarks/throughput.py
 
-ui: $(READY) ## open the MLflow UI on 127.0.0.1:5000
-	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
+	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -26,6 +26,7 @@ class Project:
         for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
         for name in ("data", "models", "reports"):
             (folder / name).mkdir()
             shutil.copy(ROOT / name / ".gitignore", folder / name / ".gitignore")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,7 @@ from spacewarps.model.progressive import Widths
 from spacewarps.model.storage import save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.search.candidate import WarmStart
-from spacewarps.search.history import CandidateResult, History, Step
+from spacewarps.search.history import CandidateResult, Step
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import progressive_architecture_search
 from spacewarps.stages.context import Stage, write_csv
@@ -23,14 +23,14 @@ from spacewarps.tracking.search_runs import SearchRuns
 class SearchDisplay(SearchObserver):
     """Shows a search on the terminal: a bar over all of it, a line for each candidate and each step."""
 
-    def __init__(self) -> None:
-        self._bar: AbstractContextManager[Callable[[int], None]] | None = None
+    def __init__(self, stack: ExitStack) -> None:
+        # The bar's length is known when the search starts; whoever owns the stack takes the bar away, come what may.
+        self._stack = stack
         self._advance: Callable[[int], None] = lambda _done: None
 
     def search_started(self, steps: int, samples: int) -> None:
         say(f"search: up to {steps} layers")
-        self._bar = progress_bar("search", samples)
-        self._advance = self._bar.__enter__()
+        self._advance = self._stack.enter_context(progress_bar("search", samples))
 
     def batch_trained(self, samples: int) -> None:
         self._advance(samples)
@@ -48,16 +48,12 @@ class SearchDisplay(SearchObserver):
         else:
             say(f"layer {step.number}: k={step.chosen.candidate.k} joins, accuracy {step.chosen.score.accuracy:.4f}")
 
-    def search_finished(self, history: History) -> None:  # noqa: ARG002
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-
 
 def run(stage: Stage) -> None:
     """Write the network to ``paths.search`` and the search's summary to ``reports/search.json``."""
     search = stage.params.search
     compute = stage.compute()
-    with stage.tracked() as tracked:
+    with stage.tracked() as tracked, ExitStack() as stack:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
         result = progressive_architecture_search(
@@ -72,7 +68,7 @@ def run(stage: Stage) -> None:
             optimiser=stage.optimiser(),
             compute=compute,
             seed=stage.params.seed,
-            observer=SeveralObservers(SearchDisplay(), SearchRuns(tracked)),
+            observer=SeveralObservers(SearchDisplay(stack), SearchRuns(tracked)),
         )
         seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
         summary = result.history.as_json()
