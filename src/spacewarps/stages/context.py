@@ -26,7 +26,7 @@ class Stage:
     @contextmanager
     def tracked(self) -> Iterator[StageRun]:
         """Open this stage's MLflow run."""
-        with stage_run(self.name, flatten(self.params.model_dump()), {}) as run:
+        with stage_run(self.name, flatten(self.params.model_dump())) as run:
             yield run
 
     @functools.cached_property

@@ -30,8 +30,8 @@ def run(stage: Stage) -> None:
                 progress_bar=progress_bar,
             )
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "preparation")
-        counts = {f"left_out.{reason}": len(rows) for reason, rows in audit.left_out.items()}
-        tracked.log_metrics({"rows_in": audit.rows_in, "rows_kept": audit.rows_kept, **counts})
+        left_out = sum(len(rows) for rows in audit.left_out.values())
+        tracked.log_metrics({"rows_in": audit.rows_in, "rows_kept": audit.rows_kept, "rows_left_out": left_out})
         tracked.log_artifacts(stage.prepared / AUDIT_FILE)
     say(f"{audit.rows_kept} of {audit.rows_in} rows kept")
     for reason, rows in sorted(audit.left_out.items()):

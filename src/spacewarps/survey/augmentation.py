@@ -43,7 +43,12 @@ class Augmentation:
     def _move(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
         if not (self.rotation_degrees or self.shift or self.scale or self.shear_degrees or self.flip):
             return stamps
-        matrices = self._affine_matrices(len(stamps), generator).to(stamps.dtype)
+        matrices = self._affine_matrices(len(stamps), generator)
+        # Both axes are measured in sides of their own, which differ where a stamp is not square.
+        height, width = stamps.shape[2:]
+        matrices[:, 0, 1] *= height / width
+        matrices[:, 1, 0] *= width / height
+        matrices = matrices.to(stamps.dtype)
         grid = functional.affine_grid(matrices, list(stamps.shape), align_corners=False)
         # Mirrored sky at the edges has the noise of the sky; a constant fill would show the network the angle.
         return functional.grid_sample(stamps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -5,8 +5,11 @@ import difflib
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +19,16 @@ from spacewarps.errors import SurveyError
 from spacewarps.features import are_errors
 from spacewarps.survey.audit import Audit
 
+if TYPE_CHECKING:
+    import _csv
+
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
-_ID_READ_AS_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE]\+?\d+|\d+\.0+")
+# Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
+_ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+\.?\d*[eE]\+\d+|\d*\.\d+[eE]\d+|\d+\.0+)")
+# These would break the lines of the sample table, or of a message.
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# The sample table's own columns.
+_RESERVED = frozenset({"id", "source", "split", "label", "ra", "dec"})
 _NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "--"})
 
 
@@ -31,14 +42,25 @@ class Columns:
     dec: str = "dec"
 
 
+class _Row(NamedTuple):
+    """The cells of a row as text, and where it stands (``file:line``)."""
+
+    cells: list[str]
+    place: str
+
+
 @dataclass
 class _Table:
-    """Rows as text, under one header; ``places`` says where each row stands (``file:line``)."""
+    """Rows as text, under one header; ``places`` says where each row stands (``file:line``).
+
+    ``faults`` are the lines that do not fit the header: the reason and the place of each.
+    """
 
     name: str
     header: list[str]
-    rows: list[list[str]]
-    places: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    faults: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_catalogue(path: Path, columns: Columns, features: list[str], audit: Audit) -> pd.DataFrame:
@@ -57,63 +79,55 @@ def read_catalogue(path: Path, columns: Columns, features: list[str], audit: Aud
     _check_columns(path, tables, columns, features)
     main = next(table for table in tables if columns.label in table.header)
     others = [table for table in tables if table is not main]
-    audit.rows_in = len(main.rows)
-    audit.details["catalogue"] = {table.name: {"rows": len(table.rows)} for table in tables}
+    audit.rows_in = len(main.rows) + len(main.faults)
+    audit.details["catalogue"] = {table.name: {"rows": len(table.rows) + len(table.faults)} for table in tables}
 
     rows = _rows_by_id(main, columns.id, audit.left_out)
-    joined = dict.fromkeys(main.header, main) | {name: table for table in others for name in table.header}
-    found: dict[int, dict[str, list[str]]] = {id(main): {key: row for key, (row, _) in rows.items()}}
+    partners: dict[str, dict[str, _Row]] = {}
     for table in others:
         ignored: dict[str, list[str]] = {}
-        partners = _rows_by_id(table, columns.id, ignored)
-        found[id(table)] = {key: row for key, (row, _) in partners.items()}
+        partners[table.name] = _rows_by_id(table, columns.id, ignored)
         audit.details["catalogue"][table.name] |= {
-            "rows_without_partner": sum(1 for key in partners if key not in rows),
+            "rows_without_partner": sum(1 for key in partners[table.name] if key not in rows),
             "rows_ignored": {reason: len(places) for reason, places in sorted(ignored.items())},
         }
-
-    has_positions = columns.ra in joined
-    kept: list[tuple[str, str, float, float]] = []
-    values: list[list[float]] = []
-    unreadable: Counter[str] = Counter()
-
-    def cell(key: str, column: str) -> str:
-        table = joined[column]
-        return found[id(table)][key][table.header.index(column)].strip()
-
+    ids = []
     for key in sorted(rows):
-        place = f"{rows[key][1]} ({key})"
-        absent = [table.name for table in others if key not in found[id(table)]]
-        if absent:
-            audit.leave_out(f"not in {absent[0]}", place)
-            continue
-        label = cell(key, columns.label)
-        if label.lower() in _NO_VALUE:
-            audit.leave_out("no label", place)
-            continue
-        ra, dec = math.nan, math.nan
-        if has_positions:
-            ra, dec = _number(cell(key, columns.ra)), _number(cell(key, columns.dec))
-            if not (-360 <= ra <= 360 and -90 <= dec <= 90):
-                audit.leave_out("no usable position", place)
-                continue
-        numbers = []
-        for name in features:
-            text = cell(key, name)
-            number = _number(text)
-            unreadable[name] += math.isnan(number) and text.lower() not in _NO_VALUE
-            numbers.append(number)
-        kept.append((key, label, ra, dec))
-        values.append(numbers)
+        absent = next((name for name, there in partners.items() if key not in there), None)
+        if absent is None:
+            ids.append(key)
+        else:
+            audit.leave_out(f"no usable row in {absent}", f"{rows[key].place} ({key})")
 
-    samples = pd.DataFrame(kept, columns=["id", "label", "ra", "dec"])
-    numbers_of = np.array(values, dtype=np.float64).reshape(len(kept), len(features))
-    for position, name in enumerate(features):
-        samples[name] = numbers_of[:, position]
-    audit.details["features"] = {
-        name: _describe_feature(samples[name].to_numpy(), error) | {"not_a_number": unreadable[name]}
-        for name, error in zip(features, are_errors(features), strict=True)
-    }
+    def column(name: str) -> list[str]:
+        table = next(table for table in tables if name in table.header)
+        there, position = rows if table is main else partners[table.name], table.header.index(name)
+        return [there[key].cells[position].strip() for key in ids]
+
+    labels = column(columns.label)
+    ra, dec = np.full((2, len(ids)), np.nan)
+    placed = np.ones(len(ids), dtype=bool)
+    if any(columns.ra in table.header for table in tables):
+        ra, dec = _numbers(column(columns.ra)), _numbers(column(columns.dec))
+        placed = (np.abs(ra) <= 360) & (np.abs(dec) <= 90)
+    label_faults = {label: _label_fault(label) for label in set(labels)}
+    faults = [
+        label_faults[label] or (None if usable else "no usable position")
+        for label, usable in zip(labels, placed.tolist(), strict=True)
+    ]
+    for key, fault in zip(ids, faults, strict=True):
+        if fault is not None:
+            audit.leave_out(fault, f"{rows[key].place} ({key})")
+    kept = np.array([fault is None for fault in faults], dtype=bool)
+
+    samples = pd.DataFrame({"id": ids, "label": labels, "ra": ra, "dec": dec})[kept].reset_index(drop=True)
+    audit.details["features"] = {}
+    for name, error in zip(features, are_errors(features), strict=True):
+        texts = column(name)
+        values = _numbers(texts)
+        unreadable = sum(texts[row].lower() not in _NO_VALUE for row in np.flatnonzero(kept & np.isnan(values)))
+        samples[name] = values[kept]
+        audit.details["features"][name] = _describe_feature(values[kept], error) | {"not_a_number": unreadable}
     return samples
 
 
@@ -131,30 +145,47 @@ def _catalogue_files(path: Path) -> list[Path]:
 
 
 def _read_csv(path: Path) -> _Table:
-    rows: list[list[str]] = []
-    places: list[str] = []
     try:
+        # Bytes that are no text are met when the file is read, some lines ahead of the reader.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    places.append(f"{path.name}:{reader.line_num}")
-    except UnicodeDecodeError as error:
-        raise SurveyError(f"{path}: not UTF-8 text (byte {error.start}); save the catalogue as UTF-8 CSV") from None
+            reader = csv.reader(file, strict=True)
+            table = _Table(path.name, [name.strip() for name in next(reader, [])])
+            _read_rows(reader, table)
+    except UnicodeDecodeError:
+        raise SurveyError(f"{path}: not UTF-8 text after line {reader.line_num}; save it as a UTF-8 CSV") from None
     except csv.Error as error:
-        raise SurveyError(f"{path}, line {reader.line_num}: not a CSV ({error})") from None
+        raise SurveyError(f"{path}: line 1 is not a header of column names ({error})") from None
     except OSError as error:
         raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
-    if not header:
+    if not table.header:
         raise SurveyError(f"{path}: empty; a catalogue starts with a line of column names")
-    repeated = [name for name, count in Counter(header).items() if count > 1]
+    repeated = [name for name, count in Counter(table.header).items() if count > 1]
     if repeated:
-        raise SurveyError(f"{path}: column {repeated[0]!r} stands twice in the header; rename or remove one")
-    if not rows:
+        raise SurveyError(f"{path}: column {_shown(repeated[0])} stands twice in the header; rename or remove one")
+    if not table.rows and not table.faults:
         raise SurveyError(f"{path}: has a header but no rows")
-    return _Table(path.name, header, rows, places)
+    return table
+
+
+def _read_rows(reader: "_csv.Reader", table: _Table) -> None:
+    while True:
+        before = reader.line_num
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            fault = "not a line of CSV"
+        else:
+            if len(row) == len(table.header):
+                table.rows.append(row)
+                table.places.append(f"{table.name}:{reader.line_num}")
+                continue
+            fault = "wrong number of columns"
+            if not row:
+                continue
+        # A quote that is not closed swallows the lines after it, and each of them was a row.
+        table.faults += [(fault, f"{table.name}:{line}") for line in range(before + 1, reader.line_num + 1)]
 
 
 def _stack(tables: list[_Table], id_column: str) -> list[_Table]:
@@ -163,12 +194,14 @@ def _stack(tables: list[_Table], id_column: str) -> list[_Table]:
     for table in tables:
         if id_column not in table.header:
             raise SurveyError(f"{table.name}: {_no_column('id', id_column, table.header)}")
-        first = stacked.setdefault(frozenset(table.header), _Table(table.name, table.header, [], []))
-        order = [table.header.index(name) for name in first.header]
-        width = len(table.header)
-        # A row of the wrong length keeps it, so that it is recognised and counted later.
-        first.rows += [[row[i] for i in order] if len(row) == width else row for row in table.rows]
+        first = stacked.setdefault(frozenset(table.header), _Table(table.name, table.header))
+        if table.header == first.header:
+            first.rows += table.rows
+        else:
+            order = [table.header.index(name) for name in first.header]
+            first.rows += [[row[i] for i in order] for row in table.rows]
         first.places += table.places
+        first.faults += table.faults
     return list(stacked.values())
 
 
@@ -188,51 +221,79 @@ def _check_columns(path: Path, tables: list[_Table], columns: Columns, features:
         lacking = columns.dec if columns.ra in holders else columns.ra
         raise SurveyError(f"{path}: there is no column {lacking!r}, but its partner is there; a position needs both")
     for name in features:
+        if name in _RESERVED:
+            raise SurveyError(
+                f"{path}: data.features cannot hold {name!r}, a column of the sample table itself; rename the feature"
+            )
         if name not in holders:
             near = difflib.get_close_matches(name, holders, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(holders)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {_listed(holders)}"
             raise SurveyError(f"{path}: there is no column {name!r} for data.features; {hint}")
 
 
 def _no_column(what: str, name: str, there: list[str]) -> str:
-    return f"there is no {what} column {name!r}, only {', '.join(there[:12])}; rename it or set data.columns.{what}"
+    return f"there is no {what} column {name!r}, only {_listed(there)}; rename it or set data.columns.{what}"
 
 
-def _rows_by_id(table: _Table, id_column: str, left_out: dict[str, list[str]]) -> dict[str, tuple[list[str], str]]:
-    """Return each usable row of ``table`` and its place under its id; note the others in ``left_out``."""
+def _listed(names: Iterable[str]) -> str:
+    """Return the first of ``names`` as text that stays on its line, whatever a damaged header holds."""
+    return ", ".join(_shown(name) for name in islice(names, 12))
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else f"{name[:40]}...")
+
+
+def _rows_by_id(table: _Table, id_column: str, left_out: dict[str, list[str]]) -> dict[str, _Row]:
+    """Return each usable row of ``table`` under its id; note the others in ``left_out``."""
     position = table.header.index(id_column)
-    width = len(table.header)
-    seen: dict[str, tuple[list[str], str]] = {}
+    rows: dict[str, _Row] = {}
+    again: dict[str, list[str]] = {}
     ambiguous: set[str] = set()
-    for row, place in zip(table.rows, table.places, strict=True):
-        if len(row) != width:
-            left_out.setdefault("wrong number of columns", []).append(place)
-            continue
-        key = row[position].strip()
+    for reason, place in table.faults:
+        left_out.setdefault(reason, []).append(place)
+    for cells, place in zip(table.rows, table.places, strict=True):
+        key = cells[position].strip()
         if key.lower() in _NO_VALUE:
             left_out.setdefault("no id", []).append(place)
+        elif _CONTROL_CHARACTER.search(key):
+            left_out.setdefault("id with a control character", []).append(place)
         elif _ID_READ_AS_NUMBER.fullmatch(key):
             raise SurveyError(
-                f"{place}: id {key!r} was written as a number and may have lost digits; "
+                f"{place}: id {_shown(key)} was written as a number and may have lost digits; "
                 "write the catalogue again with its ids as text"
             )
-        elif key in seen:
-            if seen[key][0] == row:
-                left_out.setdefault("repeated row", []).append(f"{place} ({key})")
-            else:
+        elif key in rows:
+            again.setdefault(key, []).append(f"{place} ({key})")
+            if rows[key].cells != cells:
                 ambiguous.add(key)
-                left_out.setdefault("id of several rows that differ", []).append(f"{place} ({key})")
         else:
-            seen[key] = (row, place)
-    for key in ambiguous:
-        # Which of the rows is right cannot be known.
-        left_out["id of several rows that differ"].append(f"{seen.pop(key)[1]} ({key})")
-    return seen
+            rows[key] = _Row(cells, place)
+    for key, places in again.items():
+        reason = "repeated row"
+        if key in ambiguous:
+            # Which of the rows is right cannot be known.
+            reason = "id of several rows that differ"
+            places.append(f"{rows[key].place} ({key})")
+            del rows[key]
+        left_out.setdefault(reason, []).extend(places)
+    return rows
+
+
+def _label_fault(label: str) -> str | None:
+    if label.lower() in _NO_VALUE:
+        return "no label"
+    return "label with a control character" if _CONTROL_CHARACTER.search(label) else None
+
+
+def _numbers(texts: list[str]) -> NDArray[np.float64]:
+    return np.array([_number(text) for text in texts], dtype=np.float64)
 
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        # Python alone reads 1_5 as 15.
+        return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
 

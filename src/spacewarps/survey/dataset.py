@@ -56,6 +56,19 @@ class PreparedSurvey:
     classes: list[str]
     features: list[str]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the same file; NumPy by itself would send it a copy of every stamp.
+        name = self.stamps.filename if isinstance(self.stamps, np.memmap) else None
+        return _prepared_survey, (Path(name) if name else self.stamps, self.samples, self.classes, self.features)
+
+
+def _prepared_survey(stamps: NDArray[Any] | Path, *rest: Any) -> PreparedSurvey:
+    return PreparedSurvey(_open_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
+
+
+def _open_stamps(path: Path) -> NDArray[Any]:
+    return np.lib.format.open_memmap(path, mode="r")
+
 
 def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSurvey:
     """Open a prepared survey; its stamps are mapped from disk unless ``in_memory`` is set.
@@ -63,20 +76,33 @@ def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSu
     Raises:
         SurveyError: a file is missing, or the files do not belong together.
     """
+    if folder.is_file():
+        raise SurveyError(f"{folder}: a file, not the folder of a prepared survey; a catalogue needs images beside it")
     try:
         description = json.loads((folder / SURVEY_FILE).read_text(encoding="utf-8"))
         classes, features = list(description["classes"]), list(description["features"])
         text = dict.fromkeys(("id", "source", "split", "label"), str)
         empty_numbers = {name: [""] for name in ("ra", "dec", *features)}
-        samples = pd.read_csv(folder / SAMPLES_FILE, dtype=text, keep_default_na=False, na_values=empty_numbers)
-        stamps = np.load(folder / STAMPS_FILE, mmap_mode=None if in_memory else "r", allow_pickle=False)
+        samples = pd.read_csv(
+            folder / SAMPLES_FILE,
+            dtype=text | dict.fromkeys(empty_numbers, np.float64),
+            keep_default_na=False,
+            na_values=empty_numbers,
+        )[[*text, *empty_numbers]]
+        stamps = _open_stamps(folder / STAMPS_FILE)
     except FileNotFoundError as error:
         raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise SurveyError(f"{folder}: not a prepared survey ({error}); prepare it again") from None
+        # Pandas spreads its messages over several lines.
+        what = " ".join(str(error).split())
+        raise SurveyError(f"{folder}: not a prepared survey ({what}); prepare it again") from None
     if stamps.ndim != 4 or len(stamps) != len(samples) or not set(samples["label"]) <= set(classes):
         raise SurveyError(f"{folder}: stamps and sample table do not belong together; prepare the survey again")
-    return PreparedSurvey(stamps, samples, classes, features)
+    astray = samples.drop_duplicates(["source", "split"])["source"]
+    if astray.duplicated().any():
+        source = astray[astray.duplicated()].iloc[0]
+        raise SurveyError(f"{folder / SAMPLES_FILE}: source {source!r} stands in two splits; prepare the survey again")
+    return PreparedSurvey(np.array(stamps) if in_memory else stamps, samples, classes, features)
 
 
 class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief gives it
@@ -192,7 +218,7 @@ def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: in
     if fraction < 1:
         part = samples[chosen]
         classes = class_of_sources(part["source"].tolist(), part["label"].tolist())
-        chosen &= samples["source"].isin(take_fraction(classes, fraction, seed)).to_numpy()
+        chosen = chosen & samples["source"].isin(take_fraction(classes, fraction, seed)).to_numpy()
     return np.flatnonzero(chosen)
 
 

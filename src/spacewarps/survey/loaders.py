@@ -1,6 +1,6 @@
 """Batches in an order that the seed alone decides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,10 @@ class SeededBatchSampler(Sampler[list[int]]):
         self.epoch = 0
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A generator, so that an epoch counts once its first batch is drawn: a loader with workers asks for an iterator
+        # twice and throws the first away.
         epoch, self.epoch = self.epoch, self.epoch + 1
-        return epoch_batches(self.samples, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        yield from epoch_batches(self.samples, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
@@ -49,6 +51,7 @@ def create_train_val_dataloaders(
     survey: Path | str,
     images: Path | str | None = None,
     *,
+    features: Sequence[str] = ("z", "z_err"),
     batch_size: int = 32,
     fraction: float = 1.0,
     seed: int = 0,
@@ -67,6 +70,7 @@ def create_train_val_dataloaders(
     Args:
         survey: the folder of a prepared survey, whose split is used; or a catalogue, with ``images``.
         images: the folder of stamps, where ``survey`` is a catalogue.
+        features: the feature columns, where ``survey`` is a catalogue.
         batch_size: the largest batch.
         fraction: the share of each class's sources that is used, in training and in validation.
         seed: decides the split of a catalogue, the order of the batches and every draw of the augmentation.
@@ -77,7 +81,9 @@ def create_train_val_dataloaders(
         SurveyError: the survey cannot be used.
     """
     whole = (
-        Space_Galaxi(survey, images, seed=seed).prepared if images is not None else load_prepared_survey(Path(survey))
+        Space_Galaxi(survey, images, features=features, seed=seed).prepared
+        if images is not None
+        else load_prepared_survey(Path(survey))
     )
     loaders = []
     for split, transform in (("train", augmentation or Augmentation()), ("validation", None)):

@@ -1,11 +1,13 @@
 """From a survey as delivered to stamps and samples that a network can learn from."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from spacewarps.errors import SurveyError
@@ -73,23 +75,33 @@ def prepare_survey(
     """
     audit = Audit()
     samples = read_catalogue(catalog, columns, features, audit)
-    samples, files, shape = _match_stamps(samples, StampFolder(images), audit, progress_bar)
-    samples["source"] = _name_sources(samples, group_radius_arcsec)
+    _check_bad_fraction(audit, audit.rows_in, max_bad_fraction, catalog)
+    samples, files, digests, shape = _match_stamps(samples, StampFolder(images), audit, progress_bar)
+    _check_bad_fraction(audit, audit.rows_in, max_bad_fraction, catalog)
+    samples["source"] = _name_sources(samples, group_radius_arcsec, digests)
     samples = _settle_conflicts(samples, label_conflicts, audit)
     samples = _take_fraction(samples, fraction, seed, audit)
 
     chosen = [files[key] for key in samples["id"]]
+    damage = Audit()
     with progress_bar("decode stamps", len(chosen)) as progress:
         faults = pack_stamps(chosen, shape, target / STAMPS_FILE, progress)
-    samples = _without_faulty(samples, faults, audit)
-    _check_bad_fraction(audit, max_bad_fraction, catalog)
+    samples = _without_faulty(samples, faults, damage)
+    # Only the stamps of the fraction were decoded, so they are what the damaged ones are a share of.
+    _check_bad_fraction(damage, len(chosen), max_bad_fraction, catalog)
+    for reason, rows in damage.left_out.items():
+        audit.left_out.setdefault(reason, []).extend(rows)
+    _check_bad_fraction(audit, audit.rows_in, max_bad_fraction, catalog)
     audit.rows_kept = len(samples)
 
-    split_of = split_sources(class_of_sources(samples["source"].tolist(), samples["label"].tolist()), shares, seed)
-    samples["split"] = samples["source"].map(split_of)
     classes = sorted(samples["label"].unique())
     if len(classes) < 2:
-        raise SurveyError(f"{catalog}: all usable rows are of class {classes[0]!r}; a classifier needs two classes")
+        raise SurveyError(
+            f"{catalog}: a classifier needs two classes, but the {len(samples)} usable rows hold "
+            f"{repr(classes[0]) + ' alone' if classes else 'none'}"
+        )
+    split_of = split_sources(class_of_sources(samples["source"].tolist(), samples["label"].tolist()), shares, seed)
+    samples["split"] = samples["source"].map(split_of)
     audit.details["splits"] = {split: _describe_split(samples[samples["split"] == split]) for split in shares}
 
     write_text(
@@ -102,8 +114,8 @@ def prepare_survey(
 
 def _match_stamps(
     samples: pd.DataFrame, folder: StampFolder, audit: Audit, progress_bar: ProgressBar
-) -> tuple[pd.DataFrame, dict[str, Path], StampShape]:
-    """Return the samples that have a usable stamp, the stamps' files by id, and the shape of a stamp."""
+) -> tuple[pd.DataFrame, dict[str, Path], list[str], StampShape]:
+    """Return the samples that have a usable stamp, the stamps' files by id, their digests, and a stamp's shape."""
     found: dict[str, Path] = {}
     faults: dict[str, StampError] = {}
     for key in samples["id"]:
@@ -122,23 +134,25 @@ def _match_stamps(
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
-    used = {file.name for file in found.values()}
-    orphans = sorted(name for names in folder.files.values() for name in names if name not in used)
+    ids = set(samples["id"])
+    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in ids for name in names)
     audit.details["images"] = {
         "files": sum(len(names) for names in folder.files.values()),
         "without_row": {"count": len(orphans), "names": orphans},
     }
     usable = samples[~samples["id"].isin(faults.keys())].reset_index(drop=True)
-    digests = [inspected[key] for key in usable["id"]]
-    usable["digest"] = [stamp.digest for stamp in digests if isinstance(stamp, Inspected)]
-    return usable, found, shape
+    stamps = [inspected[key] for key in usable["id"]]
+    return usable, found, [stamp.digest for stamp in stamps if isinstance(stamp, Inspected)], shape
 
 
-def _name_sources(samples: pd.DataFrame, radius_arcsec: float) -> pd.Series:
+def _as_text(file_name: str) -> str:
+    """Return a name that need not be UTF-8 as text that can be written."""
+    return os.fsencode(file_name).decode("utf-8", "backslashreplace")
+
+
+def _name_sources(samples: pd.DataFrame, radius_arcsec: float, digests: list[str]) -> pd.Series:
     """Return the source of each sample, named by the first of its ids."""
-    numbers = group_sources(
-        samples["ra"].to_numpy(), samples["dec"].to_numpy(), radius_arcsec, samples["digest"].tolist()
-    )
+    numbers = group_sources(samples["ra"].to_numpy(), samples["dec"].to_numpy(), radius_arcsec, digests)
     return samples["id"].groupby(numbers).transform("min")
 
 
@@ -166,7 +180,8 @@ def _without_faulty(samples: pd.DataFrame, faults: list[StampError | None], audi
     for key, fault in zip(samples["id"], faults, strict=True):
         if fault is not None:
             audit.leave_out(str(fault), key)
-    return samples[[fault is None for fault in faults]].reset_index(drop=True)
+    sound = np.array([fault is None for fault in faults], dtype=bool)
+    return samples[sound].reset_index(drop=True)
 
 
 def _leave_out(samples: pd.DataFrame, which: "pd.Series[bool]", reason: str, audit: Audit) -> pd.DataFrame:
@@ -175,14 +190,17 @@ def _leave_out(samples: pd.DataFrame, which: "pd.Series[bool]", reason: str, aud
     return samples[~which].reset_index(drop=True)
 
 
-def _check_bad_fraction(audit: Audit, max_bad_fraction: float, catalog: Path) -> None:
-    if audit.bad_rows > max_bad_fraction * audit.rows_in:
-        reason, rows = audit.most_common_fault()
-        raise SurveyError(
-            f"{catalog}: {audit.bad_rows} of {audit.rows_in} rows cannot be used, more than "
-            f"data.max_bad_fraction={max_bad_fraction:g} allows; most often: {reason} ({len(rows)} rows, "
-            f"first {min(rows)}); mend them or raise data.max_bad_fraction"
-        )
+def _check_bad_fraction(audit: Audit, rows: int, max_bad_fraction: float, catalog: Path) -> None:
+    """Raise if more than ``max_bad_fraction`` of ``rows`` are faulty, or all of them."""
+    bad = audit.bad_rows
+    if bad <= max_bad_fraction * rows and (bad < rows or bad == 0):
+        return
+    reason, faulty = audit.most_common_fault()
+    limit = f", more than data.max_bad_fraction={max_bad_fraction:g} allows" if bad > max_bad_fraction * rows else ""
+    raise SurveyError(
+        f"{catalog}: {bad} of {rows} rows cannot be used{limit}; most often: {reason} ({len(faulty)} rows, first "
+        f"{min(faulty):.200}); mend them or raise data.max_bad_fraction"
+    )
 
 
 def _describe_split(samples: pd.DataFrame) -> dict[str, Any]:

@@ -25,11 +25,15 @@ def group_sources(
     """
     rows = len(ra)
     left, right = _same_picture(digests)
-    # search_around_sky refuses a single point.
-    if radius_arcsec > 0 and rows > 1 and not np.isnan(ra).any():
-        sky = SkyCoord(ra=ra * units.deg, dec=dec * units.deg)
-        near, far, _, _ = search_around_sky(sky, sky, radius_arcsec * units.arcsec)
-        left, right = np.concatenate([left, near]), np.concatenate([right, far])
+    if radius_arcsec > 0 and not np.isnan(ra).any():
+        # Rows at one and the same place, as where a survey writes 0, 0 for no position, would pair up all with all.
+        places, first, place = np.unique(np.column_stack([ra, dec]), axis=0, return_index=True, return_inverse=True)
+        left, right = np.append(left, np.arange(rows)), np.append(right, first[place])
+        # search_around_sky refuses a single point.
+        if len(places) > 1:
+            sky = SkyCoord(*places.T * units.deg)
+            near, far, _, _ = search_around_sky(sky, sky, radius_arcsec * units.arcsec)
+            left, right = np.append(left, first[near]), np.append(right, first[far])
     links = coo_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(rows, rows))
     _, component = connected_components(links, directed=False)
     _, first, source = np.unique(component, return_index=True, return_inverse=True)

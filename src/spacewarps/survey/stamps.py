@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 # Larger than any stamp of one source; a file that claims more is damaged or hostile.
 MAX_SIDE = 2048
-_CHUNK = 1024
+# No stamp of that size takes more: four channels of four bytes, uncompressed, and room for a header.
+MAX_BYTES = MAX_SIDE**2 * 4 * 4 + 2**20
+_CHUNK = 256
 
 Progress = Callable[[int], None]
 Result = TypeVar("Result")
@@ -31,7 +34,7 @@ class StampError(Exception):
     """One stamp cannot be used; the message is the reason, as the audit counts it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StampShape:
     """What all stamps of a survey have in common: ``[channels, height, width]`` and the type of a pixel."""
 
@@ -41,7 +44,7 @@ class StampShape:
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Inspected:
     """What a stamp's file says of itself before it is decoded."""
 
@@ -100,7 +103,10 @@ def most_common_shape(stamps: Sequence[Inspected | StampError]) -> StampShape:
     if not shapes:
         reasons = Counter(str(stamp) for stamp in stamps)
         reason = reasons.most_common(1)[0][0] if reasons else "the catalogue names none"
-        raise SurveyError(f"no stamp can be used ({reason}); check data.images")
+        raise SurveyError(
+            f"none of {len(stamps)} samples has a usable stamp (most often: {reason}); "
+            "check that data.images holds files that are named by the catalogue's ids"
+        )
     # The count decides, and where it is equal the shape itself, so that the order of rows does not.
     return min(shapes, key=lambda shape: (-shapes[shape], repr(shape)))
 
@@ -153,23 +159,37 @@ def _on_all_cores(
         except StampError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Pillow warns of what is odd in a file; what cannot be used becomes a fault, and the rest is of no concern. The
+    # filters belong to the whole process, so they are set here and not in each thread.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
             yield from pool.map(attempt, chunk)
             progress(len(chunk))
 
 
-def _inspect(file: Path) -> Inspected:
+def _read(file: Path) -> bytes:
     try:
+        status = file.stat()
+        # A pipe or a device might never come to an end.
+        if not stat.S_ISREG(status.st_mode):
+            raise StampError("stamp that is not a file")
+        if status.st_size > MAX_BYTES:
+            raise StampError("stamp of absurd size")
         content = file.read_bytes()
     except OSError:
         raise StampError("stamp that cannot be read") from None
     if not content:
         raise StampError("empty stamp file")
+    return content
+
+
+def _inspect(file: Path) -> Inspected:
+    content = _read(file)
     with _open(content) as image:
         mode, dtype = _TARGETS[image.mode]
-        shape = StampShape(len(Image.new(mode, (1, 1)).getbands()), image.height, image.width, dtype)
+        shape = StampShape(Image.getmodebands(mode), image.height, image.width, dtype)
     return Inspected(shape, hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
@@ -192,15 +212,13 @@ _TARGETS = {
 
 def _open(content: bytes) -> Image.Image:
     """Open an image without decoding it, and refuse what is not a stamp."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except Image.DecompressionBombError:
-            raise StampError("stamp of absurd size") from None
-        except Exception:
-            # Pillow's readers raise nearly anything on hostile bytes; whatever it is, the file is no image.
-            raise StampError("stamp that is not an image") from None
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise StampError("stamp of absurd size") from None
+    except Exception:
+        # Pillow's readers raise nearly anything on hostile bytes; whatever it is, the file is no image.
+        raise StampError("stamp that is not an image") from None
     if max(image.size) > MAX_SIDE or min(image.size) < 1:
         raise StampError("stamp of absurd size")
     if image.mode not in _TARGETS:
@@ -210,11 +228,7 @@ def _open(content: bytes) -> Image.Image:
 
 def _decode(file: Path) -> NDArray[np.generic]:
     """Return the stamp in ``file`` as ``[channels, height, width]``."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        raise StampError("stamp that cannot be read") from None
-    with _open(content) as image:
+    with _open(_read(file)) as image:
         mode, dtype = _TARGETS[image.mode]
         try:
             image.load()

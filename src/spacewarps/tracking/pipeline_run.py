@@ -172,19 +172,18 @@ def project_root() -> Path:
 
 
 @contextmanager
-def stage_run(stage: str, params: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[StageRun]:
+def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     """Open the run of ``stage`` below the run of this pipeline run, which the first stage creates.
 
     Args:
         stage: the stage's name.
         params: all params, flat; they stand on the pipeline's run and on the stage's.
-        tags: for both runs.
 
     Raises:
         TrackingError: MLflow does not answer.
     """
     tracker = open_tracker(project_root())
-    common = {**_git_and_dvc_tags(), **tags}
+    common = _git_and_dvc_tags()
     pipeline_id = _find_or_start_pipeline_run(tracker, params, common)
     own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}
     run_id = tracker.start_run(stage, pipeline_id, {**common, **own})

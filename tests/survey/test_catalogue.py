@@ -1,0 +1,258 @@
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spacewarps.errors import SpaceWarpsError, SurveyError
+from spacewarps.survey.audit import Audit
+from spacewarps.survey.catalogue import Columns, read_catalogue
+
+HEADER = "id,class,ra,dec,z,z_err\n"
+GOOD = "a1,STAR,10,20,0.1,0.01\na2,QSO,11,21,0.2,0.02\na3,STAR,12,22,0.3,0.03\n"
+
+
+def read(path: Path, features: tuple[str, ...] = ("z", "z_err"), columns: Columns | None = None):
+    audit = Audit()
+    return read_catalogue(path, columns or Columns(), list(features), audit), audit
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def reasons(audit: Audit) -> dict[str, int]:
+    return {reason: len(rows) for reason, rows in audit.left_out.items()}
+
+
+def message_of(path: Path, **options) -> str:
+    with pytest.raises(SurveyError) as caught:
+        read(path, **options)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 1000
+    return message
+
+
+def test_one_file_becomes_one_row_for_each_id_sorted_by_id(tmp_path: Path) -> None:
+    samples, audit = read(write(tmp_path / "c.csv", HEADER + "b,QSO,11,-21,0.2,-1\na,STAR,10,20,,0\n"))
+    assert samples["id"].tolist() == ["a", "b"]
+    assert samples["label"].tolist() == ["STAR", "QSO"]
+    assert samples[["ra", "dec"]].to_numpy().tolist() == [[10, 20], [11, -21]]
+    assert math.isnan(samples["z"][0])
+    assert samples["z_err"].tolist() == [0, -1]
+    assert audit.rows_in == 2
+    assert not audit.left_out
+    assert audit.details["features"] == {
+        "z": {"missing": 1, "not_a_number": 0},
+        "z_err": {"missing": 0, "negative": 1, "zero": 1, "not_a_number": 0},
+    }
+
+
+def test_files_with_the_same_columns_stack_whatever_the_order_of_columns(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", HEADER + "a,STAR,10,20,1,2\n")
+    write(tmp_path / "2.CSV", "z_err,z,dec,ra,class,id\n4,3,22,12,QSO,b\n")
+    write(tmp_path / "notes.txt", "not a catalogue")
+    samples, audit = read(tmp_path)
+    assert samples.to_numpy().tolist() == [["a", "STAR", 10, 20, 1, 2], ["b", "QSO", 12, 22, 3, 4]]
+    assert audit.details["catalogue"] == {"1.csv": {"rows": 2}}
+
+
+def test_files_with_different_columns_join_on_the_id(tmp_path: Path) -> None:
+    write(tmp_path / "labels.csv", "id,class\na,STAR\nb,QSO\nc,QSO\n")
+    write(tmp_path / "z.csv", "ra,dec,z,z_err,id\n1,2,3,4,b\n5,6,7,8,a\n5,6,7,8,elsewhere\n1,2,3,4,\n")
+    samples, audit = read(tmp_path)
+    assert samples.to_numpy().tolist() == [["a", "STAR", 5, 6, 7, 8], ["b", "QSO", 1, 2, 3, 4]]
+    assert audit.rows_in == 3
+    assert audit.left_out == {"no usable row in z.csv": ["labels.csv:4 (c)"]}
+    assert audit.details["catalogue"]["z.csv"] == {
+        "rows": 4,
+        "rows_without_partner": 1,
+        "rows_ignored": {"no id": 1},
+    }
+
+
+def test_ids_keep_all_their_digits(tmp_path: Path) -> None:
+    ids = ["7004987300150005914600060103", "7004987300150005914600060104", "0012", "123e45", "1e9"]
+    samples, _ = read(write(tmp_path / "c.csv", HEADER + "".join(f"{key},STAR,1,2,3,4\n" for key in ids)))
+    assert samples["id"].tolist() == sorted(ids)
+
+
+@pytest.mark.parametrize("key", ["7.0e+27", "7.004987300150006E27", "7004987300150005914600060103.0", "7E+27", "12.00"])
+def test_ids_that_were_read_as_numbers_are_refused(tmp_path: Path, key: str) -> None:
+    message = message_of(write(tmp_path / "c.csv", HEADER + GOOD + f"{key},STAR,1,2,3,4\n"))
+    assert "c.csv:5" in message
+    assert key in message
+    assert "ids as text" in message
+
+
+def test_byte_order_mark_crlf_spaces_quotes_and_blank_lines_are_no_matter(tmp_path: Path) -> None:
+    text = '\ufeff"id", class ,ra,dec,z,z_err\r\n\r\n" a1 ", STAR ,10 , 20,0.1,0.01\r\n\r\n'
+    samples, audit = read(write(tmp_path / "c.csv", text))
+    assert samples.to_numpy().tolist() == [["a1", "STAR", 10, 20, 0.1, 0.01]]
+    assert audit.rows_in == 1
+
+
+def test_catalogue_without_positions_has_none(tmp_path: Path) -> None:
+    samples, audit = read(write(tmp_path / "c.csv", "id,class\na,STAR\n"), ())
+    assert samples[["ra", "dec"]].isna().all(axis=None)
+    assert audit.rows_in == len(samples) == 1
+
+
+def test_columns_can_have_other_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "name,type,RAJ2000,DEJ2000\na,STAR,1,2\n")
+    samples, _ = read(path, (), Columns("name", "type", "RAJ2000", "DEJ2000"))
+    assert samples.to_numpy().tolist() == [["a", "STAR", 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (",STAR,1,2,3,4", "no id"),
+        ("NaN,STAR,1,2,3,4", "no id"),
+        ('"x\0y",STAR,1,2,3,4', "id with a control character"),
+        ('"x\ny",STAR,1,2,3,4', "id with a control character"),
+        ("x,,1,2,3,4", "no label"),
+        ("x,null,1,2,3,4", "no label"),
+        ('x,"ST\rAR",1,2,3,4', "label with a control character"),
+        ("x,STAR\0,1,2,3,4", "label with a control character"),
+        ("x,STAR,NaN,2,3,4", "no usable position"),
+        ("x,STAR,inf,2,3,4", "no usable position"),
+        ("x,STAR,,2,3,4", "no usable position"),
+        ("x,STAR,1_0,2,3,4", "no usable position"),
+        ("x,STAR,360.5,2,3,4", "no usable position"),
+        ("x,STAR,1,91,3,4", "no usable position"),
+        ("x,STAR,1,-1e999,3,4", "no usable position"),
+        ("x,STAR,1,2,3", "wrong number of columns"),
+        ("x,STAR,1,2,3,4,5", "wrong number of columns"),
+        ("x", "wrong number of columns"),
+        ('"x"y,STAR,1,2,3,4', "not a line of CSV"),
+        (f"{'x' * 200_000},STAR,1,2,3,4", "not a line of CSV"),
+        ("a1,STAR,10,20,0.1,0.01", "repeated row"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_a_bad_row_is_left_out_and_its_neighbours_are_kept(tmp_path: Path, row: str, reason: str) -> None:
+    samples, audit = read(write(tmp_path / "c.csv", HEADER + "a1,STAR,10,20,0.1,0.01\n" + row + "\na2,QSO,1,2,3,4\n"))
+    assert samples["id"].tolist() == ["a1", "a2"]
+    assert reasons(audit) == {reason: 1}
+    assert audit.rows_in == 3
+
+
+@pytest.mark.parametrize("text", ["1_5", "0x10", "1,5", "abc", "1e", "--1"])
+def test_a_feature_that_is_no_number_is_missing_and_counted(tmp_path: Path, text: str) -> None:
+    samples, audit = read(write(tmp_path / "c.csv", f'id,class,z\na,STAR,"{text}"\nb,QSO,nan\n'), ("z",))
+    assert samples["z"].isna().all()
+    assert audit.details["features"]["z"] == {"missing": 2, "not_a_number": 1}
+
+
+@pytest.mark.parametrize("order", ["AAB", "ABA", "BAA"])
+def test_rows_of_one_id_that_differ_are_all_left_out_in_any_order(tmp_path: Path, order: str) -> None:
+    rows = {"A": "x,STAR,1,2,3,4\n", "B": "x,QSO,1,2,3,4\n"}
+    samples, audit = read(write(tmp_path / "c.csv", HEADER + GOOD + "".join(rows[row] for row in order)))
+    assert samples["id"].tolist() == ["a1", "a2", "a3"]
+    assert sorted(audit.left_out["id of several rows that differ"]) == ["c.csv:5 (x)", "c.csv:6 (x)", "c.csv:7 (x)"]
+    assert audit.rows_in == 6
+
+
+def test_a_quote_that_is_never_closed_counts_every_line_it_swallows(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class,note\na,STAR,\nb,STAR,\"5'\nc,QSO,\nd,QSO,\n")
+    samples, audit = read(path, ())
+    assert samples["id"].tolist() == ["a"]
+    assert audit.left_out == {"not a line of CSV": ["c.csv:3", "c.csv:4", "c.csv:5"]}
+    assert audit.rows_in == 4
+
+
+def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", 'id,class\na,STAR\n"b,STAR\nc,QSO\nd,QSO"\ne,QSO\n')
+    samples, audit = read(path, ())
+    assert samples["id"].tolist() == ["a", "e"]
+    assert reasons(audit) == {"wrong number of columns": 3}
+    assert audit.rows_in == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["empty", "column names"]),
+        ("\ufeff", ["empty"]),
+        ("\n\n", ["empty"]),
+        (HEADER, ["header but no rows"]),
+        ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "data.columns.id"]),
+        ("id;class\na;STAR\n", ["no id column 'id'", "'id;class'"]),
+        ("id,type\na,STAR\n", ["no label column 'class'", "data.columns.label"]),
+        ("id,class,z,z\na,STAR,1,2\n", ["'z'", "twice"]),
+        ("id,class,ra\na,STAR,1\n", ["no column 'dec'"]),
+        ("id,class,redshift,z_er\na,STAR,1,2\n", ["no column 'z'", "data.features"]),
+        ("id,class,z,z_er\na,STAR,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
+        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8"]),
+        (HEADER.encode("utf-16"), ["not UTF-8"]),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["not UTF-8"]),
+        ('"id,class\na,STAR\n', ["line 1 is not a header"]),
+        ("\0\0\0\n\0", ["no id column"]),
+        ("\x1b[2J\u2028" + "x" * 100_000 + ",b\n1,2\n", ["no id column"]),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_a_file_that_is_no_catalogue_is_refused_in_one_line(tmp_path: Path, content: str | bytes, words: list) -> None:
+    message = message_of(write(tmp_path / "c.csv", content))
+    assert "c.csv" in message
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_catalogue_and_a_folder_without_one_are_refused(tmp_path: Path) -> None:
+    assert "nowhere" in message_of(tmp_path / "nowhere")
+    assert "no .csv file" in message_of(tmp_path)
+
+
+def test_a_column_of_two_joined_files_is_refused_if_it_is_needed(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "id,class,z,z_err,note\na,STAR,1,2,x\n")
+    write(tmp_path / "2.csv", "id,z,note\na,1,y\n")
+    message = message_of(tmp_path)
+    assert "'z' stands in both 1.csv and 2.csv" in message
+    assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent)[0]) == 1
+
+
+@pytest.mark.parametrize("name", ["label", "source", "split", "ra"])
+def test_a_feature_cannot_take_the_place_of_a_column_of_the_sample_table(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "c.csv", f"id,class,{name}\na,STAR,1\n")
+    message = message_of(path, features=(name,), columns=Columns(ra="RAJ2000", dec="DEJ2000"))
+    assert repr(name) in message
+    assert "data.features" in message
+
+
+CELLS = st.one_of(
+    st.sampled_from(["", "nan", "a", "b", "STAR", "1", "359.99", "90", "91", "inf", "1e400", '"', '""', '"x\n', "\0"]),
+    st.text(max_size=6),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.lists(CELLS, min_size=1, max_size=7), max_size=8), tail=st.binary(max_size=12))
+def test_any_rows_are_kept_or_left_out_or_refused_in_one_line(tmp_path: Path, rows: list, tail: bytes) -> None:
+    text = HEADER + "".join(",".join(row) + "\n" for row in rows)
+    path = write(tmp_path / "c.csv", text.encode("utf-8", "surrogatepass") + tail)
+    message = ""
+    try:
+        samples, audit = read(path)
+    except SpaceWarpsError as error:
+        message = str(error)
+    if message:
+        assert len(message.splitlines()) == 1
+        return
+    assert audit.rows_in == len(samples) + sum(reasons(audit).values())
+    assert samples["id"].is_unique
+    assert samples["dec"].between(-90, 90).all()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_a_catalogue_or_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path / "c.csv", content)
+    with pytest.raises(SpaceWarpsError) as caught:
+        read(path)
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,261 @@
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spacewarps.errors import SurveyError
+from spacewarps.survey.stamps import (
+    MAX_BYTES,
+    Inspected,
+    StampError,
+    StampFolder,
+    StampShape,
+    inspect_stamps,
+    most_common_shape,
+    pack_stamps,
+)
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
+SHAPE = StampShape(1, 8, 8, "uint8")
+
+
+def ignore(_done: int) -> None:
+    pass
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def both(folder: Path, content: bytes) -> tuple[Any, Any, Any]:
+    """Return what inspecting and packing say of one file, and the packed array."""
+    file = folder / "x.jpg"
+    file.write_bytes(content)
+    inspected = inspect_stamps([file], ignore)[0]
+    shape = inspected.shape if isinstance(inspected, Inspected) else SHAPE
+    fault = pack_stamps([file], shape, folder / "stamps.npy", ignore)[0]
+    return inspected, fault, np.load(folder / "stamps.npy")
+
+
+PNG = encoded(Image.fromarray(GREY))
+JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("mode", "image_format", "channels", "dtype"),
+    [
+        ("1", "PNG", 1, "uint8"),
+        ("L", "PNG", 1, "uint8"),
+        ("LA", "PNG", 1, "uint8"),
+        ("P", "PNG", 3, "uint8"),
+        ("RGB", "BMP", 3, "uint8"),
+        ("RGBA", "PNG", 3, "uint8"),
+        ("CMYK", "JPEG", 3, "uint8"),
+        ("YCbCr", "TIFF", 3, "uint8"),
+        ("I;16", "PNG", 1, "float32"),
+        ("I;16B", "TIFF", 1, "float32"),
+        ("I", "TIFF", 1, "float32"),
+        ("F", "TIFF", 1, "float32"),
+    ],
+)
+def test_every_colour_mode_becomes_channels(
+    tmp_path: Path, mode: str, image_format: str, channels: int, dtype: str
+) -> None:
+    inspected, fault, packed = both(tmp_path, encoded(Image.new(mode, (6, 4), 1 if mode == "F" else 0), image_format))
+    assert inspected.shape == StampShape(channels, 4, 6, dtype)
+    assert fault is None
+    assert packed.shape == (1, channels, 4, 6)
+    assert packed.dtype == dtype
+
+
+def test_pixels_come_back_exactly(tmp_path: Path) -> None:
+    assert (both(tmp_path, PNG)[2] == GREY).all()
+    deep = np.array([[0, 1], [300, 65535]], dtype=np.uint16)
+    assert both(tmp_path, encoded(Image.fromarray(deep)))[2].tolist() == [[deep.tolist()]]
+    real = np.array([[-1.5, 1e6], [0, 3]], dtype=np.float32)
+    assert both(tmp_path, encoded(Image.fromarray(real), "TIFF"))[2].tolist() == [[real.tolist()]]
+    colour = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert both(tmp_path, encoded(Image.fromarray(colour)))[2].tolist() == [colour.transpose(2, 0, 1).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty stamp file"),
+        (b"not an image at all", "stamp that is not an image"),
+        (b"\0" * 1000, "stamp that is not an image"),
+        (PNG[:20], "stamp that is not an image"),
+        (encoded(Image.fromarray(GREY), "GIF"), "stamp that is not an image"),
+        (encoded(Image.fromarray(GREY), "WEBP"), "stamp that is not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "stamp that is not an image"),
+        (png_header(60_000, 60_000), "stamp of absurd size"),
+        (png_header(12_000, 12_000), "stamp of absurd size"),
+        (png_header(1, 4_000), "stamp of absurd size"),
+        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "stamp in the unknown colour mode LAB"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_what_is_no_stamp_is_a_fault_before_it_is_decoded(tmp_path: Path, content: bytes, reason: str) -> None:
+    inspected, fault, packed = both(tmp_path, content)
+    assert isinstance(inspected, StampError)
+    assert str(inspected) == str(fault) == reason
+    assert len(packed) == 0
+
+
+@pytest.mark.parametrize(
+    "content", [PNG[:-30], JPEG[: len(JPEG) // 2], png_header(40, 40)], ids=["cut PNG", "cut JPEG", "too few pixels"]
+)
+def test_a_damaged_body_is_a_fault_when_it_is_decoded(tmp_path: Path, content: bytes) -> None:
+    _, fault, packed = both(tmp_path, content)
+    assert str(fault) in {"damaged stamp", "stamp that is not an image"}
+    assert len(packed) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_a_fault(tmp_path: Path, value: float) -> None:
+    _, fault, _ = both(tmp_path, encoded(Image.fromarray(np.full((4, 4), value, dtype=np.float32)), "TIFF"))
+    assert str(fault) == "stamp with pixels that are not finite"
+
+
+def test_the_first_frame_of_several_is_the_stamp(tmp_path: Path) -> None:
+    frames = encoded(Image.fromarray(GREY), "TIFF", save_all=True, append_images=[Image.new("L", (20, 20))])
+    inspected, fault, packed = both(tmp_path, frames)
+    assert inspected.shape == SHAPE
+    assert fault is None
+    assert (packed == GREY).all()
+
+
+def test_folders_pipes_broken_links_and_giants_are_faults_and_links_to_stamps_are_not(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "broken.png").symlink_to("nowhere")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with (tmp_path / "giant.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    (tmp_path / "good.png").write_bytes(PNG)
+    (tmp_path / "link.png").symlink_to("good.png")
+    folder = StampFolder(tmp_path)
+    names = ["folder", "pipe", "zero", "broken", "loop", "giant", "good", "link"]
+    found = inspect_stamps([folder.find(name) for name in names], ignore)
+    assert [str(stamp) for stamp in found[:6]] == [
+        *["stamp that is not a file"] * 3,
+        *["stamp that cannot be read"] * 2,
+        "stamp of absurd size",
+    ]
+    assert found[6] == found[7]
+
+
+@pytest.mark.parametrize("key", ["../secret", "/etc/passwd", "..\\secret", "a/b", "x\0"])
+def test_an_id_that_is_a_path_is_never_followed(tmp_path: Path, key: str) -> None:
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(PNG)
+    with pytest.raises(StampError, match="id that is not a file name"):
+        StampFolder(tmp_path / "images").find(key)
+
+
+def test_stamps_are_found_by_name_whatever_their_suffix(tmp_path: Path) -> None:
+    for name in ["a.JPG", "b.c.tiff", "d.png", "d.jpeg", "e.txt", "noted"]:
+        (tmp_path / name).write_bytes(PNG)
+    folder = StampFolder(tmp_path)
+    assert folder.find("a").name == "a.JPG"
+    assert folder.find("b.c").name == "b.c.tiff"
+    for key, reason in [("d", "several stamps"), ("e", "no stamp"), ("noted", "no stamp"), ("", "no stamp")]:
+        with pytest.raises(StampError, match=f"^{reason}$"):
+            folder.find(key)
+
+
+def test_a_folder_that_is_missing_or_holds_no_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="nowhere: no such folder"):
+        StampFolder(tmp_path / "nowhere")
+    with pytest.raises(SurveyError, match="holds no image"):
+        StampFolder(tmp_path)
+
+
+def test_packing_keeps_the_order_and_closes_the_gaps_of_faulty_stamps(tmp_path: Path) -> None:
+    files = []
+    for number in range(600):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(b"broken" if number % 5 == 1 else encoded(Image.new("L", (3, 2), number % 251)))
+    done: list[int] = []
+    faults = pack_stamps(files, StampShape(1, 2, 3, "uint8"), tmp_path / "stamps.npy", done.append)
+    good = [number for number in range(600) if number % 5 != 1]
+    assert [number for number, fault in enumerate(faults) if fault is None] == good
+    packed = np.load(tmp_path / "stamps.npy")
+    assert packed.shape == (480, 1, 2, 3)
+    assert packed[:, 0, 0, 0].tolist() == [number % 251 for number in good]
+    assert sum(done) == 600
+    assert [path.name for path in tmp_path.glob("*.npy")] == ["stamps.npy"]
+
+
+def test_the_shape_of_most_stamps_counts_and_order_does_not() -> None:
+    small, large = Inspected(StampShape(1, 4, 4, "uint8"), "x"), Inspected(SHAPE, "y")
+    assert most_common_shape([small, large, large, StampError("no stamp")]) == SHAPE
+    assert most_common_shape([small, large]) == most_common_shape([large, small])
+    with pytest.raises(SurveyError, match=r"none of 2 samples .*most often: no stamp"):
+        most_common_shape([StampError("no stamp"), StampError("no stamp")])
+
+
+def test_filters_for_warnings_are_as_before(tmp_path: Path) -> None:
+    before = list(warnings.filters)
+    files = []
+    for number in range(40):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(png_header(10_000, 10_000))
+    inspect_stamps(files, ignore)
+    assert list(warnings.filters) == before
+
+
+def flipped(content: bytes) -> st.SearchStrategy[bytes]:
+    places = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)
+
+    def spoil(changes: list[tuple[int, int]]) -> bytes:
+        damaged = bytearray(content)
+        for place, value in changes:
+            damaged[place] = value
+        return bytes(damaged)
+
+    return places.map(spoil)
+
+
+TIFF = encoded(Image.fromarray(GREY), "TIFF")
+BMP = encoded(Image.fromarray(GREY), "BMP")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.one_of(st.binary(max_size=60), *[flipped(image) for image in (PNG, JPEG, TIFF, BMP)]))
+def test_any_bytes_are_a_stamp_or_a_fault(tmp_path: Path, content: bytes) -> None:
+    inspected, fault, packed = both(tmp_path, content)
+    assert isinstance(inspected, Inspected | StampError)
+    assert fault is None or isinstance(fault, StampError)
+    assert len(packed) == (fault is None)
+
+
+@pytest.mark.parametrize("make", [lambda file: file.write_bytes(PNG), lambda file: file.mkdir()])
+def test_files_whose_names_are_not_text_do_no_harm(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    make(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png")))
+    (tmp_path / "a.png").write_bytes(PNG)
+    assert StampFolder(tmp_path).find("a").name == "a.png"
