@@ -24,9 +24,11 @@ def replaced_directory(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        # Moved aside and deleted afterwards: deleting takes long enough for a reader to see half of the old folder.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+            if path.exists():
+                path.rename(Path(aside, "old"))
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

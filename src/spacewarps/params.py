@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from spacewarps.errors import ParamsError
 
@@ -130,11 +130,22 @@ class WarmStartParams(Section):
     jitter: Annotated[float, Field(ge=0, le=10)]
 
 
+_ONE_LIST, _LIST_A_STEP = "one list", "one list a step"
+
+
+def _shape_of_candidates(value: Any) -> str:
+    return _LIST_A_STEP if isinstance(value, list) and value and isinstance(value[0], list) else _ONE_LIST
+
+
 class SearchParams(Section):
     """The progressive architecture search."""
 
     max_layers: PositiveInt
-    k_candidates: list[Channels] | list[list[Channels]]
+    # Told apart by their first element, so that a fault is described for the shape that was meant.
+    k_candidates: Annotated[
+        Annotated[list[Channels], Tag(_ONE_LIST)] | Annotated[list[list[Channels]], Tag(_LIST_A_STEP)],
+        Discriminator(_shape_of_candidates),
+    ]
     epochs_per_eval: PositiveInt
     min_delta: Annotated[float, Field(ge=0, lt=1)]
     warm_start: WarmStartParams
@@ -197,10 +208,11 @@ class _Loader(yaml.SafeLoader):
     """YAML as DVC reads it: numbers such as ``1e-05`` are floats, and a name stands once in its section."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name} stands twice", node.start_mark)
+        names: list[Any] = []
+        for key, _ in node.value:
+            if key.value in names:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+            names.append(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -238,26 +250,24 @@ def _describe(error: ValidationError) -> str:
     """Return the most telling fault as one line, and how many others there are."""
     faults = error.errors(include_url=False)
     # A misspelt name gives two faults, one for the name that is there and one for the name that is not.
-    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    unknown = [fault for fault in faults if fault["type"] in ("extra_forbidden", "invalid_key")]
     fault = (unknown or faults)[0]
-    names = [part for part in fault["loc"] if not _is_union_tag(part)]
+    # The name of a union's member is no part of what the user wrote.
+    names = [part for part in fault["loc"] if unknown or part not in (_ONE_LIST, _LIST_A_STEP)]
     place = ".".join(str(part) for part in names) or "params"
-    if fault["type"] == "extra_forbidden":
+    if unknown:
         known = _names_beside(names[:-1])
         line = f"{place} is not a parameter; {_suggest(str(names[-1]), names[:-1], known)}"
     elif fault["type"] == "missing":
         line = f"{place} is missing; add it"
     elif fault["type"] == "value_error":
         line = f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+    elif fault["type"] == "model_type":
+        line = f"{place} is {fault['input']!r:.80}, but it should be a section with names"
     else:
         line = f"{place} is {fault['input']!r:.80}, but {_lower(fault['msg'])}"
     others = len(faults) - 1 - sum(1 for other in faults if other["type"] == "missing" and unknown)
     return line if others <= 0 else f"{line} (and {others} more)"
-
-
-def _is_union_tag(part: int | str) -> bool:
-    """Say whether a part of a fault's location is pydantic's name for a member of a union."""
-    return isinstance(part, str) and "[" in part
 
 
 def _lower(message: str) -> str:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from spacewarps.errors import ModelError
+
 
 def classification_metrics(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: list[str]
@@ -16,7 +18,15 @@ def classification_metrics(
         labels: the number of each sample's class, ``[N]``.
         probabilities: ``[N, classes]``; each row adds up to 1.
         classes: the classes' names.
+
+    A mean over classes leaves out those that it is not defined for: the ones without a sample here (and, for F1, that
+    were not predicted either).
+
+    Raises:
+        ModelError: a probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        raise ModelError("the network's outputs are not all finite, as its training diverged; lower its learning rate")
     numbers = np.arange(len(classes))
     predicted = probabilities.argmax(axis=1)
     precision, recall, _, support = metrics.precision_recall_fscore_support(
@@ -26,7 +36,7 @@ def classification_metrics(
     return {
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
         "balanced_accuracy": float(np.mean(recall[support > 0])),
-        "macro_f1": float(metrics.f1_score(labels, predicted, labels=numbers, average="macro", zero_division=0.0)),
+        "macro_f1": float(metrics.f1_score(labels, predicted, average="macro", zero_division=0.0)),
         "log_loss": float(metrics.log_loss(labels, probabilities, labels=numbers)),
         "roc_auc": float(np.mean(areas)) if areas else None,
         "precision": {name: float(value) for name, value in zip(classes, precision, strict=True)},

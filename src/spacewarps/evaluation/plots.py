@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 # Okabe & Ito's colours, told apart by nearly everyone (Color Universal Design, 2008).
@@ -23,22 +24,25 @@ def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
     """
     figure, axes = _figure("Validation accuracy as the network grows", "layer", "validation accuracy")
     ks = sorted(candidates["k"].unique())
+    # Candidates of one layer stand side by side, in the order of k, so that equal scores do not hide each other.
+    beside = {k: 0.3 * (position - (len(ks) - 1) / 2) / max(1, len(ks) - 1) for position, k in enumerate(ks)}
+    places = candidates["layer"] + candidates["k"].map(beside)
     for position, k in enumerate(ks):
-        rows = candidates[candidates["k"] == k]
-        shift = 0.3 * (position - (len(ks) - 1) / 2) / max(1, len(ks) - 1)
-        axes.scatter(
-            rows["layer"] + shift,
-            rows["val_accuracy"],
-            color=COLOURS[position % len(COLOURS)],
-            label=f"k = {k}",
-            zorder=3,
-        )
-        picked = rows[rows["chosen"]]
-        axes.scatter(
-            picked["layer"] + shift, picked["val_accuracy"], s=160, facecolors="none", edgecolors="black", zorder=4
-        )
-    chosen = candidates[candidates["chosen"]].sort_values("layer")
-    axes.plot(chosen["layer"], chosen["val_accuracy"], color="black", linewidth=1, label="chosen", zorder=2)
+        rows = candidates["k"] == k
+        colour = COLOURS[position % len(COLOURS)]
+        axes.scatter(places[rows], candidates["val_accuracy"][rows], color=colour, label=f"k = {k}", zorder=3)
+    chosen = candidates["chosen"]
+    axes.plot(
+        places[chosen],
+        candidates["val_accuracy"][chosen],
+        color="black",
+        linewidth=1,
+        marker="o",
+        markersize=12,
+        markerfacecolor="none",
+        label="joined",
+        zorder=2,
+    )
     axes.set_xticks(sorted(candidates["layer"].unique()))
     _legend_beside(axes)
     _save(figure, path)
@@ -56,6 +60,7 @@ def plot_learning_curves(epochs: pd.DataFrame, best_epoch: int, path: Path) -> N
     axes.plot(epochs["epoch"], epochs["train_loss"], color=COLOURS[0], label="training loss (smoothed labels)")
     axes.plot(epochs["epoch"], epochs["val_loss"], color=COLOURS[1], label="validation loss")
     axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     right = axes.twinx()
     right.plot(epochs["epoch"], epochs["val_accuracy"], color=COLOURS[2], linestyle="--", label="validation accuracy")
     right.set_ylabel("accuracy")
@@ -84,8 +89,9 @@ def plot_confusion(matrix: NDArray[np.int64], classes: list[str], path: Path) ->
             va="center",
             color="white" if shares[row, column] > 0.5 else "black",
         )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
+    names = [_literal(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names)
+    axes.set_yticks(range(len(classes)), names)
     axes.grid(visible=False)
     _save(figure, path)
 
@@ -99,7 +105,7 @@ def plot_roc(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     """
     figure, axes = _figure("Each class against the others, test split", "false positive rate", "true positive rate")
     for position, (name, (false_rate, true_rate)) in enumerate(curves.items()):
-        axes.plot(false_rate, true_rate, color=COLOURS[position % len(COLOURS)], label=name)
+        axes.plot(false_rate, true_rate, color=COLOURS[position % len(COLOURS)], label=_literal(name))
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     _legend_beside(axes)
     _save(figure, path)
@@ -109,7 +115,7 @@ def plot_mistakes(stamps: NDArray[Any], titles: list[str], path: Path, *, column
     """Draw stamps with a title each, for a look at what went wrong.
 
     Args:
-        stamps: ``[N, C, H, W]``; the channels' mean is shown, stretched by itself.
+        stamps: ``[N, C, H, W]``; the channels' mean is shown.
         titles: one for each stamp.
         path: the PNG to write.
         columns: stamps side by side.
@@ -120,9 +126,14 @@ def plot_mistakes(stamps: NDArray[Any], titles: list[str], path: Path, *, column
         for position, axes in enumerate(np.atleast_1d(figure.subplots(rows, columns)).flat):
             axes.axis("off")
             if position < len(stamps):
-                axes.imshow(np.arcsinh(stamps[position].astype(np.float32).mean(axis=0) / 10), cmap="gray")
-                axes.set_title(titles[position])
+                axes.imshow(stamps[position].mean(axis=0), cmap="gray")
+                axes.set_title(_literal(titles[position]))
         _save(figure, path)
+
+
+def _literal(text: str) -> str:
+    """Return ``text`` so that matplotlib shows its dollars, and does not read a formula between them."""
+    return text.replace("$", r"\$")
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:

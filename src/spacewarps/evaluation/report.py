@@ -94,11 +94,13 @@ def confusion_table(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def roc_table(evaluation: Evaluation) -> pd.DataFrame:
-    """Return the ROC averaged over the classes (macro average), as DVC's line plot takes it."""
-    curves = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
+    """Return the ROC of each class against the others on one grid of false positive rates, for DVC's plot."""
     grid = np.linspace(0, 1, 101)
-    mean = np.mean([np.interp(grid, *curve) for curve in curves.values()], axis=0) if curves else grid
-    return pd.DataFrame({"false_positive_rate": grid, "true_positive_rate": mean})
+    curves = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
+    points = [
+        (name, *point) for name, curve in curves.items() for point in zip(grid, np.interp(grid, *curve), strict=True)
+    ]
+    return pd.DataFrame(points, columns=["class", "false_positive_rate", "true_positive_rate"])
 
 
 def write_report(
@@ -132,7 +134,9 @@ def write_report(
 def _plot_surest_mistakes(evaluation: Evaluation, test: Space_Galaxi, path: Path) -> None:
     predicted = evaluation.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != evaluation.labels)
-    surest = wrong[np.argsort(-evaluation.probabilities[wrong, predicted[wrong]], kind="stable")][:_MISTAKES_SHOWN]
+    ordered = wrong[np.argsort(-evaluation.probabilities[wrong, predicted[wrong]], kind="stable")]
+    # One of each source: its other stamps look the same.
+    surest = ordered[~test.samples["source"].iloc[ordered].duplicated().to_numpy()][:_MISTAKES_SHOWN]
     titles = [
         f"{evaluation.classes[evaluation.labels[i]]} as {evaluation.classes[predicted[i]]}\n"
         f"p = {evaluation.probabilities[i, predicted[i]]:.2f}"
@@ -146,7 +150,10 @@ def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, An
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     layers = [f"| {a['layer']} | {a['kind']} | {a['k']} | {a['val_accuracy']:.4f} |" for a in search["architecture"]]
     classes = [
-        f"| {name} | {test['precision'][name]:.4f} | {test['recall'][name]:.4f} |" for name in evaluation.classes
+        f"| {cell} | {test['precision'][name]:.4f} | {test['recall'][name]:.4f} |"
+        for name in evaluation.classes
+        # A bar in a class's name would end its cell.
+        for cell in [name.replace("|", r"\|")]
     ]
     against = [f"| the most frequent class | {baseline['most_frequent_class']['accuracy']:.4f} | |"]
     if "features_alone" in baseline:

@@ -26,7 +26,9 @@ class ConvBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return ``[B, k, H // 2, W // 2]`` for ``[B, channels, H, W]``."""
         # A maximum commutes with ReLU and with the positive factor that dropout gives a whole channel. So pooling comes
-        # first, to the same bits, and what follows has a quarter of the pixels to go through.
+        # first, to the same bits, and what follows has a quarter of the pixels to go through. So are the gradients, but
+        # where that factor would round two pixels of a window to the same number, as happens in bf16: here the larger
+        # one gets the gradient, not the first.
         pooled = self.pool(self.norm(self.conv(maps)))
         result: Tensor = self.dropout(self.relu(pooled))
         return result

@@ -15,6 +15,9 @@ def scale_and_jitter(module: nn.Module, scale: float, jitter: float, generator: 
         generator: draws the noise, on the CPU.
     """
     for weights in module.parameters():
-        noise = torch.randn(weights.shape, generator=generator).to(weights.device)
-        deviation = weights.std(correction=0)
-        weights.mul_(scale).add_(noise * deviation, alpha=jitter)
+        # Of a contiguous copy, since the order of a sum, and so its last bit, depends on the layout in memory.
+        deviation = weights.contiguous().std(correction=0)
+        weights.mul_(scale)
+        if jitter:
+            noise = torch.randn(weights.shape, generator=generator).to(weights.device)
+            weights.add_(noise * deviation, alpha=jitter)

@@ -13,6 +13,11 @@ _MAX_DEVIATION = 10.0
 _STAMPS_TO_FIT = 1024
 
 
+def stamps_to_fit(count: int) -> range:
+    """Return which of ``count`` stamps a :class:`StampNormaliser` looks at; the others need not be loaded for it."""
+    return range(0, count, max(1, -(-count // _STAMPS_TO_FIT)))
+
+
 class StampNormaliser(nn.Module):
     """The inverse hyperbolic sine stretch: ``asinh((pixel - sky) / noise)``, for each channel.
 
@@ -30,7 +35,7 @@ class StampNormaliser(nn.Module):
 
     def fit(self, stamps: NDArray[np.generic]) -> None:
         """Set sky and noise from the median and the spread of the pixels of ``stamps``, ``[N, C, H, W]``."""
-        part = stamps[:: -(-len(stamps) // _STAMPS_TO_FIT)].astype(np.float32)
+        part = stamps[stamps_to_fit(len(stamps))].astype(np.float32)
         for channel in range(part.shape[1]):
             low, middle, high = np.quantile(part[:, channel], [0.16, 0.5, 0.84])
             self.sky[channel] = float(middle)
@@ -72,6 +77,8 @@ class FeatureNormaliser(nn.Module):
 
     def fit(self, features: Tensor) -> None:
         """Set scales, means and standard deviations from ``features``, ``[N, F]`` in catalogue units."""
+        # In float32, as `forward` sees them: what overflows there has no value.
+        features = features.float()
         usable = self._usable(features).numpy()
         values = features.double().numpy()
         for column in range(values.shape[1]):
@@ -86,8 +93,9 @@ class FeatureNormaliser(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``[B, width]``: the standardised values of every scale, then the flags."""
+        features = features.float()
         usable = self._usable(features)
-        known = torch.where(usable, features, 0.0).float()
+        known = torch.where(usable, features, 0.0)
         values = (torch.asinh(known[:, :, None] / self.scales) - self.mean) / self.deviation
         values = values.clamp(-_MAX_DEVIATION, _MAX_DEVIATION) * usable[:, :, None]
         return torch.cat([values.flatten(1), (~usable).float()], dim=1)

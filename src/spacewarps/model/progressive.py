@@ -33,11 +33,20 @@ class Widths:
         embedding: the width of the space that image and features are both projected to.
         head_grid: the head sees the feature map averaged to at most this many cells a side.
         dropout: the share of a block's channels that is dropped in training.
+
+    Raises:
+        ModelError: an argument is out of range.
     """
 
     embedding: int = 64
     head_grid: int = 4
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.embedding < 1 or self.head_grid < 1 or not 0 <= self.dropout < 1:
+            raise ModelError(
+                f"embedding and head_grid must be at least 1 and dropout from 0 to below 1, but got {self}"
+            )
 
 
 class Head(nn.Module):
@@ -177,7 +186,21 @@ class ProgressiveModel(nn.Module):
         Args:
             stamps: ``[B, C, H, W]``, uint8 or float, in the survey's units.
             features: ``[B, F]`` in catalogue units, NaN where there is no value; not needed if the network has none.
+
+        Raises:
+            ModelError: the stamps or the features are not of the shape that the network was made for.
         """
+        if stamps.shape[1:] != self.inputs.stamp_shape:
+            raise ModelError(
+                f"the network takes stamps [B, {', '.join(map(str, self.inputs.stamp_shape))}], "
+                f"but got {list(stamps.shape)}"
+            )
+        wanted, given = (len(stamps), len(self.inputs.features)), None if features is None else tuple(features.shape)
+        if self.inputs.features and given != wanted:
+            raise ModelError(
+                f"the network takes {wanted[1]} features ({', '.join(self.inputs.features)}) for each of {wanted[0]} "
+                f"stamps, but got {'none' if given is None else list(given)}"
+            )
         maps = self.stamp_normaliser(stamps).contiguous(memory_format=torch.channels_last)
         for block in self.trunk:
             maps = block(maps)

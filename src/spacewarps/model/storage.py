@@ -75,13 +75,19 @@ def load_model(folder: Path | str) -> ProgressiveModel:
         text = (folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
         description = _Description.model_validate(json.loads(text))
         weights = load_file(folder / WEIGHTS_FILE)
+        # Sizes that a hostile description claims cost nothing on this device; only weights that are really in the file
+        # take memory.
+        with torch.device("meta"):
+            model = _build(description)
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or folder / WEIGHTS_FILE}: no such file; {folder} holds no model") from None
-    except (OSError, ValueError, RecursionError, ValidationError, SafetensorError) as error:
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        where = f"{folder / DESCRIPTION_FILE}, {place!r:.80}" if place else f"{folder / DESCRIPTION_FILE}"
+        raise ModelError(f"{where}: {fault['msg']}; save the model again") from None
+    except (OSError, ValueError, RuntimeError, ModelError, SafetensorError) as error:
         raise ModelError(f"{folder}: not a model that can be loaded ({' '.join(str(error).split())[:200]})") from None
-    # Sizes that a hostile description claims cost nothing here; only weights that are really in the file take memory.
-    with torch.device("meta"):
-        model = _build(description)
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
     found = {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
     if expected != found:

@@ -1,9 +1,11 @@
 """The evaluation of one candidate."""
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from spacewarps.errors import ParamsError
 from spacewarps.model.morphisms import scale_and_jitter
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.search.history import Candidate, CandidateResult
@@ -22,11 +24,23 @@ class WarmStart:
         mode: ``previous`` copies them; ``none`` draws all weights anew.
         scale: multiplies the copies.
         jitter: the noise added to the copies, in standard deviations of each tensor's own weights.
+
+    Raises:
+        ParamsError: an argument is out of range.
     """
 
     mode: Literal["none", "previous"] = "previous"
     scale: float = 1.0
     jitter: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("none", "previous"):
+            raise ParamsError(f"warm start's mode must be 'none' or 'previous', but got mode={self.mode!r}")
+        if not 0 < self.scale < math.inf or not 0 <= self.jitter < math.inf:
+            raise ParamsError(
+                f"warm start's scale must be above 0 and its jitter not negative, "
+                f"but got scale={self.scale}, jitter={self.jitter}"
+            )
 
 
 def evaluate_candidate(

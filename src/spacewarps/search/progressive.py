@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from spacewarps.errors import ParamsError
+from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.progressive import ProgressiveModel, Widths, check_depth
 from spacewarps.search.candidate import WarmStart, evaluate_candidate
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver
 from spacewarps.seeds import derive_seed
-from spacewarps.survey.dataset import Batch, Space_Galaxi
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
 from spacewarps.training.compute import Compute, named_random_state, set_up_compute
 from spacewarps.training.fit import Optimiser
 
@@ -60,7 +62,7 @@ def progressive_architecture_search(
         warm_start: how a candidate starts from the last winner.
         widths: what all networks have in common.
         optimiser: how weights are learned.
-        compute: where, and in which precision; this machine's best on its own number of threads without it.
+        compute: where, and in which precision; this machine's best on two threads without it.
         seed: decides every draw.
         observer: told what happens; the result is the same without one.
 
@@ -76,6 +78,8 @@ def progressive_architecture_search(
     ks_of_step = _candidates_by_step(k_candidates, max_layers)
     if epochs_per_eval < 1:
         raise ParamsError(f"epochs_per_eval must be at least 1, but got epochs_per_eval={epochs_per_eval}")
+    if not 0 <= min_delta < 1:
+        raise ParamsError(f"min_delta must be from 0 to below 1, but got min_delta={min_delta}")
     check_depth(train_data.stamp_shape, max_layers)
     compute = compute or set_up_compute("auto", "auto", threads=2)
     observer = observer or SearchObserver()
@@ -103,9 +107,9 @@ def progressive_architecture_search(
                 observer=observer,
             )
             # Only the step's leader is kept, so memory does not grow with the number of candidates.
-            if not results or result.rank() < min(results, key=CandidateResult.rank).rank():
-                leader = model
             results.append(result)
+            if min(results, key=CandidateResult.rank) is result:
+                leader = model
             observer.candidate_finished(result)
         best = min(results, key=CandidateResult.rank)
         gains = best.score.accuracy > best_accuracy + min_delta or number == 1
@@ -134,29 +138,39 @@ def _unwrap(
     first, second = data
     assert isinstance(first, Space_Galaxi)
     assert isinstance(second, Space_Galaxi)
+    for what in ("classes", "feature_names", "stamp_shape"):
+        if getattr(first, what) != getattr(second, what):
+            raise ParamsError(
+                f"training and validation must have the same {what}, "
+                f"but got {getattr(first, what)} and {getattr(second, what)}"
+            )
     return first, second, replace(optimiser, batch_size=batch_size)
 
 
-def _candidates_by_step(k_candidates: Sequence[int] | Sequence[Sequence[int]], max_layers: int) -> list[Sequence[int]]:
+def _candidates_by_step(k_candidates: Sequence[int] | Sequence[Sequence[int]], max_layers: int) -> list[list[int]]:
     if max_layers < 1:
         raise ParamsError(f"max_layers must be at least 1, but got max_layers={max_layers}")
-    steps: list[Sequence[int]] = []
-    for number in range(max_layers):
-        flat = [k for k in k_candidates if isinstance(k, int)]
-        nested = [ks for ks in k_candidates if not isinstance(ks, int)]
-        steps.append(flat if flat else nested[number] if number < len(nested) else [])
-    for ks in steps:
-        if not ks or min(ks) < 1 or len(set(ks)) != len(ks):
-            raise ParamsError(
-                "k_candidates must be different positive numbers, one list for all steps or one list a step, "
-                f"but got k_candidates={k_candidates} for max_layers={max_layers}"
-            )
+    nested = [_as_ints(ks) for ks in k_candidates if isinstance(ks, Sequence)]
+    steps = nested[:max_layers] if nested else [_as_ints(k_candidates)] * max_layers
+    one_shape = len(nested) in (0, len(k_candidates)) and len(steps) == max_layers
+    if not one_shape or not all(ks and min(ks) >= 1 and len(set(ks)) == len(ks) for ks in steps):
+        raise ParamsError(
+            "k_candidates must be different positive numbers, one list for all steps or one list a step, "
+            f"but got k_candidates={k_candidates} for max_layers={max_layers}"
+        )
     return steps
+
+
+def _as_ints(ks: Sequence[Any]) -> list[int]:
+    """Return NumPy's whole numbers as Python's, whose seeds are the same, and 0 for what is no whole number."""
+    return [int(k) if isinstance(k, Integral) else 0 for k in ks]
 
 
 def _empty_model(train: Space_Galaxi, widths: Widths, seed: int) -> ProgressiveModel:
     """Return a network without blocks whose normalisers know the training split."""
     with named_random_state(seed, "initialisation"):
         model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, widths)
-    model.fit_normalisers(train.stamps, train.features)
+    # Not all of `train.stamps`, which may be more than memory holds.
+    some = train.without_augmentation().batch(BatchIndices(stamps_to_fit(len(train)), seed=0))
+    model.fit_normalisers(some.images.numpy(), train.features)
     return model

@@ -1,9 +1,11 @@
 """The stage ``train``: the found architecture, trained to the end."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
+from spacewarps.errors import ModelError
 from spacewarps.files import write_json
 from spacewarps.model.storage import load_model, save_model
 from spacewarps.progress import progress_bar, say
@@ -46,6 +48,8 @@ def run(stage: Stage) -> None:
         best = history[0]
         for epoch in history:
             best = epoch if epoch.validation.better_than(best.validation) else best
+        if not math.isfinite(best.validation.loss):
+            raise ModelError("the training diverged in every epoch; lower optimiser.learning_rate in params.yaml")
         save_model(model, final)
         summary = {
             "start": train.start,

@@ -1,7 +1,8 @@
 """What MLflow keeps of the data and of the final network."""
 
+import contextlib
+import io
 import json
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
         inputs.append(TensorSpec(np.dtype("float32"), (-1, len(example.feature_names)), "features"))
         samples["features"] = example.features[:count].numpy()
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(example.classes)))])
-    with stage.tracker.timed(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    # MLflow advises type hints that it then refuses for tensors, past every filter of warnings.
+    with stage.tracker.timed(), contextlib.redirect_stderr(io.StringIO()):
         mlflow.set_tracking_uri(stage.tracker.client.tracking_uri)
         mlflow.set_experiment(pipeline_run.EXPERIMENT)
         with mlflow.start_run(run_id=stage.run_id):

@@ -26,7 +26,11 @@ class Compute:
     threads: int
 
     def place(self, model: nn.Module) -> None:
-        """Move ``model`` to the device, its filters in the layout in which convolutions are fastest."""
+        """Move ``model`` to the device, its filters in the layout in which convolutions are fastest.
+
+        This process computes on ``threads`` threads from here on, whatever another setting asked for in between.
+        """
+        torch.set_num_threads(self.threads)
         model.to(self.device).to(memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
@@ -53,7 +57,7 @@ def set_up_compute(device: str, precision: str, threads: int) -> Compute:
             "compute.device is cuda, but this machine has no CUDA device that torch can use; set it to cpu"
         )
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    bf16 = precision == "bf16" or (precision == "auto" and _computes_in_bf16(where))
+    bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(where))
     torch.set_num_threads(threads)
     # cuBLAS is deterministic only with a workspace of fixed size (CUDA's own advice, which torch checks for).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -83,12 +87,14 @@ def named_random_state(seed: int, *names: str | int) -> Iterator[None]:
 
     For what draws from the global generators and takes no other: initialisation and dropout.
     """
-    with torch.random.fork_rng():
+    # All devices by name: left to itself, torch takes all of them too, but warns where there are several.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(seed, *names))
         yield
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def computes_in_bf16(device: torch.device) -> bool:
+    """Say whether ``device`` has arithmetic for bfloat16, rather than emulating it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.errors import ModelError, ParamsError
+from spacewarps.model.progressive import Inputs, ProgressiveModel
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import epoch_batches
@@ -33,12 +34,25 @@ class Optimiser:
         weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101); on weight matrices and
             filters, not on biases and BatchNorm.
         label_smoothing: the share of the target that is spread over all classes.
+
+    Raises:
+        ParamsError: an argument is out of range.
     """
 
     batch_size: int = 32
     learning_rate: float = 0.003
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ParamsError(f"batch_size must be at least 1, but got batch_size={self.batch_size}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ParamsError(f"learning_rate must be above 0, but got learning_rate={self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ParamsError(f"weight_decay must not be negative, but got weight_decay={self.weight_decay}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ParamsError(f"label_smoothing must be from 0 to below 1, but got {self.label_smoothing}")
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,15 @@ def fit(
         keep: the weights that the model ends with.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of samples in it.
+
+    Raises:
+        ModelError: the network was made for other data.
     """
+    _check_made_for(model, train)
     compute.place(model)
     steps = epochs * -(-len(train) // optimiser.batch_size)
     adam = torch.optim.AdamW(_weight_groups(model, optimiser.weight_decay), lr=optimiser.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, optimiser.learning_rate, total_steps=steps, pct_start=_WARM_UP)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: one_cycle(step, steps))
     history: list[Epoch] = []
     best: tuple[Score, dict[str, Tensor]] | None = None
     with named_random_state(seed, "dropout"):
@@ -109,6 +127,17 @@ def fit(
     return history
 
 
+def one_cycle(step: int, steps: int) -> float:
+    """Return the share of the highest learning rate at ``step`` of ``steps``, counted from 0.
+
+    It rises in a line over the first quarter and falls as a half cosine, and is never 0 while there is a step left.
+    """
+    rising = max(1, round(_WARM_UP * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step + 1 - rising) / (steps + 1 - rising))) / 2
+
+
 def _train_epoch(
     model: ProgressiveModel,
     train: Space_Galaxi,
@@ -120,7 +149,7 @@ def _train_epoch(
     epoch: int,
     on_batch: Callable[[int], None],
 ) -> float:
-    """Return the mean loss over the epoch."""
+    """Return the mean loss over the epoch; one that is not finite counts as infinite."""
     model.train()
     total = torch.zeros((), dtype=torch.float64, device=compute.device)
     batches = epoch_batches(
@@ -137,7 +166,7 @@ def _train_epoch(
         schedule.step()
         total += loss.detach() * len(labels)
         on_batch(len(labels))
-    return float(total) / len(train)
+    return _finite_or_infinite(float(total) / len(train))
 
 
 def _weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -147,16 +176,21 @@ def _weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, obje
     return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-@torch.inference_mode()
 def predict(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Tensor:
-    """Return the logits of every sample of ``data``, float32 ``[N, classes]`` on the CPU, without augmentation."""
+    """Return the logits of every sample of ``data``, float32 ``[N, classes]`` on the CPU, without augmentation.
+
+    Raises:
+        ModelError: the network was made for other data.
+    """
+    _check_made_for(model, data)
     compute.place(model)
     model.eval()
     plain = data.without_augmentation()
     logits = []
     for indices in epoch_batches(len(plain), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
         batch = plain.batch(indices)
-        with compute.autocast():
+        # Not around the whole function: weights that are placed in inference mode could not be trained afterwards.
+        with torch.inference_mode(), compute.autocast():
             logits.append(model(batch.images.to(compute.device), batch.features.to(compute.device)).float().cpu())
     return torch.cat(logits)
 
@@ -166,4 +200,16 @@ def score(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Scor
     logits = predict(model, data, compute)
     right = int((logits.argmax(dim=1) == data.labels).sum())
     loss = float(functional.cross_entropy(logits.double(), data.labels))
-    return Score(right / len(data), loss if math.isfinite(loss) else math.inf)
+    return Score(right / len(data), _finite_or_infinite(loss))
+
+
+def _check_made_for(model: ProgressiveModel, data: Space_Galaxi) -> None:
+    # A network of other classes would run, and its answers would be taken for these ones.
+    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), tuple(data.classes))
+    if model.inputs != of_data:
+        raise ModelError(f"the network was made for {model.inputs}, but the data are {of_data}; search again")
+
+
+def _finite_or_infinite(loss: float) -> float:
+    """Return ``loss``, infinite where training diverged, so that it compares and sorts."""
+    return loss if math.isfinite(loss) else math.inf

@@ -1,0 +1,134 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Read when OpenMP starts, so before anything imports torch: idle threads sleep instead of spinning on shared cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+import pytest
+
+if TYPE_CHECKING:
+    from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+    from spacewarps.training.compute import Compute
+
+SIDE = 16
+
+
+def draw_samples(
+    *,
+    sizes: dict[str, int],
+    classes: list[str],
+    features: list[str],
+    channels: int,
+    seed: int,
+    rows_of_a_source: int,
+    dtype: str,
+) -> tuple[np.ndarray[Any, Any], pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    splits = [split for split, size in sizes.items() for _ in range(size)]
+    numbers = np.arange(len(splits))
+    of_class = (numbers // rows_of_a_source) % len(classes)
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2 + 0.5
+    # Each class has a width of its own, so that one block is enough to tell them apart.
+    width = 1.2 + 1.5 * of_class[:, None, None]
+    profile = np.exp(-(x**2 + y**2) / (2 * width**2))
+    brightness = rng.uniform(60, 160, size=(len(splits), channels, 1, 1))
+    sky = rng.normal(40, 6, size=(len(splits), channels, SIDE, SIDE))
+    stamps = np.clip(profile[:, None] * brightness + sky, 0, 255).astype(dtype)
+    samples = pd.DataFrame(
+        {
+            "id": [f"id{number:04d}" for number in numbers],
+            "source": [f"id{number - number % rows_of_a_source:04d}" for number in numbers],
+            "split": splits,
+            "label": [classes[number] for number in of_class],
+            "ra": 10.0,
+            "dec": 10.0,
+        }
+    )
+    for name in features:
+        samples[name] = 0.1 + 0.4 * of_class + rng.normal(0, 0.25, size=len(splits))
+        if name.endswith("_err"):
+            samples[name] = np.where(rng.random(len(splits)) < 0.1, -1.0, rng.uniform(0.01, 0.1, size=len(splits)))
+    return stamps, samples
+
+
+@pytest.fixture(scope="session")
+def draw_survey() -> "Callable[..., PreparedSurvey]":
+    """Draw a prepared survey in memory; every class has stamps and features of its own."""
+    from spacewarps.survey.dataset import PreparedSurvey
+
+    def draw(
+        *,
+        sizes: dict[str, int] | None = None,
+        classes: tuple[str, ...] = ("GALAXY", "QSO", "STAR"),
+        features: tuple[str, ...] = ("z", "z_err"),
+        channels: int = 1,
+        seed: int = 0,
+        rows_of_a_source: int = 2,
+        dtype: str = "uint8",
+    ) -> PreparedSurvey:
+        stamps, samples = draw_samples(
+            sizes=sizes or {"train": 60, "validation": 30, "test": 30},
+            classes=list(classes),
+            features=list(features),
+            channels=channels,
+            seed=seed,
+            rows_of_a_source=rows_of_a_source,
+            dtype=dtype,
+        )
+        return PreparedSurvey(stamps, samples, list(classes), list(features))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(draw_survey: "Callable[..., PreparedSurvey]", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a prepared survey: 120 grey stamps of 16 pixels, three classes, z and z_err."""
+    survey = draw_survey()
+    folder = tmp_path_factory.mktemp("prepared")
+    np.save(folder / "stamps.npy", survey.stamps)
+    survey.samples.to_csv(folder / "samples.csv", index=False)
+    description = {"classes": survey.classes, "features": survey.features}
+    (folder / "survey.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(prepared_folder: Path) -> "PreparedSurvey":
+    from spacewarps.survey.dataset import load_prepared_survey
+
+    return load_prepared_survey(prepared_folder)
+
+
+@pytest.fixture(scope="session")
+def train_data(prepared: "PreparedSurvey") -> "Space_Galaxi":
+    from spacewarps.survey.augmentation import Augmentation
+    from spacewarps.survey.dataset import Space_Galaxi
+
+    return Space_Galaxi(prepared, split="train", augmentation=Augmentation())
+
+
+@pytest.fixture(scope="session")
+def validation_data(prepared: "PreparedSurvey") -> "Space_Galaxi":
+    from spacewarps.survey.dataset import Space_Galaxi
+
+    return Space_Galaxi(prepared, split="validation")
+
+
+@pytest.fixture(scope="session")
+def test_data(prepared: "PreparedSurvey") -> "Space_Galaxi":
+    from spacewarps.survey.dataset import Space_Galaxi
+
+    return Space_Galaxi(prepared, split="test")
+
+
+@pytest.fixture(scope="session")
+def compute() -> "Compute":
+    """One thread of the processor, float32."""
+    from spacewarps.training.compute import set_up_compute
+
+    return set_up_compute("cpu", "fp32", threads=1)

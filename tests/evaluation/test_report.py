@@ -1,0 +1,170 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from spacewarps.errors import ModelError
+from spacewarps.evaluation import plots
+from spacewarps.evaluation.report import Evaluation, confusion_table, evaluate_predictions, roc_table, write_report
+from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+
+PICTURES = ["confusion.png", "depth.png", "learning_curves.png", "mistakes.png", "roc.png"]
+
+
+def logits_of(data: Space_Galaxi, *, noise: float = 2.5, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    right = torch.nn.functional.one_hot(data.labels, len(data.classes)) * 3.0
+    return right + noise * torch.randn(right.shape, generator=generator)
+
+
+def evaluate(train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1) -> Evaluation:
+    given = logits_of(test) if logits is None else logits
+    return evaluate_predictions(given, train, test, resamples=200, confidence=0.9, seed=seed)
+
+
+def candidate(layer: int, k: int, accuracy: float, chosen: bool) -> dict[str, Any]:
+    return {"layer": layer, "kind": "conv", "k": k, "val_accuracy": accuracy, "chosen": chosen}
+
+
+SEARCH = {
+    "final_val_accuracy": 0.75,
+    "num_layers": 1,
+    "total_trainable_params": 12345,
+    "stopped": "no gain",
+    "architecture": [{"layer": 1, "kind": "conv", "k": 16, "val_accuracy": 0.75}],
+    "candidates": [candidate(1, 8, 0.5, False), candidate(1, 16, 0.75, True), candidate(2, 8, 0.7, False)],
+}
+TRAINING = {"best_epoch": 2, "epochs": 3, "val_accuracy": 0.8}
+CURVES = pd.DataFrame(
+    {"epoch": [1, 2, 3], "train_loss": [1.0, 0.8, 0.7], "val_loss": [1.0, 0.9, 0.95], "val_accuracy": [0.6, 0.8, 0.7]}
+)
+
+
+def write(folder: Path, evaluation: Evaluation, test: Space_Galaxi, **changes: Any) -> str:
+    folder.mkdir()
+    settings: dict[str, Any] = {"search": SEARCH, "training": TRAINING, "curves": CURVES}
+    write_report(folder, evaluation, test, **(settings | changes))
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*PICTURES, "report.md"])
+    for name in PICTURES:
+        with Image.open(folder / name) as image:
+            image.verify()
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def evaluation(train_data: Space_Galaxi, test_data: Space_Galaxi) -> Evaluation:
+    return evaluate(train_data, test_data)
+
+
+def test_the_numbers_are_those_of_the_network(evaluation: Evaluation, test_data: Space_Galaxi) -> None:
+    test = evaluation.metrics["test"]
+    right = logits_of(test_data).argmax(dim=1) == test_data.labels
+    assert test["accuracy"] == pytest.approx(right.double().mean().item())
+    assert test["accuracy_low"] < test["accuracy"] < test["accuracy_high"]
+    assert (test["samples"], test["sources"], test["confidence"]) == (30, 15, 0.9)
+    baseline = evaluation.metrics["baseline"]
+    gain = baseline["gain_over_features_alone"]
+    assert gain["accuracy"] == pytest.approx(test["accuracy"] - baseline["features_alone"]["accuracy"])
+    assert gain["accuracy_low"] <= gain["accuracy"] <= gain["accuracy_high"]
+
+
+def test_predictions_have_a_row_for_each_sample(evaluation: Evaluation, test_data: Space_Galaxi) -> None:
+    table = evaluation.predictions
+    assert list(table.columns) == ["id", "source", "label", "predicted", "p_GALAXY", "p_QSO", "p_STAR"]
+    assert table["id"].tolist() == test_data.samples["id"].tolist()
+    assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(np.ones(30))
+    assert (table.filter(like="p_").idxmax(axis=1) == "p_" + table["predicted"]).all()
+
+
+def test_the_tables_of_the_plots(evaluation: Evaluation) -> None:
+    table = confusion_table(evaluation)
+    assert list(table.columns) == ["actual", "predicted"]
+    assert (table["actual"] == table["predicted"]).mean() == pytest.approx(evaluation.metrics["test"]["accuracy"])
+    roc = roc_table(evaluation)
+    assert list(roc.columns) == ["class", "false_positive_rate", "true_positive_rate"]
+    assert roc["class"].unique().tolist() == evaluation.classes
+    areas = []
+    for _, curve in roc.groupby("class"):
+        assert len(curve) == 101
+        assert curve["true_positive_rate"].is_monotonic_increasing
+        assert curve["true_positive_rate"].iloc[-1] == 1
+        areas.append(np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"]))
+    assert np.mean(areas) == pytest.approx(evaluation.metrics["test"]["roc_auc"], abs=0.02)
+
+
+def test_the_seed_alone_decides_the_intervals(
+    evaluation: Evaluation, train_data: Space_Galaxi, test_data: Space_Galaxi
+) -> None:
+    assert evaluate(train_data, test_data).metrics == evaluation.metrics
+    assert evaluate(train_data, test_data, seed=2).metrics != evaluation.metrics
+
+
+def test_the_report_has_the_same_bytes_every_time(
+    evaluation: Evaluation, test_data: Space_Galaxi, tmp_path: Path
+) -> None:
+    page = write(tmp_path / "one", evaluation, test_data)
+    write(tmp_path / "two", evaluation, test_data)
+    for name in [*PICTURES, "report.md"]:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert f"Accuracy **{evaluation.metrics['test']['accuracy']:.4f}**" in page
+    assert "bootstrap over 15 sources, 30 samples" in page
+    assert "(no gain), the final training kept epoch 2 of 3 with 0.8000" in page
+    assert all(f"({name})" in page for name in PICTURES)
+    assert str(tmp_path) not in page
+
+
+def test_a_survey_without_features_has_no_baseline_of_them(draw_survey: Callable[..., PreparedSurvey]) -> None:
+    survey = draw_survey(features=())
+    result = evaluate(Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test"))
+    assert list(result.metrics["baseline"]) == ["most_frequent_class"]
+
+
+def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(
+    draw_survey: Callable[..., PreparedSurvey], tmp_path: Path
+) -> None:
+    survey = draw_survey(features=(), channels=3)
+    survey.samples.loc[(survey.samples["split"] == "test") & (survey.samples["label"] == "QSO"), "label"] = "STAR"
+    train, test = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
+    result = evaluate(train, test, logits_of(test, noise=0.0))
+    assert result.metrics["test"]["accuracy"] == 1.0
+    assert (result.metrics["test"]["accuracy_low"], result.metrics["test"]["accuracy_high"]) == (1.0, 1.0)
+    assert result.metrics["test"]["macro_f1"] == 1.0
+    page = write(tmp_path / "report", result, test)
+    assert "features alone" not in page
+
+
+def test_a_split_of_one_class_is_reported(draw_survey: Callable[..., PreparedSurvey], tmp_path: Path) -> None:
+    survey = draw_survey(classes=("a", "b"), dtype="float32")
+    survey.samples.loc[survey.samples["split"] == "test", "label"] = "b"
+    train, test = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
+    result = evaluate(train, test)
+    assert result.metrics["test"]["roc_auc"] is None
+    assert len(roc_table(result)) == 0
+    assert "ROC area" not in write(tmp_path / "report", result, test)
+
+
+def test_names_of_classes_that_look_like_formulas_are_drawn_as_they_are(
+    draw_survey: Callable[..., PreparedSurvey], tmp_path: Path
+) -> None:
+    survey = draw_survey(classes=("$\\frac$", "b_$x", "a|b"))
+    train, test = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
+    page = write(tmp_path / "report", evaluate(train, test), test)
+    assert "| a\\|b |" in page
+
+
+@pytest.mark.parametrize("losses", [[1.0, np.inf, np.nan], [np.inf] * 3])
+def test_losses_that_diverged_are_drawn_around(losses: list[float], tmp_path: Path) -> None:
+    plots.plot_learning_curves(CURVES.assign(train_loss=losses, val_loss=losses), 2, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        image.verify()
+
+
+def test_outputs_that_diverged_are_said_in_one_line(train_data: Space_Galaxi, test_data: Space_Galaxi) -> None:
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ModelError, match="training diverged"):
+            evaluate(train_data, test_data, torch.full((len(test_data), 3), bad))

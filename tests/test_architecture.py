@@ -1,0 +1,80 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
+
+TOOLS = {"errors", "features", "files", "seeds"}
+# What each part may import of the project, beside itself and the tools.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "features": set(),
+    "files": set(),
+    "seeds": set(),
+    "params": set(),
+    "progress": set(),
+    "survey": set(),
+    "model": set(),
+    "training": {"survey", "model"},
+    "search": {"survey", "model", "training"},
+    "evaluation": {"survey", "model"},
+    "tracking": {"survey", "model", "training", "search", "progress"},
+    "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
+    "cli": {"stages", "params", "progress"},
+    "__init__": {"survey", "model", "search"},
+}
+PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}
+MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "cli"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            # `from spacewarps import seeds` names the module last.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(sources: Path) -> list[str]:
+    found = []
+    for path in sorted(sources.rglob("*.py")):
+        part = path.relative_to(sources).parts[0].removesuffix(".py")
+        for name in imported(path):
+            package, *rest = name.split(".")
+            if package == "spacewarps" and rest[0] not in {part} | TOOLS | MAY_IMPORT[part]:
+                found.append(f"{part} imports {rest[0]}")
+            if package in PIPELINE_TOOLS and part not in MAY_USE_PIPELINE_TOOLS:
+                found.append(f"{part} imports {package}")
+    return found
+
+
+def test_imports_point_one_way() -> None:
+    assert violations(SOURCES) == []
+
+
+def test_every_part_has_its_place_in_the_order() -> None:
+    parts = {path.stem for path in SOURCES.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts == MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "violation"),
+    [
+        ("survey", "import spacewarps.model.blocks", "survey imports model"),
+        ("model", "from spacewarps.training.fit import fit", "model imports training"),
+        ("search", "from spacewarps import params", "search imports params"),
+        ("evaluation", "def f():\n    from spacewarps.training import fit", "evaluation imports training"),
+        ("training", "import mlflow", "training imports mlflow"),
+        ("search", "from dvc.api import params_show", "search imports dvc"),
+        ("tracking", "from spacewarps.stages.context import Stage", "tracking imports stages"),
+    ],
+)
+def test_an_import_against_the_order_is_found(tmp_path: Path, part: str, line: str, violation: str) -> None:
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "module.py").write_text(line, encoding="utf-8")
+    assert violations(tmp_path) == [violation]

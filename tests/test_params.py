@@ -1,0 +1,198 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spacewarps.errors import ParamsError
+from spacewarps.params import Params, load_params
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+MISSING = object()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    return values
+
+
+def load_text(folder: Path, text: str) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(ParamsError) as caught:
+        load_text(folder, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    start = f"{folder / 'params.yaml'}: "
+    assert message.startswith(start)
+    return message.removeprefix(start)
+
+
+def with_value(values: dict[str, Any], name: str, value: Any) -> str:
+    changed = copy.deepcopy(values)
+    *sections, last = name.split(".")
+    section = changed
+    for part in sections:
+        section = section[part]
+    if value is MISSING:
+        del section[last]
+    else:
+        section[last] = value
+    return yaml.safe_dump(changed)
+
+
+def test_the_shipped_file_loads() -> None:
+    params = load_params(SHIPPED)
+    assert params.search.candidates_by_step() == [[8, 16, 32]] * params.search.max_layers
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("serach", {}, "serach is not a parameter; did you mean search?"),
+        ("optimizer", {"a": 1}, "optimizer is not a parameter; did you mean optimiser?"),
+        ("search.max_layer", 3, "search.max_layer is not a parameter; did you mean search.max_layers?"),
+        (
+            "search.warm_start.jiter",
+            0.1,
+            "search.warm_start.jiter is not a parameter; did you mean search.warm_start.jitter?",
+        ),
+        ("data.columns.lable", "x", "data.columns.lable is not a parameter; did you mean data.columns.label?"),
+        ("train.zzz", 1, "train.zzz is not a parameter; the names here are start, epochs"),
+        ("train.epochs[0]", 1, "train.epochs[0] is not a parameter; did you mean train.epochs?"),
+        ("train.one list", 1, "train.one list is not a parameter; the names here are start, epochs"),
+        ("search.max_layers", "3", "search.max_layers is '3', but input should be a valid integer"),
+        ("search.max_layers", True, "search.max_layers is True, but input should be a valid integer"),
+        ("search.max_layers", 3.0, "search.max_layers is 3.0, but input should be a valid integer"),
+        ("search.max_layers", 0, "search.max_layers is 0, but input should be greater than or equal to 1"),
+        ("optimiser.learning_rate", 0, "optimiser.learning_rate is 0, but input should be greater than 0"),
+        (
+            "optimiser.learning_rate",
+            float("nan"),
+            "optimiser.learning_rate is nan, but input should be a finite number",
+        ),
+        ("compute.device", "gpu", "compute.device is 'gpu', but input should be 'auto', 'cpu' or 'cuda'"),
+        (
+            "search.warm_start.mode",
+            "nonw",
+            "search.warm_start.mode is 'nonw', but input should be 'none' or 'previous'",
+        ),
+        ("seed", -1, "seed is -1, but input should be greater than or equal to 0"),
+        ("seed", None, "seed is None, but input should be a valid integer"),
+        ("search", MISSING, "search is missing; add it"),
+        ("search.warm_start", MISSING, "search.warm_start is missing; add it"),
+        ("data.columns.dec", MISSING, "data.columns.dec is missing; add it"),
+        ("search", 3, "search is 3, but it should be a section with names"),
+        ("data.features", "z", "data.features is 'z', but input should be a valid list"),
+        ("data.features", ["z", "z"], "data: features must differ from each other, but got ['z', 'z']"),
+        ("data.features", ["class"], "data: features must not hold the id or the label, but got ['class']"),
+        (
+            "data.split.test",
+            0.3,
+            "data.split: train, validation and test must add up to 1, but they add up to 1.1",
+        ),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_parameter(
+    tmp_path: Path, shipped: dict[str, Any], name: str, value: Any, message: str
+) -> None:
+    assert complaint(tmp_path, with_value(shipped, name, value)) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (8, "search.k_candidates is 8, but input should be a valid list"),
+        ([], "search: k_candidates must not be empty"),
+        ([0], "search.k_candidates.0 is 0, but input should be greater than or equal to 1"),
+        ([8, "x"], "search.k_candidates.1 is 'x', but input should be a valid integer"),
+        ([8, [16]], "search.k_candidates.1 is [16], but input should be a valid integer"),
+        ([[8], 16, [8], [8]], "search.k_candidates.1 is 16, but input should be a valid list"),
+        ([[8], [5000], [8], [8]], "search.k_candidates.1.0 is 5000, but input should be less than or equal to 4096"),
+        ([[8], [], [8], [8]], "search: k_candidates must not be empty"),
+        ([8, 8], "search: k_candidates of one step must differ from each other, but got [8, 8]"),
+        ([[8], [4, 4], [8], [8]], "search: k_candidates of one step must differ from each other, but got [4, 4]"),
+        (
+            [[8], [16]],
+            "search: k_candidates gives 2 lists for max_layers=4 steps; "
+            "give one list for all steps, or one list a step",
+        ),
+    ],
+)
+def test_candidates_are_one_list_or_one_list_a_step(
+    tmp_path: Path, shipped: dict[str, Any], value: Any, message: str
+) -> None:
+    assert complaint(tmp_path, with_value(shipped, "search.k_candidates", value)) == message
+
+
+def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    lists = [[4, 8], [16], [32], [8], [1]]
+    params = load_text(tmp_path, with_value(shipped, "search.k_candidates", lists))
+    assert params.search.candidates_by_step() == lists[:4]
+
+
+def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["train"] = {"start": "cold", "epochs": 0}
+    message = complaint(tmp_path, yaml.safe_dump(changed))
+    assert message == "train.start is 'cold', but input should be 'warm' or 'fresh' (and 1 more)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML: "),
+        ("\0", "not valid YAML: "),
+        ("a: 2020-13-45", "not valid YAML: "),
+        ("? [a]\n: 1", "not valid YAML: "),
+        ("[" * 5000, "not valid YAML: "),
+        ("a: !!python/object/apply:os.system ['exit 1']", "not valid YAML: could not determine a constructor"),
+        ("", "must hold sections with names, but it holds None"),
+        ("- 1", "must hold sections with names, but it holds [1]"),
+        ("1: 2", "1 is not a parameter; the names here are seed, paths, "),
+        ("a[: 2", "a[ is not a parameter; the names here are seed, paths, "),
+    ],
+)
+def test_what_is_no_params_file_is_said_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    assert complaint(tmp_path, text).startswith(message)
+
+
+def test_a_name_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert "seed stands twice" in complaint(tmp_path, f"{text}\nseed: 2\n")
+    twice = text.replace("  epochs: 20", "  epochs: 20\n  epochs: 30")
+    line = next(number for number, row in enumerate(twice.splitlines(), start=1) if row == "  epochs: 30")
+    assert f'epochs stands twice in "<unicode string>", line {line},' in complaint(tmp_path, twice)
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1E-5", "1.e-5", "0.00001", "+1e-05"])
+def test_numbers_are_read_as_dvc_writes_them(tmp_path: Path, text: str) -> None:
+    changed = SHIPPED.read_text(encoding="utf-8").replace("learning_rate: 0.003", f"learning_rate: {text}")
+    assert load_text(tmp_path, changed).optimiser.learning_rate == 1e-5
+
+
+def test_a_whole_number_does_for_a_share_but_not_the_other_way(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    assert load_text(tmp_path, with_value(shipped, "data.fraction", 1)).data.fraction == 1.0
+    assert "seed is 100000.0" in complaint(tmp_path, with_value(shipped, "seed", 1e5))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml: no such file; run from the folder that holds params\.yaml$"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="cannot be read"):
+        load_params(tmp_path)
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ParamsError, match="cannot be read"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_do_not_change_once_read() -> None:
+    params = load_params(SHIPPED)
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 2  # type: ignore[misc]
