@@ -13,7 +13,7 @@ from spacewarps.model.progressive import ProgressiveModel, Widths
 
 pytestmark = pytest.mark.usefixtures("compute")
 
-SMALL = Widths(embedding=5, head_grid=3, dropout=0.1)
+SMALL = Widths(embedding=12, head_grid=3, dropout=0.1)
 
 
 def new_model(
