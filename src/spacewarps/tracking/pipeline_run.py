@@ -148,9 +148,7 @@ def _find_or_create_experiment(client: MlflowClient, artifacts: str | None) -> s
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         try:
-            # The kind decides which of its pages MLflow shows: those for training models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind))
+            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
         except MlflowException:
             # Another pipeline run may have been first.
             experiment = client.get_experiment_by_name(EXPERIMENT)
