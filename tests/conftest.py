@@ -10,10 +10,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
     from spacewarps.training.compute import Compute
+
+# The same examples every time, however slow the machine: a check that fails by chance is believed by nobody.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 SIDE = 16
 

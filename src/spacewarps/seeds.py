@@ -20,7 +20,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     one that is unrelated (BLAKE2b, RFC 7693).
     """
     text = "\x1f".join([str(seed), *(f"{type(name).__name__}:{name}" for name in names)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:

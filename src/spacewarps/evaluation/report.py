@@ -127,23 +127,41 @@ def write_report(
     plots.plot_learning_curves(curves, training["best_epoch"], target / "learning_curves.png")
     plots.plot_confusion(matrix, evaluation.classes, target / "confusion.png")
     plots.plot_roc(roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes), target / "roc.png")
-    _plot_surest_mistakes(evaluation, test, target / "mistakes.png")
-    write_text(target / "report.md", _page(evaluation, search, training))
+    mistakes = _surest_mistakes(evaluation)
+    _plot_mistakes(evaluation, test, mistakes, target / "mistakes.png")
+    page = _page(evaluation, search, training)
+    heading = ["number", "id", "class", "predicted", "probability", *test.feature_names]
+    table = [f"| {' | '.join(heading)} |", "|" + " --- |" * len(heading), *_mistake_rows(evaluation, test, mistakes)]
+    write_text(target / "report.md", "\n".join([page, *table, ""]))
 
 
-def _plot_surest_mistakes(evaluation: Evaluation, test: Space_Galaxi, path: Path) -> None:
+def _surest_mistakes(evaluation: Evaluation) -> NDArray[np.int64]:
+    """Return which samples were classified wrong with most probability, one of each source."""
     predicted = evaluation.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != evaluation.labels)
     ordered = wrong[np.argsort(-evaluation.probabilities[wrong, predicted[wrong]], kind="stable")]
-    # One of each source: its other stamps look the same.
-    surest = ordered[~test.samples["source"].iloc[ordered].duplicated().to_numpy()][:_MISTAKES_SHOWN]
+    # The other stamps of a source look the same.
+    return ordered[~evaluation.predictions["source"].iloc[ordered].duplicated().to_numpy()][:_MISTAKES_SHOWN]
+
+
+def _plot_mistakes(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64], path: Path) -> None:
+    predicted = evaluation.probabilities.argmax(axis=1)
     titles = [
-        f"{evaluation.classes[evaluation.labels[i]]} as {evaluation.classes[predicted[i]]}\n"
-        f"p = {evaluation.probabilities[i, predicted[i]]:.2f}"
-        for i in surest
+        f"{number}: {evaluation.classes[evaluation.labels[i]]}\nas {evaluation.classes[predicted[i]]}"
+        for number, i in enumerate(mistakes, start=1)
     ]
-    stamps = np.stack([test[int(i)].images.numpy() for i in surest]) if len(surest) else np.empty((0, 1, 1, 1))
+    stamps = np.stack([test[int(i)].images.numpy() for i in mistakes]) if len(mistakes) else np.empty((0, 1, 1, 1))
     plots.plot_mistakes(stamps, titles, path)
+
+
+def _mistake_rows(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64]) -> list[str]:
+    rows = []
+    for number, i in enumerate(mistakes.tolist(), start=1):
+        row, values = evaluation.predictions.iloc[i], test.samples.iloc[i]
+        cells = [str(number), row["id"], row["label"], row["predicted"], f"{evaluation.probabilities[i].max():.2f}"]
+        cells += [f"{values[name]:.6g}" for name in test.feature_names]
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return rows
 
 
 def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
@@ -201,6 +219,8 @@ def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, An
             "![learning curves](learning_curves.png)",
             "",
             "## Mistakes it is surest of",
+            "",
+            "One stamp of each source, by the probability that the network gave to the wrong class.",
             "",
             "![mistakes](mistakes.png)",
             "",

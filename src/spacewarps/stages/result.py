@@ -13,12 +13,14 @@ def run(stage: Stage) -> None:
     Raises:
         SpaceWarpsError: the pipeline has not been run.
     """
-    path = stage.reports / "metrics.json"
+    path, report = stage.reports / "metrics.json", stage.reports / "report" / "report.md"
     try:
+        # The metrics are under git, so a fresh clone has them; the report is there once the pipeline has run here.
+        report.stat()
         metrics = json.loads(path.read_text(encoding="utf-8"))
         test, baseline = metrics["test"], metrics["baseline"]
-    except FileNotFoundError:
-        raise SpaceWarpsError(f"{path}: no such file; run `dvc repro` first") from None
+    except FileNotFoundError as error:
+        raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
     except (ValueError, KeyError, TypeError):
         raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force evaluate`") from None
     say(
@@ -27,6 +29,6 @@ def run(stage: Stage) -> None:
     )
     if "features_alone" in baseline:
         say(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
-    say(f"  report and pictures: {stage.reports / 'report' / 'report.md'}")
+    say(f"  report and pictures: {report}")
     say(f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)")
     say("  every candidate: `make ui` opens MLflow on this project's runs")

@@ -77,7 +77,8 @@ def run(stage: Stage) -> None:
         write_csv(stage.reports / "plots" / "depth.csv", pd.DataFrame(summary["candidates"]))
         tracked.log_metrics({"search_seconds": seconds, "logging_share": logging / seconds})
         tracked.log_artifacts(stage.reports / "search.json")
+    layers = summary["num_layers"]
     say(
-        f"{summary['num_layers']} layers (k = {', '.join(map(str, result.model.ks))}), validation accuracy "
+        f"{layers} layer{'s' * (layers != 1)} (k = {', '.join(map(str, result.model.ks))}), validation accuracy "
         f"{summary['final_val_accuracy']:.4f}; {seconds:.0f} s, of which MLflow {logging / seconds:.1%}"
     )

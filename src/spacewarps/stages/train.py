@@ -40,7 +40,7 @@ def run(stage: Stage) -> None:
                 seed=seed,
                 keep="best",
                 on_epoch=lambda epoch: say(
-                    f"  epoch {epoch.epoch} of {train.epochs}: training loss {epoch.train_loss:.4f}, "
+                    f"  epoch {epoch.epoch} of {train.epochs}: loss {epoch.train_loss:.4f} on smoothed labels, "
                     f"validation accuracy {epoch.validation.accuracy:.4f}, loss {epoch.validation.loss:.4f}"
                 ),
                 on_batch=progress,

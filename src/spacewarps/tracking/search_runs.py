@@ -23,7 +23,7 @@ class SearchRuns(SearchObserver):
 
     def candidate_started(self, candidate: Candidate) -> None:
         self.candidate_id = self.tracker.start_run(
-            f"k={candidate.k} {candidate.kind}",
+            f"{candidate.kind} k={candidate.k}",
             self.step_id,
             {"spacewarps.level": "candidate", "spacewarps.step": str(candidate.step)},
         )
