@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _STAGES = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    # A polite kill ends as Ctrl-C does: workers are told, temporary folders go, MLflow hears of it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         params = load_params(Path("params.yaml"))
         if options.command == "params":
@@ -39,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         module = importlib.import_module(f"spacewarps.stages.{options.command}")
         module.run(Stage(options.command, params))
     except SpaceWarpsError as error:
-        print(f"spacewarps {options.command}: {error}", file=sys.stderr)
+        # A name that a file brought along may hold what moves the cursor or breaks the line.
+        line = "".join(c if c.isprintable() else " " for c in str(error))
+        print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -30,6 +30,19 @@ class PathsParams(Section):
     final: str
     reports: str
 
+    @model_validator(mode="after")
+    def _stay_apart(self) -> Self:
+        # A stage replaces its folder as a whole, so the folder must be the stage's own.
+        places = {name: Path(value) for name, value in self.model_dump().items()}
+        for name, place in places.items():
+            if place.is_absolute() or ".." in place.parts or not place.parts or not str(place).isprintable():
+                raise ValueError(f"{name} must name a folder inside the project, but got {str(place)!r:.80}")
+        for name, place in places.items():
+            for other, folder in places.items():
+                if name != other and place.is_relative_to(folder):
+                    raise ValueError(f"{name} and {other} must be folders apart, but got {place} and {folder}")
+        return self
+
 
 class ComputeParams(Section):
     """What the numbers are computed with."""
@@ -140,7 +153,8 @@ def _shape_of_candidates(value: Any) -> str:
 class SearchParams(Section):
     """The progressive architecture search."""
 
-    max_layers: PositiveInt
+    # More halvings than any stamp has; a bound, so that a slip of the finger does not fill memory.
+    max_layers: Annotated[int, Field(ge=1, le=64)]
     # Told apart by their first element, so that a fault is described for the shape that was meant.
     k_candidates: Annotated[
         Annotated[list[Channels], Tag(_ONE_LIST)] | Annotated[list[list[Channels]], Tag(_LIST_A_STEP)],
@@ -203,6 +217,18 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
 
+    @model_validator(mode="after")
+    def _keep_the_survey(self) -> Self:
+        for name in ("prepared", "search", "final", "reports"):
+            place = Path(getattr(self.paths, name)).absolute()
+            for param in ("catalog", "images"):
+                if Path(getattr(self.data, param)).absolute().is_relative_to(place):
+                    raise ValueError(
+                        f"paths.{name} is {place.name}, a folder that a stage replaces, and data.{param} lies in it; "
+                        "choose another"
+                    )
+        return self
+
 
 class _Loader(yaml.SafeLoader):
     """YAML as DVC reads it: numbers such as ``1e-05`` are floats, and a name stands once in its section."""
@@ -236,7 +262,8 @@ def load_params(path: Path) -> Params:
         raise ParamsError(f"{path}: cannot be read ({error})") from None
     try:
         values = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
+        # PyYAML's own constructors fail with the last three on tags that do not fit their value.
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: must hold sections with names, but it holds {values!r:.60}")

@@ -12,8 +12,10 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 def say(line: str) -> None:
     """Print one line, above any bar that is showing."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    # Without a standard output there is nobody to tell.
+    if sys.stdout is not None:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
 
 
 @contextmanager

@@ -23,6 +23,12 @@ def one_line(done):
         ("search", "max_layers", "six", "search.max_layers is 'six'"),
         ("data", "fraction", 1.5, "data.fraction is 1.5"),
         ("compute", "device", "gpu", "compute.device is 'gpu'"),
+        ("search", "max_layers", 10**9, "search.max_layers is 1000000000"),
+        ("data", "catalog", "data/prepared/mine", "a folder that a stage replaces, and data.catalog lies in it"),
+        ("paths", "prepared", "data", "demo and prepared must be folders apart"),
+        ("paths", "final", "models/search/final", "final and search must be folders apart"),
+        ("paths", "demo", "../demo", "must name a folder inside the project"),
+        ("paths", "search", "", "must name a folder inside the project"),
     ],
 )
 def test_wrong_params_are_named_with_what_is_right(project, section, name, value, told):
@@ -70,6 +76,23 @@ def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
 @pytest.mark.parametrize(("stage", "told"), [("train", "models/search"), ("result", "dvc repro")])
 def test_a_stage_without_its_inputs_says_which(project, stage, told):
     assert told in one_line(project.spacewarps(stage))
+
+
+def test_a_tag_that_does_not_fit_its_value_is_no_traceback(project, tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: !!bool x\n")
+    done = project.run("env", "-C", str(tmp_path), "spacewarps", "params", "--check", check=False)
+    assert "not valid YAML" in one_line(done)
+
+
+@pytest.mark.parametrize("content", ["[", "{}", '{"test": {}, "baseline": {}}', '{"test": [], "baseline": {}}'])
+def test_damaged_metrics_are_named(project, content):
+    report = project.folder / "reports/report/report.md"
+    report.parent.mkdir(exist_ok=True)
+    report.write_text("earlier")
+    (project.folder / "reports/metrics.json").write_text(content)
+    assert "metrics.json: damaged" in one_line(project.spacewarps("result"))
+    report.unlink()
+    (project.folder / "reports/metrics.json").unlink()
 
 
 def test_an_unreachable_mlflow_is_named(project):

@@ -155,3 +155,24 @@ def test_report_shows_every_picture_it_names(finished):
 def test_result_repeats_the_test_accuracy(finished):
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
     assert f"test accuracy {metrics['test']['accuracy']:.4f}" in finished.spacewarps("result").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("search.json", "["),
+        ("training.json", "{}"),
+        ("plots/learning_curves.csv", ""),
+        ("plots/learning_curves.csv", "a\nb"),
+    ],
+)
+def test_a_damaged_input_of_evaluate_is_named(finished, name, content):
+    file = finished.folder / "reports" / name
+    original = file.read_bytes()
+    file.write_text(content)
+    try:
+        done = finished.spacewarps("evaluate")
+    finally:
+        file.write_bytes(original)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{name}: damaged" in done.stderr

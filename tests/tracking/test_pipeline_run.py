@@ -53,6 +53,33 @@ def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(tmp_path, monk
         assert stage.tracker.client.get_run(run_id).info.status == status
 
 
+def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    below = []
+
+    def interrupted(stage):
+        below.append(stage.tracker.start_run("step 1", stage.run_id, {}))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": 1}) as stage:
+        interrupted(stage)
+    (step,) = below
+    assert stage.tracker.client.get_run(step).info.status == "KILLED"
+
+
+def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "report.txt").write_text("a report")
+    (tmp_path / "mlartifacts").write_text("in the way")
+    with stage_run("evaluate", {"seed": 1}) as stage:
+        stage.log_artifacts(tmp_path / "report.txt")
+    assert "MLflow stopped taking notes" in capsys.readouterr().out
+
+
 def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for variable in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI"):

@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import replaced_directory, write_json
 from spacewarps.model.storage import load_model
@@ -21,6 +23,13 @@ def run(stage: Stage) -> None:
     compute = stage.compute()
     model = load_model(Path(stage.params.paths.final))
     test = stage.split("test")
+    search = _read_json(reports / "search.json", "candidates")
+    training = _read_json(reports / "training.json", "best_epoch")
+    curves_file = reports / "plots" / "learning_curves.csv"
+    try:
+        curves = pd.read_csv(curves_file, dtype="float64")
+    except ValueError:
+        raise SpaceWarpsError(f"{curves_file}: damaged; run `dvc repro --force train`") from None
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
         evaluation = evaluate_predictions(
@@ -36,9 +45,9 @@ def run(stage: Stage) -> None:
                 folder,
                 evaluation,
                 test,
-                search=json.loads((reports / "search.json").read_text(encoding="utf-8")),
-                training=json.loads((reports / "training.json").read_text(encoding="utf-8")),
-                curves=pd.read_csv(reports / "plots" / "learning_curves.csv"),
+                search=search,
+                training=training,
+                curves=curves,
             )
             write_csv(folder / "predictions.csv", evaluation.predictions)
         write_csv(reports / "plots" / "confusion.csv", confusion_table(evaluation))
@@ -48,3 +57,14 @@ def run(stage: Stage) -> None:
         tracked.log_metrics(numbers, final=True)
         tracked.log_artifacts(reports / "report")
     result.run(stage)
+
+
+def _read_json(path: Path, wanted: str) -> dict[str, Any]:
+    """Return what another stage wrote to ``path``, which holds ``wanted`` unless it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or wanted not in value:
+        raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force` to write it again")
+    return value

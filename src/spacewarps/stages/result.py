@@ -19,16 +19,20 @@ def run(stage: Stage) -> None:
         report.stat()
         metrics = json.loads(path.read_text(encoding="utf-8"))
         test, baseline = metrics["test"], metrics["baseline"]
+        lines = [
+            f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+            f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
+        ]
+        if "features_alone" in baseline:
+            lines.append(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
     except (ValueError, KeyError, TypeError):
         raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force evaluate`") from None
-    say(
-        f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
-        f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
-    )
-    if "features_alone" in baseline:
-        say(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
-    say(f"  report and pictures: {report}")
-    say(f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)")
-    say("  every candidate: `make ui` opens MLflow on this project's runs")
+    lines += [
+        f"  report and pictures: {report}",
+        f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",
+        "  every candidate: `make ui` opens MLflow on this project's runs",
+    ]
+    for line in lines:
+        say(line)

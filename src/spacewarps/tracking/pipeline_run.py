@@ -16,6 +16,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # What MLflow says of its own doings would drown what the stage says.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A server that is not there is said after seconds; MLflow's own patience is five minutes, at every stage.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -48,6 +51,7 @@ class Tracker:
     seconds: float = 0.0
     runs: int = 0
     _silenced: bool = field(default=False, repr=False)
+    _open: list[str] = field(default_factory=list, repr=False)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -55,7 +59,8 @@ class Tracker:
         start = time.perf_counter()
         try:
             yield
-        except MlflowException as error:
+        except Exception as error:
+            # Stores of runs and of artifacts fail with errors of many kinds: MLflow's, the system's, the server's.
             if not self._silenced:
                 say(f"MLflow stopped taking notes ({' '.join(str(error).split())[:200]}); the work goes on")
             self._silenced = True
@@ -70,6 +75,7 @@ class Tracker:
                 below = {} if parent is None else {PARENT_TAG: parent}
                 run = self.client.create_run(self.experiment_id, tags={**tags, **below}, run_name=name)
                 run_id = str(run.info.run_id)
+                self._open.append(run_id)
                 self.runs += 1
         return run_id
 
@@ -101,6 +107,13 @@ class Tracker:
         with self.timed():
             if run_id is not None and not self._silenced:
                 self.client.set_terminated(run_id, status)
+                if run_id in self._open:
+                    self._open.remove(run_id)
+
+    def end_open_runs(self, status: str) -> None:
+        """End every run that this process started and has not ended, the newest first."""
+        for run_id in reversed(self._open.copy()):
+            self.end_run(run_id, status)
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,11 @@ def open_tracker(root: Path) -> Tracker:
     except Exception as error:
         # Each kind of store fails with errors of its own.
         reason = " ".join(str(error).split())[:200]
-        raise TrackingError(f"MLflow at {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI") from None
+        if uri == default_tracking_uri(root):
+            advice = f"move {root / 'mlflow.db'} away, and a new one is made, or set MLFLOW_TRACKING_URI"
+        else:
+            advice = "check MLFLOW_TRACKING_URI"
+        raise TrackingError(f"MLflow at {uri} cannot be used ({reason}); {advice}") from None
     return Tracker(client, experiment_id, seconds=time.perf_counter() - start)
 
 
@@ -194,7 +211,7 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         status = "KILLED"
         raise
     finally:
-        tracker.end_run(run_id, status)
+        tracker.end_open_runs(status)
         tracker.end_run(pipeline_id, status)
 
 
