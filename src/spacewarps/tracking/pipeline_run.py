@@ -49,7 +49,6 @@ class Tracker:
     client: MlflowClient
     experiment_id: str
     seconds: float = 0.0
-    runs: int = 0
     _silenced: bool = field(default=False, repr=False)
     _open: list[str] = field(default_factory=list, repr=False)
 
@@ -76,7 +75,6 @@ class Tracker:
                 run = self.client.create_run(self.experiment_id, tags={**tags, **below}, run_name=name)
                 run_id = str(run.info.run_id)
                 self._open.append(run_id)
-                self.runs += 1
         return run_id
 
     def log(
