@@ -9,6 +9,7 @@ from torch import nn
 
 from spacewarps.errors import ModelError
 from spacewarps.model import progressive
+from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel, Widths
 
 pytestmark = pytest.mark.usefixtures("compute")
@@ -53,6 +54,40 @@ def test_any_shape_grows_until_it_cannot_be_halved(
         assert model(stamps, values).shape == (batch, n_classes)
     assert model.ks == grown
     assert len(model.trunk) == len(grown)
+
+
+def test_blocks_of_all_kinds_stand_on_each_other() -> None:
+    model = new_model((1, 35, 33))
+    specs = [BlockSpec(4, "inception"), BlockSpec(3, "residual", 5), BlockSpec(2), BlockSpec(5, "separable", 1)]
+    for spec in specs:
+        model.add_block(spec.k, spec.kind, spec.kernel_size)
+    assert model.specs == specs
+    assert model.ks == [4, 3, 2, 5]
+    assert model.map_shape == (5, 2, 2)
+    model(torch.randn(2, 1, 35, 33), torch.rand(2, 2)).square().sum().backward()
+    assert all(weights.grad is not None for weights in model.parameters())
+
+
+def test_a_block_that_cannot_be_leaves_the_network_as_it_was() -> None:
+    model = new_model()
+    before = list(model.state_dict())
+    for bad in ({"k": 3, "kind": "inception"}, {"k": 3, "kind": "dense"}, {"k": 3, "kernel_size": 2}):
+        with pytest.raises(ModelError):
+            model.add_block(**bad)
+    assert model.specs == []
+    assert list(model.state_dict()) == before
+
+
+def test_the_block_of_the_default_kind_draws_one_convolution_and_then_the_head() -> None:
+    model = new_model((2, 16, 16))
+    state = torch.get_rng_state()
+    model.add_block(5)
+    torch.set_rng_state(state)
+    convolution = nn.Conv2d(2, 5, kernel_size=3, padding=1, bias=False)
+    project = nn.Linear(5 * 3 * 3, SMALL.embedding)
+    assert torch.equal(model.trunk[0].conv.weight, convolution.weight)
+    assert torch.equal(model.head.project.weight, project.weight)
+    assert torch.equal(model.head.project.bias, project.bias)
 
 
 def test_the_trunk_is_a_module_list_that_starts_empty() -> None:
@@ -186,11 +221,11 @@ def test_normalisers_change_by_being_fitted_only() -> None:
 def test_new_weights_keep_the_architecture_and_the_normalisers() -> None:
     model = new_model()
     model.add_block(4)
-    model.add_block(3)
+    model.add_block(3, "residual", 5)
     model.fit_normalisers(np.random.default_rng(0).normal(size=(8, 1, 16, 16)), torch.rand(8, 2))
     old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     anew = model.with_new_weights()
-    assert (anew.ks, anew.inputs, anew.widths) == (model.ks, model.inputs, model.widths)
+    assert (anew.specs, anew.inputs, anew.widths) == (model.specs, model.inputs, model.widths)
     state = anew.state_dict()
     assert all(torch.equal(tensor, old[name]) for name, tensor in state.items() if "normaliser" in name)
     assert not any(torch.equal(w, old[name]) for name, w in state.items() if name.endswith(("conv.weight", "t.weight")))

@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import resource
@@ -9,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from spacewarps.errors import ModelError
+from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel, Widths
-from spacewarps.model.storage import load_model, save_model
+from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
 
 pytestmark = pytest.mark.usefixtures("compute")
 
@@ -22,12 +26,12 @@ def new_model(
     *,
     shape: tuple[int, int, int] = (2, 16, 16),
     features: tuple[str, ...] = ("z", "z_err"),
-    ks: tuple[int, ...] = (3, 1),
+    specs: tuple[BlockSpec, ...] = (BlockSpec(3), BlockSpec(1)),
 ) -> ProgressiveModel:
     torch.manual_seed(0)
     model = ProgressiveModel(shape, features, ("a", "é", "c"), Widths(4, 3, 0.25))
-    for k in ks:
-        model.add_block(k)
+    for spec in specs:
+        model.add_block(spec.k, spec.kind, spec.kernel_size)
     stamps = np.random.default_rng(0).normal(20, 3, size=(8, *shape))
     model.fit_normalisers(stamps, torch.rand(8, len(features)))
     # Statistics of BatchNorm other than those of a new network.
@@ -57,17 +61,35 @@ def describe(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(description), encoding="utf-8")
 
 
+def in_a_folder(model: ProgressiveModel, folder: Path) -> ProgressiveModel:
+    save_model(model, folder)
+    return load_model(folder)
+
+
+def in_bytes(model: ProgressiveModel, _folder: Path) -> ProgressiveModel:
+    return unpack_model(pack_model(model))
+
+
+ALL_KINDS = (BlockSpec(4, "inception"), BlockSpec(3, "residual", 5), BlockSpec(2), BlockSpec(5, "separable", 1))
+
+
+@pytest.mark.parametrize("store", [in_a_folder, in_bytes])
 @pytest.mark.parametrize("features", [("z", "z_err"), ("z",), ()])
-@pytest.mark.parametrize("ks", [(), (3, 1), (1, 2, 3, 4)])
-def test_a_network_comes_back_to_the_bit(tmp_path: Path, features: tuple[str, ...], ks: tuple[int, ...]) -> None:
-    model = new_model(features=features, ks=ks)
-    save_model(model, tmp_path / "model")
-    loaded = load_model(tmp_path / "model")
-    assert not loaded.training
-    assert (loaded.ks, loaded.inputs, loaded.widths) == (model.ks, model.inputs, model.widths)
+@pytest.mark.parametrize("specs", [(), (BlockSpec(3), BlockSpec(1)), ALL_KINDS])
+def test_a_network_comes_back_to_the_bit(
+    tmp_path: Path,
+    store: Callable[[ProgressiveModel, Path], ProgressiveModel],
+    features: tuple[str, ...],
+    specs: tuple[BlockSpec, ...],
+) -> None:
+    model = new_model(features=features, specs=specs)
+    loaded = store(model.train(), tmp_path / "model")
+    assert not any(module.training for module in loaded.modules())
+    assert (loaded.specs, loaded.inputs, loaded.widths) == (model.specs, model.inputs, model.widths)
+    assert all(weights.requires_grad and weights.device.type == "cpu" for weights in loaded.parameters())
     assert loaded.trainable_params == model.trainable_params
     stamps, values = torch.randn(5, 2, 16, 16) * 9, torch.randn(5, len(features))
-    assert torch.equal(loaded(stamps, values), model(stamps, values))
+    assert torch.equal(loaded(stamps, values), model.eval()(stamps, values))
 
 
 def test_a_loaded_network_grows_and_learns(folder: Path) -> None:
@@ -86,9 +108,43 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_the_same_network_packs_to_the_same_bytes() -> None:
+    model = new_model(specs=ALL_KINDS)
+    packed = pack_model(model)
+    assert pack_model(copy.deepcopy(model).to(memory_format=torch.channels_last)) == packed
+    assert pack_model(unpack_model(packed)) == packed
+    model.head.classify.bias.data[0] += 1e-3
+    assert pack_model(model) != packed
+
+
+def test_a_description_without_kernels_means_3_pixels(folder: Path) -> None:
+    model = load_model(folder)
+    describe(folder, blocks=[{"kind": "conv", "k": 3}, {"kind": "conv", "k": 1}])
+    older = load_model(folder)
+    assert older.specs == [BlockSpec(3, "conv", 3), BlockSpec(1, "conv", 3)]
+    assert pack_model(older) == pack_model(model)
+
+
+def test_a_disk_that_is_full_is_said_in_one_line_and_leaves_what_stood_there(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ModelError) as caught:
+            save_model(new_model(specs=ALL_KINDS), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = str(caught.value)
+    assert message.startswith(f"{folder}: the model cannot be written (")
+    assert "File too large" in message
+    assert "\n" not in message
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
 def test_a_network_takes_the_place_of_another(folder: Path) -> None:
     (folder / "stray").touch()
-    save_model(new_model(ks=(2,)), folder)
+    save_model(new_model(specs=(BlockSpec(2),)), folder)
     assert load_model(folder).ks == [2]
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -103,7 +159,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_folder_that_is_missing_or_a_file_is_named(tmp_path: Path) -> None:
     assert "no such file" in complaint(tmp_path / "nothing")
     (tmp_path / "file").touch()
-    assert "not a model that can be loaded" in complaint(tmp_path / "file")
+    assert "no such file" in complaint(tmp_path / "file")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
@@ -139,9 +195,12 @@ def test_no_code_in_place_of_the_weights_is_run(folder: Path, write: Callable[..
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
-    save_model(new_model(ks=(3, 2)), folder.parent / "other")
+    save_model(new_model(specs=(BlockSpec(3), BlockSpec(2))), folder.parent / "other")
     (folder.parent / "other" / "model.safetensors").replace(folder / "model.safetensors")
-    assert complaint(folder) == (f"{folder}: model.safetensors does not fit model.json (first at head.project.weight)")
+    assert complaint(folder) == (
+        f"{folder}: not a model that can be loaded (the weights do not fit the description, "
+        "first at 'head.project.weight')"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,6 +209,7 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
         lambda w: w | {"head.project.weight": w["head.project.weight"][:, :-1].contiguous()},
         lambda w: w | {"head.project.weight": w["head.project.weight"].half()},
         lambda w: w | {"more": torch.zeros(1)},
+        lambda w: w | {"a\n" + "b" * 5000: torch.zeros(1)},
         lambda w: {name: tensor for name, tensor in w.items() if name != "head.project.weight"},
         lambda w: w | {"trunk.0.norm.num_batches_tracked": torch.zeros(1)},
     ],
@@ -160,7 +220,7 @@ def test_weights_that_do_not_fit_are_refused(
     path = folder / "model.safetensors"
     changed = change({name: tensor.clone() for name, tensor in load_file(path).items()})
     save_file(changed, path)
-    assert "model.safetensors does not fit model.json (first at " in complaint(folder)
+    assert "the weights do not fit the description, first at '" in complaint(folder)
 
 
 @pytest.mark.parametrize(
@@ -188,20 +248,119 @@ BIG = 1 << 20
         ({"embedding": "4"}, "'embedding': Input should be a valid integer"),
         ({"embedding": 10**30}, "'embedding': Input should be less than or equal to 1048576"),
         ({"classes": ["a"]}, "'classes': List should have at least 2 items"),
-        ({"blocks": [{"kind": "exec", "k": 3}]}, "'blocks.0.kind': Input should be 'conv'"),
+        (
+            {"blocks": [{"kind": "exec", "k": 3}]},
+            "must be one of conv, residual, separable, inception, but got kind='exec'",
+        ),
+        ({"blocks": [{"kind": "inception", "k": 3}]}, "set k to at least 4"),
+        ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 4}]}, "kernel_size must be odd"),
+        ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 10**30}]}, "kernel_size must be odd"),
+        ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 3.0}]}, "'blocks.0.kernel_size': Input should be a valid"),
+        ({"blocks": [{"kind": "x" * 10**6, "k": 3}]}, "must be one of"),
+        ({"blocks": [{"kind": "residual", "k": BIG, "kernel_size": 15}]}, "the weights do not fit the description"),
+        ({"blocks": [{"kind": "inception", "k": BIG, "kernel_size": 15}] * 2}, "the weights do not fit"),
+        ({"blocks": [{"kind": "separable", "k": BIG}] * 2}, "the weights do not fit the description"),
         ({"blocks": [{"kind": "conv", "k": 0}]}, "'blocks.0.k': Input should be greater than or equal to 1"),
         ({"blocks": [{"kind": "conv", "k": 2}] * 65}, "'blocks': List should have at most 64 items"),
         ({"blocks": [{"kind": "conv", "k": 2}] * 5}, "a stamp of 16 x 16 pixels can be halved 4 times at most"),
-        ({"blocks": [{"kind": "conv", "k": BIG}] * 2}, "does not fit model.json"),
+        ({"blocks": [{"kind": "conv", "k": BIG}] * 2}, "the weights do not fit the description"),
         ({"stamp_shape": [BIG] * 3, "embedding": BIG, "head_grid": BIG, "blocks": []}, "not a model that can be"),
-        ({"features": ["z_err"] * 100_000}, "does not fit model.json"),
-        ({"classes": ["a"] * 100_000}, "does not fit model.json"),
+        ({"features": ["z_err"] * 100_000}, "the weights do not fit the description"),
+        ({"classes": ["a"] * 100_000}, "the weights do not fit the description"),
     ],
 )
 def test_a_hostile_description_is_refused_without_taking_memory(
     folder: Path, changes: dict[str, Any], message: str
 ) -> None:
     describe(folder, **changes)
+    header, data = parts_of(pack_model(new_model()))
+    header["__metadata__"]["description"] = (folder / "model.json").read_text(encoding="utf-8")
+    packed = packed_of(header, data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert message in complaint(folder)
+    assert message in complaint_about_bytes(packed)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def complaint_about_bytes(packed: bytes) -> str:
+    with pytest.raises(ModelError) as caught:
+        unpack_model(packed)
+    message = str(caught.value)
+    assert message.startswith("packed model")
+    assert "\n" not in message
+    assert len(message) < 300
+    return message
+
+
+def parts_of(packed: bytes) -> tuple[dict[str, Any], bytes]:
+    end = 8 + struct.unpack("<Q", packed[:8])[0]
+    return json.loads(packed[8:end]), packed[end:]
+
+
+def packed_of(header: dict[str, Any], data: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def test_bytes_cut_off_anywhere_are_refused() -> None:
+    packed = pack_model(new_model())
+    for end in [*range(0, 3000), *range(3000, len(packed), 7), len(packed) - 1]:
+        complaint_about_bytes(packed[:end])
+    complaint_about_bytes(packed + b"x")
+
+
+@given(where=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+def test_a_byte_of_the_header_that_is_another_gives_a_network_or_one_line(where: float, byte: int) -> None:
+    packed = bytearray(pack_model(new_model()))
+    packed[int(where * (8 + struct.unpack("<Q", packed[:8])[0]))] = byte
+    message = ""
+    try:
+        unpack_model(bytes(packed))
+    except ModelError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "'__metadata__': Input should be an object"),
+        ({}, "'__metadata__.description': Field required"),
+        ({"description": ""}, "Expecting value"),
+        ({"description": "null"}, "Input should be a valid dictionary"),
+        ({"description": "[" * 100_000}, "maximum recursion depth"),
+        ({"description": "{}", "more": "x"}, "'__metadata__.more': Extra inputs are not permitted"),
+        ({"description": 5}, "not a model that can be loaded"),
+    ],
+)
+def test_bytes_without_a_description_are_refused(metadata: object, message: str) -> None:
+    header, data = parts_of(pack_model(new_model()))
+    assert message in complaint_about_bytes(packed_of(header | {"__metadata__": metadata}, data))
+    del header["__metadata__"]
+    assert "'__metadata__': Field required" in complaint_about_bytes(packed_of(header, data))
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E8M0", "I64", "C64", "BOOL", "F64", "BF16", "X1"])
+@pytest.mark.parametrize("shape", [[0, 3], [0, 2**63], [2**64 - 1, 0], [0] * 1000])
+def test_a_tensor_that_is_not_of_the_network_is_refused(folder: Path, dtype: str, shape: list[int]) -> None:
+    header, data = parts_of(pack_model(new_model()))
+    more = {"more": {"dtype": dtype, "shape": shape, "data_offsets": [len(data)] * 2}}
+    complaint_about_bytes(packed_of(header | more, data))
+    (folder / "model.safetensors").write_bytes(packed_of(header | more, data))
+    complaint(folder)
+
+
+def test_weights_of_another_network_in_bytes_are_refused() -> None:
+    header, _ = parts_of(pack_model(new_model()))
+    other, data = parts_of(pack_model(new_model(specs=(BlockSpec(3), BlockSpec(2)))))
+    packed = packed_of(other | {"__metadata__": header["__metadata__"]}, data)
+    assert complaint_about_bytes(packed) == (
+        "packed model: not a model that can be loaded (the weights do not fit the description, "
+        "first at 'head.project.weight')"
+    )
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, lambda weights: pickle.dumps(weights) * 1000])
+def test_no_code_in_place_of_the_bytes_is_run(tmp_path: Path, dump: Callable[[object], bytes]) -> None:
+    complaint_about_bytes(dump({"head.project.weight": _Bomb(tmp_path / "exploded")}))
+    assert not (tmp_path / "exploded").exists()

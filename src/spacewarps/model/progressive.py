@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from spacewarps.errors import ModelError
 from spacewarps.features import are_errors
-from spacewarps.model.blocks import ConvBlock
+from spacewarps.model.blocks import BLOCK_KINDS, Block, BlockSpec
 from spacewarps.model.normalisers import FeatureNormaliser, StampNormaliser
+from spacewarps.model.widening import Repeats
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ class Head(nn.Module):
         logits: Tensor = self.classify(image if joined is None else torch.cat([image, joined], dim=1))
         return logits
 
+    @torch.no_grad()
+    def widen(self, repeats: Repeats) -> None:
+        """Fit this head, in place, to maps whose channels are ``repeats`` of those of before; the logits stay."""
+        weights = self.project.weight.reshape(self.project.out_features, -1, repeats.narrower)
+        self.project.weight = nn.Parameter(repeats.shared(weights, dim=2).flatten(1))
+        self.project.in_features = self.project.weight.shape[1]
+
 
 def _averages(size: int, window: int, like: Tensor) -> Tensor:
     """Return ``[cells, size]``: each row averages one window of an axis; the last window may be shorter."""
@@ -136,9 +144,14 @@ class ProgressiveModel(nn.Module):
         self.head = self._new_head()
 
     @property
+    def specs(self) -> list[BlockSpec]:
+        """What each block is."""
+        return [cast(Block, block).spec for block in self.trunk]
+
+    @property
     def ks(self) -> list[int]:
         """The number of output channels of each block."""
-        return [cast(ConvBlock, block).conv.out_channels for block in self.trunk]
+        return [spec.k for spec in self.specs]
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
@@ -152,18 +165,18 @@ class ProgressiveModel(nn.Module):
         """The number of weights that training changes."""
         return sum(weights.numel() for weights in self.parameters() if weights.requires_grad)
 
-    def add_block(self, k: int) -> None:
+    def add_block(self, k: int, kind: str = "conv", kernel_size: int = 3) -> None:
         """Add a block of ``k`` output channels to the trunk, and rebuild the head to fit the new feature map.
 
         The classifier's own weights stay: their shape does not depend on the map.
 
         Raises:
-            ModelError: ``k`` is not positive, or the feature map is too small to be halved again.
+            ModelError: there is no such block (see :class:`~spacewarps.model.blocks.BlockSpec`), or the feature map is
+                too small to be halved again.
         """
-        if k < 1:
-            raise ModelError(f"a block needs at least one channel, but got k={k}")
+        spec = BlockSpec(k, kind, kernel_size)
         check_depth(self.inputs.stamp_shape, len(self.trunk) + 1)
-        block = ConvBlock(self.map_shape[0], k, self.widths.dropout)
+        block = BLOCK_KINDS[spec.kind](self.map_shape[0], spec.k, self.widths.dropout, spec.kernel_size)
         self.trunk.append(block.to(self.head.classify.weight.device))
         classify = self.head.classify
         self.head = self._new_head().to(classify.weight.device)
@@ -184,8 +197,8 @@ class ProgressiveModel(nn.Module):
     def with_new_weights(self) -> "ProgressiveModel":
         """Return a network of the same architecture with the same normalisers, and every weight drawn anew."""
         model = ProgressiveModel(self.inputs.stamp_shape, self.inputs.features, self.inputs.classes, self.widths)
-        for k in self.ks:
-            model.add_block(k)
+        for spec in self.specs:
+            model.add_block(spec.k, spec.kind, spec.kernel_size)
         model.stamp_normaliser.load_state_dict(self.stamp_normaliser.state_dict())
         if self.inputs.features:
             model.feature_normaliser.load_state_dict(self.feature_normaliser.state_dict())
@@ -212,8 +225,18 @@ class ProgressiveModel(nn.Module):
                 f"the network takes {wanted[1]} features ({', '.join(self.inputs.features)}) for each of {wanted[0]} "
                 f"stamps, but got {'none' if given is None else list(given)}"
             )
-        maps = self.stamp_normaliser(stamps).contiguous(memory_format=torch.channels_last)
-        for block in self.trunk:
+        return self.finish(self.maps(stamps, len(self.trunk)), features, len(self.trunk))
+
+    def maps(self, stamps: Tensor, depth: int) -> Tensor:
+        """Return what the first ``depth`` blocks make of ``stamps``."""
+        maps: Tensor = self.stamp_normaliser(stamps).contiguous(memory_format=torch.channels_last)
+        for block in self.trunk[:depth]:
+            maps = block(maps)
+        return maps
+
+    def finish(self, maps: Tensor, features: Tensor | None, depth: int) -> Tensor:
+        """Return logits ``[B, classes]`` from the maps of the first ``depth`` blocks."""
+        for block in self.trunk[depth:]:
             maps = block(maps)
         joined = self.projector(self.feature_normaliser(features)) if self.inputs.features else None
         logits: Tensor = self.head(maps, joined)

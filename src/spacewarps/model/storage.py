@@ -1,13 +1,16 @@
-"""Networks on disk: weights as safetensors, the description as JSON. Loading runs no code from either."""
+"""Networks in folders and in bytes: weights as safetensors, descriptions as JSON. Loading runs no code from either."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
+from torch import Tensor
 
 from spacewarps.errors import ModelError
 from spacewarps.files import replaced_directory, write_json
@@ -24,8 +27,10 @@ class _Part(BaseModel):
 
 
 class _Block(_Part):
-    kind: Literal["conv"]
+    kind: str
     k: _Size
+    # Files of before blocks had kernels of several sizes do not name it.
+    kernel_size: int = 3
 
 
 class _Description(_Part):
@@ -39,6 +44,14 @@ class _Description(_Part):
     blocks: Annotated[list[_Block], Field(max_length=64)]
 
 
+class _Metadata(_Part):
+    description: str
+
+
+class _Header(BaseModel):
+    metadata: _Metadata = Field(alias="__metadata__")
+
+
 def describe_model(model: ProgressiveModel) -> dict[str, object]:
     """Return all that is needed to build ``model`` again, apart from its weights."""
     return {
@@ -49,15 +62,23 @@ def describe_model(model: ProgressiveModel) -> dict[str, object]:
         "embedding": model.widths.embedding,
         "head_grid": model.widths.head_grid,
         "dropout": model.widths.dropout,
-        "blocks": [{"kind": "conv", "k": k} for k in model.ks],
+        "blocks": [{"kind": spec.kind, "k": spec.k, "kernel_size": spec.kernel_size} for spec in model.specs],
     }
 
 
 def save_model(model: ProgressiveModel, folder: Path) -> None:
-    """Write ``model`` to ``folder``, in place of what stood there."""
+    """Write ``model`` to ``folder``, in place of what stood there.
+
+    Raises:
+        ModelError: the weights cannot be written, as on a full disk.
+    """
     with replaced_directory(folder) as target:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, target / WEIGHTS_FILE)
+        try:
+            save_file(_weights(model), target / WEIGHTS_FILE)
+        except SafetensorError as error:
+            raise ModelError(
+                f"{folder}: the model cannot be written ({_one_line(error)}); see that the disk has room for it"
+            ) from None
         write_json(target / DESCRIPTION_FILE, describe_model(model))
 
 
@@ -71,30 +92,53 @@ def load_model(folder: Path | str) -> ProgressiveModel:
         ModelError: a file is missing, damaged, or does not fit the other.
     """
     folder = Path(folder)
-    try:
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        if not (folder / name).exists():
+            raise ModelError(f"{folder / name}: no such file; {folder} holds no model")
+    with _refusals(str(folder)):
         text = (folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
-        description = _Description.model_validate(json.loads(text))
-        weights = load_file(folder / WEIGHTS_FILE)
-        # Sizes that a hostile description claims cost nothing on this device; only weights that are really in the file
-        # take memory.
-        with torch.device("meta"):
-            model = _build(description)
-    except FileNotFoundError as error:
-        raise ModelError(f"{error.filename or folder / WEIGHTS_FILE}: no such file; {folder} holds no model") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        where = f"{folder / DESCRIPTION_FILE}, {place!r:.80}" if place else f"{folder / DESCRIPTION_FILE}"
-        raise ModelError(f"{where}: {fault['msg']}; save the model again") from None
-    except (OSError, ValueError, RuntimeError, ModelError, SafetensorError) as error:
-        raise ModelError(f"{folder}: not a model that can be loaded ({' '.join(str(error).split())[:200]})") from None
+        return _assemble(text, load_file(folder / WEIGHTS_FILE))
+
+
+def pack_model(model: ProgressiveModel) -> bytes:
+    """Return ``model`` as bytes: safetensors whose metadata is the description.
+
+    The same network gives the same bytes, whatever its device and its layout in memory.
+    """
+    # A single entry, since safetensors keeps its metadata in no order.
+    return save(_weights(model), metadata={"description": json.dumps(describe_model(model))})
+
+
+def unpack_model(data: bytes) -> ProgressiveModel:
+    """Return the network that :func:`pack_model` made ``data`` of, on the CPU and in eval mode.
+
+    Raises:
+        ModelError: the bytes are damaged or none of a network, or the weights do not fit the description.
+    """
+    with _refusals("packed model"):
+        weights = load(data)
+        header_end = 8 + int.from_bytes(data[:8], "little")
+        header = _Header.model_validate_json(data[8:header_end])
+        return _assemble(header.metadata.description, weights)
+
+
+def _weights(model: ProgressiveModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _assemble(text: str, weights: dict[str, Tensor]) -> ProgressiveModel:
+    description = _Description.model_validate(json.loads(text))
+    # Sizes that a hostile description claims cost nothing on this device; only weights that are really there take
+    # memory.
+    with torch.device("meta"):
+        model = _build(description)
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
     found = {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise ModelError(f"{folder}: {WEIGHTS_FILE} does not fit {DESCRIPTION_FILE} (first at {wrong[0]})")
+        raise ModelError(f"the weights do not fit the description, first at {wrong[0]!r:.80}")
     model.load_state_dict(weights, assign=True)
-    return model.requires_grad_(True).eval()
+    return model.eval()
 
 
 def _build(description: _Description) -> ProgressiveModel:
@@ -106,5 +150,24 @@ def _build(description: _Description) -> ProgressiveModel:
         Widths(description.embedding, description.head_grid, description.dropout),
     )
     for block in description.blocks:
-        model.add_block(block.k)
+        model.add_block(block.k, block.kind, block.kernel_size)
     return model
+
+
+@contextmanager
+def _refusals(source: str) -> Iterator[None]:
+    """Say in one line, with ``source``, why a network is none."""
+    try:
+        yield
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        where = f"{source}, {place!r:.80}" if place else source
+        raise ModelError(f"{where}: {fault['msg']}; save the model again") from None
+    # A number type that torch has not is a LookupError, a size beyond 64 bits a TypeError.
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, ModelError, SafetensorError) as error:
+        raise ModelError(f"{source}: not a model that can be loaded ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,7 +16,16 @@ from spacewarps.errors import ParamsError
 from spacewarps.seeds import derive_seed
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_NEVER = 2**31 - 1
+_LARGEST_SIZE, _NEVER = 2**31 - 1, -1
+_KERNEL_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,33 @@ def set_up_compute(device: str, precision: str, threads: int) -> Compute:
     return Compute(where, torch.bfloat16 if bf16 else torch.float32, threads)
 
 
+def set_up_again(compute: Compute) -> None:
+    """Set another process up to compute what ``compute`` was set up for."""
+    precision = "bf16" if compute.precision == torch.bfloat16 else "fp32"
+    set_up_compute(compute.device.type, precision, compute.threads)
+
+
+def kind_of_machine(device: torch.device) -> str:
+    """Return what distinguishes machines that may round differently: the processor, or the accelerator."""
+    parts = [platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor()]
+    if device.type == "cuda":
+        parts += [torch.cuda.get_device_name(), str(torch.version.cuda), str(torch.backends.cudnn.version())]  # type: ignore[no-untyped-call]
+    # These choose other kernels than the processor would get by itself.
+    parts += [f"{name}={os.environ[name]}" for name in _KERNEL_VARIABLES if name in os.environ]
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    """Return vendor, family and model, where the system says so."""
+    wanted = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    fields = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
+    return " ".join(fields[name] for name in wanted if name in fields)
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory, and not to give it back to the system.
 
@@ -77,7 +115,8 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_SIZE)
+        # The largest size would not do here: more than 2 GiB can be free at once.
         libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
