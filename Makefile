@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test validate lint format bench ui clean
+.PHONY: help setup demo test validate lint format bench compare ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
 demo: $(READY) ## run the whole pipeline and say where its results are
@@ -41,6 +41,10 @@ format: $(READY) ## put the code into its format
 
 bench: $(READY) ## measure what training costs, beside the common way
 	python benchmarks/throughput.py
+
+compare: $(READY) ## search beside Optuna and fixed networks, on SURVEY=FOLDER (an hour)
+	python benchmarks/comparison.py --survey $(SURVEY)
+	python benchmarks/search_settings.py --survey $(SURVEY)
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db

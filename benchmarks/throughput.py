@@ -1,221 +1,263 @@
-"""Stamps that one network trains on in a second: the common way, its parts mended one by one, and this project.
+"""What training costs on this machine: beside its peak, beside the common way, and where a candidate's time goes.
 
-Every row trains the same architecture, one block of k channels with the same head, on the same stamps. Each
-measurement is a process of its own, since an allocator cannot be changed back; the rows take turns, and the table
-gives medians over the rounds.
+Each measurement is a process of its own, since an allocator cannot be changed back. All of them take turns, and the
+tables give medians over the rounds (lowest to highest).
 
-    python benchmarks/throughput.py [--k 120] [--rounds 3] [--threads 2]
+    python benchmarks/throughput.py [--rounds 3] [--threads 2] [--k 120] [--trunks 64 54-86-80-90]
 """
 
 import argparse
+import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+# As the command line does for its stages: read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
-from spacewarps import Augmentation, ProgressiveModel, Space_Galaxi
-from spacewarps.model.progressive import Head, Widths
-from spacewarps.survey.catalogue import Columns
-from spacewarps.survey.demo import simulate_survey
-from spacewarps.survey.loaders import epoch_batches
-from spacewarps.survey.prepare import prepare_survey
-from spacewarps.training.compute import computes_in_bf16, keep_freed_memory, set_up_compute
-from spacewarps.training.fit import Optimiser, fit
+import throughput_candidates
+import throughput_ways
+from spacewarps.training.compute import computes_in_bf16
 
-BATCH = 32
-ROWS = {
-    "common": "the common way: decode each JPEG, 224 x 224 RGB, float32",
-    "stamps": "75 x 75 grey, decoded once, channels last",
-    "allocator": "the same, freed memory kept",
-    "project": "this project, augmentation included",
-    "data": "this project's data pipeline alone (gather and augment)",
+WAYS: dict[str, tuple[str, Callable[[Path, int, int], float]]] = {
+    "common": ("the common way: decode each JPEG, 224 x 224 RGB, float32", throughput_ways.measure_common),
+    "stamps": ("75 x 75 grey, decoded once, channels last", throughput_ways.measure_stamps),
+    "allocator": ("the same, freed memory kept", throughput_ways.measure_allocator),
+    "data": ("this project's data pipeline alone (gather and augment)", throughput_ways.measure_data),
 }
+TRUNKS = ["16", "64", "128", "256", "64-64", "128-128", "64-64-64", "54-86-80-90", "16-32-64-128-256-256"]
+WORKERS_TRUNK = "64-64"
+MEASURES = ("peak", "logging", "candidate", "worker", *WAYS)
+
+Found = dict[str, float]
 
 
-class ImageFiles(Dataset[tuple[Tensor, int]]):
-    """Images read from disk and enlarged one by one, as an image classifier's usual data set does."""
+@dataclass(frozen=True)
+class Task:
+    """What one process measures."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self.files = files
-        self.transform = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()])
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        with Image.open(self.files[index]) as image:
-            return self.transform(image.convert("RGB")), index % 3
+    measure: str
+    threads: int
+    trunk: str = "1"
+    workers: int = 1
 
 
-class PlainNetwork(nn.Module):
-    """One block, its parts in the order in which they are written down, and the head."""
+class Results:
+    """What was found, by task: one entry for each round."""
 
-    def __init__(self, channels: int, k: int, side: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.Conv2d(channels, k, 3, padding=1, bias=False),
-            nn.BatchNorm2d(k),
-            nn.ReLU(),
-            nn.Dropout2d(0.1),
-            nn.MaxPool2d(2),
-        )
-        self.head = Head((k, side // 2, side // 2), 0, 3, Widths())
+    def __init__(self) -> None:
+        self.found: dict[Task, list[Found]] = {}
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits."""
-        logits: Tensor = self.head(self.block(images), None)
-        return logits
+    def add(self, task: Task, found: Found) -> None:
+        """Add what a round found."""
+        self.found.setdefault(task, []).append(found)
 
+    def values(self, task: Task, name: str) -> list[float]:
+        """Return one value of a task, by round."""
+        return [found[name] for found in self.found[task]]
 
-def train_plainly(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], precision: torch.dtype) -> float:
-    """Return stamps per second over all batches but the first."""
-    adam = torch.optim.AdamW(network.parameters())
-    start, samples = 0.0, 0
-    for number, (images, labels) in enumerate(batches):
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-            logits = network(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        if number == 0:
-            start = time.perf_counter()
-        else:
-            samples += len(labels)
-    return samples / (time.perf_counter() - start)
+    def median(self, task: Task, name: str) -> float:
+        """Return the median of one value of a task."""
+        return statistics.median(self.values(task, name))
+
+    def ratio(self, task: Task, other: Task, name: str) -> float:
+        """Return the median over the rounds of how much more of one value a task has than another."""
+        pairs = zip(self.values(task, name), self.values(other, name), strict=True)
+        return statistics.median(value / base for value, base in pairs)
+
+    def cell(self, task: Task, name: str) -> str:
+        """Return the median of one value of a task with its range, as the tables show it."""
+        values = self.values(task, name)
+        return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
-def measure_common(folder: Path, k: int, threads: int) -> float:
-    torch.set_num_threads(threads)
-    files = sorted((folder / "survey" / "images").glob("*.jpg"))[: 3 * BATCH]
-    batches = DataLoader(ImageFiles(files), batch_size=BATCH)
-    return train_plainly(PlainNetwork(3, k, 224), ((x, y) for x, y in batches), torch.float32)
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a round."""
 
+    threads: int
+    k: int
+    trunks: list[str]
 
-def measure_stamps(folder: Path, k: int, threads: int) -> float:
-    torch.set_num_threads(threads)
-    data = Space_Galaxi(folder / "prepared")
-    network = PlainNetwork(1, k, 75).to(memory_format=torch.channels_last)
-    batches = (data.batch(indices) for indices in epoch_batches(len(data), BATCH, seed=0, epoch=0, shuffle=True))
-    precision = torch.bfloat16 if computes_in_bf16(torch.device("cpu")) else torch.float32
-    return train_plainly(network, ((b.images / 255, b.labels) for b in batches), precision)
+    @property
+    def peak(self) -> Task:
+        """The machine's arithmetic."""
+        return Task("peak", self.threads)
 
+    @property
+    def logging(self) -> Task:
+        """What MLflow takes."""
+        return Task("logging", self.threads)
 
-def measure_allocator(folder: Path, k: int, threads: int) -> float:
-    keep_freed_memory()
-    return measure_stamps(folder, k, threads)
+    @property
+    def project(self) -> Task:
+        """This project, at the architecture of the ways that it is compared with."""
+        return self.candidate(str(self.k))
 
+    @property
+    def workers(self) -> dict[str, Task]:
+        """The ways of using two cores, by their names."""
+        return {
+            "one process, one thread": Task("worker", 1, WORKERS_TRUNK),
+            "one process, two threads": Task("worker", 2, WORKERS_TRUNK),
+            "two processes, one thread each": Task("worker", 1, WORKERS_TRUNK, workers=2),
+        }
 
-def measure_project(folder: Path, k: int, threads: int) -> float:
-    compute = set_up_compute("cpu", "auto", threads)
-    data = Space_Galaxi(folder / "prepared", augmentation=Augmentation())
-    one = Space_Galaxi(folder / "prepared", split="test")
-    model = ProgressiveModel(data.stamp_shape, data.feature_names, data.classes)
-    model.add_block(k)
-    moments: list[tuple[float, int]] = []
-    fit(
-        model,
-        data,
-        one,
-        epochs=1,
-        optimiser=Optimiser(batch_size=BATCH),
-        compute=compute,
-        seed=0,
-        keep="last",
-        on_epoch=lambda _epoch: None,
-        on_batch=lambda samples: moments.append((time.perf_counter(), samples)),
-    )
-    return sum(samples for _, samples in moments[1:]) / (moments[-1][0] - moments[0][0])
+    def way(self, name: str) -> Task:
+        """Return the task of one of ``WAYS``."""
+        return Task(name, self.threads, str(self.k))
 
+    def candidate(self, trunk: str) -> Task:
+        """Return the task of a candidate."""
+        return Task("candidate", self.threads, trunk)
 
-def measure_data(folder: Path, k: int, threads: int) -> float:  # noqa: ARG001
-    set_up_compute("cpu", "auto", threads)
-    data = Space_Galaxi(folder / "prepared", augmentation=Augmentation())
-    start, samples = 0.0, 0
-    for epoch in range(4):
-        for indices in epoch_batches(len(data), BATCH, seed=0, epoch=epoch, shuffle=True):
-            samples += len(data.batch(indices).labels)
-        if epoch == 0:
-            start, samples = time.perf_counter(), 0
-    return samples / (time.perf_counter() - start)
-
-
-MEASURES: dict[str, Callable[[Path, int, int], float]] = {
-    "common": measure_common,
-    "stamps": measure_stamps,
-    "allocator": measure_allocator,
-    "project": measure_project,
-    "data": measure_data,
-}
-
-
-def make_survey(folder: Path) -> None:
-    """Write a demo survey, as files and prepared."""
-    (folder / "survey").mkdir()
-    (folder / "prepared").mkdir()
-    simulate_survey(folder / "survey", n_samples=400, seed=1)
-    prepare_survey(
-        folder / "prepared",
-        catalog=folder / "survey" / "catalog",
-        images=folder / "survey" / "images",
-        columns=Columns(),
-        features=["z", "z_err"],
-        group_radius_arcsec=2.0,
-        label_conflicts="keep",
-        fraction=1.0,
-        shares={"train": 0.6, "validation": 0.2, "test": 0.2},
-        max_bad_fraction=0.05,
-        seed=1,
-        progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
-    )
-
-
-def measure_in_a_process(name: str, folder: Path, options: argparse.Namespace) -> float:
-    """Return what ``MEASURES[name]`` gives in a fresh interpreter."""
-    command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
-    command += ["--k", str(options.k), "--threads", str(options.threads)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    def tasks(self) -> Iterable[Task]:
+        """Return all tasks, each once."""
+        ways = [self.way(name) for name in WAYS]
+        candidates = [self.candidate(trunk) for trunk in self.trunks]
+        return dict.fromkeys([self.peak, *ways, self.project, *candidates, self.logging, *self.workers.values()])
 
 
 def main() -> None:
-    """Measure all rows in turn and print the table."""
+    """Measure everything in turn and print the tables."""
+    options = _options()
+    if options.measure:
+        print(json.dumps(_measure(options)))
+        return
+    plan = Plan(options.threads, options.k, options.trunks)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        print("making a survey", file=sys.stderr)
+        throughput_ways.make_survey(Path(folder))
+        results = _take_turns(plan, options.rounds, Path(folder))
+    precision = "bf16" if computes_in_bf16(torch.device("cpu")) else "fp32"
+    print(
+        f"{plan.threads} threads, auto precision here: {precision}, torch {torch.__version__}, load before: {load:.1f}"
+    )
+    print(f"median of {options.rounds} rounds taken in turn (lowest to highest); ratios are taken within a round")
+    print(f"peak, a product of large matrices: {results.cell(plan.peak, 'gflops')} GFLOP/s")
+    for table in (_ways_table, _speed_table, _shares_table, _workers_table):
+        print(f"\n{table(plan, results)}")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--k", type=int, default=120, help="channels of the block (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each row (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="threads of a process (default: %(default)s)")
-    parser.add_argument("--measure", choices=list(MEASURES), help=argparse.SUPPRESS)
+    parser.add_argument("--k", type=int, default=120, help="channels of the ways' one block (default: %(default)s)")
+    parser.add_argument(
+        "--trunks", nargs="+", default=TRUNKS, metavar="K-K", help=f"candidates (default: {' '.join(TRUNKS)})"
+    )
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        print(MEASURES[options.measure](options.folder, options.k, options.threads))
-        return
-    found: dict[str, list[float]] = {name: [] for name in ROWS}
-    with tempfile.TemporaryDirectory() as folder:
-        make_survey(Path(folder))
-        for _ in range(options.rounds):
-            for name in ROWS:
-                found[name].append(measure_in_a_process(name, Path(folder), options))
-    precision = "bf16" if computes_in_bf16(torch.device("cpu")) else "fp32"
-    print(f"one block of k = {options.k}, {options.threads} threads, auto precision here: {precision}")
-    print(f"median of {options.rounds} rounds taken in turn (lowest to highest)\n")
-    print("| way | stamps/s | times the common way |\n| --- | --- | --- |")
-    common = statistics.median(found["common"])
-    for name, what in ROWS.items():
-        middle = statistics.median(found[name])
-        print(f"| {what} | {middle:.4g} ({min(found[name]):.4g} to {max(found[name]):.4g}) | {middle / common:.1f} |")
-    share = statistics.median(found["data"]) / statistics.median(found["project"])
-    print(f"\nthe data pipeline alone does {share:.1f} times what training consumes")
+    parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _measure(options: argparse.Namespace) -> Found:
+    """Return what this process was started to measure."""
+    name, folder, threads = options.measure, options.folder, options.threads
+    ks = [int(k) for k in options.trunks[0].split("-")]
+    if name == "peak":
+        return throughput_candidates.measure_peak(threads)
+    if name == "logging":
+        return throughput_candidates.measure_logging(folder, threads)
+    if name == "candidate":
+        return throughput_candidates.measure_candidate(folder, ks, threads)
+    if name == "worker":
+        return throughput_candidates.measure_worker(folder, ks, threads, options.meeting, options.workers)
+    return {"stamps": WAYS[name][1](folder, ks[0], threads)}
+
+
+def _take_turns(plan: Plan, rounds: int, folder: Path) -> Results:
+    results = Results()
+    for number in range(1, rounds + 1):
+        for task in plan.tasks():
+            what = f" {task.trunk}" if task.measure in ("candidate", "worker") else ""
+            print(f"round {number} of {rounds}: {task.measure}{what}", file=sys.stderr)
+            results.add(task, _in_processes(task, folder))
+    return results
+
+
+def _in_processes(task: Task, folder: Path) -> Found:
+    """Return what the task's processes find in fresh interpreters; the speeds of several workers add up."""
+    with tempfile.TemporaryDirectory(dir=folder) as meeting:
+        command = [sys.executable, __file__, "--measure", task.measure, "--folder", str(folder)]
+        command += ["--trunks", task.trunk, "--threads", str(task.threads)]
+        command += ["--meeting", meeting, "--workers", str(task.workers)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(task.workers)]
+        outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit(f"{' '.join(command)} failed")
+    found: list[Found] = [json.loads(output.splitlines()[-1]) for output in outputs]
+    return {name: sum(one[name] for one in found) for name in found[0]}
+
+
+def _ways_table(plan: Plan, results: Results) -> str:
+    """Return the table of the ways: the same architecture, the same stamps."""
+    rows = [(what, plan.way(name)) for name, (what, _) in WAYS.items()]
+    rows.insert(-1, ("this project, augmentation included", plan.project))
+    common = plan.way("common")
+    return _table(
+        [f"way (one block of k = {plan.k})", "stamps/s", "times the common way"],
+        [[what, results.cell(task, "stamps"), f"{results.ratio(task, common, 'stamps'):.1f}"] for what, task in rows],
+    )
+
+
+def _speed_table(plan: Plan, results: Results) -> str:
+    """Return the table of the candidates' speed in training, evaluation apart."""
+    rows = []
+    for trunk in plan.trunks:
+        task = plan.candidate(trunk)
+        gflops, faults = results.median(task, "gflops"), results.median(task, "faults")
+        share = results.ratio(task, plan.peak, "gflops")
+        rows.append([trunk, results.cell(task, "stamps"), f"{gflops:.1f}", f"{share:.0%}", f"{faults:.1f}"])
+    return _table(["trunk", "stamps/s in training", "GFLOP/s", "of the peak", "page faults a stamp"], rows)
+
+
+def _shares_table(plan: Plan, results: Results) -> str:
+    """Return the table of where a candidate's time goes, its epochs, evaluations and log together."""
+    epochs, fraction = throughput_candidates.EPOCHS, throughput_candidates.FRACTION
+    # Written once for a candidate, so this part of it falls on the epoch that was measured.
+    logging = results.median(plan.logging, "logging") / epochs * fraction
+    rows = []
+    for trunk in plan.trunks:
+        task = plan.candidate(trunk)
+        seconds = {part: results.median(task, part) for part in throughput_candidates.PARTS}
+        epoch = results.median(task, "epoch")
+        seconds |= {"logging": logging, "other": epoch - sum(seconds.values())}
+        around = seconds["data"] + seconds["evaluation"] + logging
+        shares = [f"{value / (epoch + logging):.1%}" for value in (*seconds.values(), around)]
+        rows.append([trunk, *shares])
+    heading = ["trunk", *throughput_candidates.PARTS, "logging", "other", "data, evaluation and logging"]
+    return (
+        f"{_table(heading, rows)}\n\nshares of a candidate of {epochs} epochs on a survey of "
+        f"{throughput_ways.SAMPLES} samples; MLflow takes {results.cell(plan.logging, 'logging')} s for each"
+    )
+
+
+def _workers_table(plan: Plan, results: Results) -> str:
+    """Return the table of what one and two processes make of the same candidate."""
+    rows = list(plan.workers.items())
+    _, one = rows[0]
+    return _table(
+        [f"candidates at once (trunk {WORKERS_TRUNK})", "stamps/s together", "times the first"],
+        [[what, results.cell(task, "stamps"), f"{results.ratio(task, one, 'stamps'):.2f}"] for what, task in rows],
+    )
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def violations(sources: Path) -> list[str]:
         part = path.relative_to(sources).parts[0].removesuffix(".py")
         for name in imported(path):
             package, *rest = name.split(".")
-            if package == "spacewarps" and rest[0] not in {part} | TOOLS | MAY_IMPORT[part]:
+            if package == "spacewarps" and rest and rest[0] not in {part} | TOOLS | MAY_IMPORT[part]:
                 found.append(f"{part} imports {rest[0]}")
             if package in PIPELINE_TOOLS and part not in MAY_USE_PIPELINE_TOOLS:
                 found.append(f"{part} imports {package}")

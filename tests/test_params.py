@@ -1,12 +1,17 @@
+import ast
 import copy
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from spacewarps.errors import ParamsError
-from spacewarps.params import Params, load_params
+from spacewarps.errors import ModelError, ParamsError
+from spacewarps.model.blocks import BLOCK_KINDS, BlockSpec
+from spacewarps.params import INCEPTION_BRANCHES, Params, SearchParams, load_params
+from spacewarps.search.strategies import STRATEGIES
+from spacewarps.training.fit import Trains
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 MISSING = object()
@@ -81,7 +86,7 @@ def test_the_shipped_file_loads() -> None:
         (
             "search.warm_start.mode",
             "nonw",
-            "search.warm_start.mode is 'nonw', but input should be 'none' or 'previous'",
+            "search.warm_start.mode is 'nonw', but input should be 'none', 'previous' or 'siblings'",
         ),
         ("seed", -1, "seed is -1, but input should be greater than or equal to 0"),
         ("seed", None, "seed is None, but input should be a valid integer"),
@@ -92,6 +97,65 @@ def test_the_shipped_file_loads() -> None:
         ("data.features", "z", "data.features is 'z', but input should be a valid list"),
         ("data.features", ["z", "z"], "data: features must differ from each other, but got ['z', 'z']"),
         ("data.features", ["class"], "data: features must not hold the id or the label, but got ['class']"),
+        ("search.block_kinds", "conv", "search.block_kinds is 'conv', but input should be a valid list"),
+        (
+            "search.block_kinds",
+            [],
+            "search.block_kinds is [], but list should have at least 1 item after validation, not 0",
+        ),
+        (
+            "search.block_kinds",
+            ["conv", "dense"],
+            "search.block_kinds.1 is 'dense', but input should be 'conv', 'residual', 'separable' or 'inception'",
+        ),
+        (
+            "search.block_kinds",
+            ["conv", "conv"],
+            "search: block_kinds must differ from each other, but got ['conv', 'conv']",
+        ),
+        (
+            "search.kernel_sizes",
+            [],
+            "search.kernel_sizes is [], but list should have at least 1 item after validation, not 0",
+        ),
+        ("search.kernel_sizes", [3, 3], "search: kernel_sizes must differ from each other, but got [3, 3]"),
+        (
+            "search.kernel_sizes",
+            [3, 4],
+            "search: kernel_sizes must be odd, so that a map keeps its size, but got 4",
+        ),
+        ("search.kernel_sizes", [17], "search.kernel_sizes.0 is 17, but input should be less than or equal to 15"),
+        ("search.kernel_sizes", [-1], "search.kernel_sizes.0 is -1, but input should be greater than or equal to 1"),
+        ("search.kernel_sizes", [3.0], "search.kernel_sizes.0 is 3.0, but input should be a valid integer"),
+        ("search.strategy", "random", "search.strategy is 'random', but input should be 'greedy', 'beam' or 'pnas'"),
+        ("search.beam_width", 0, "search.beam_width is 0, but input should be greater than or equal to 1"),
+        ("search.beam_width", 65, "search.beam_width is 65, but input should be less than or equal to 64"),
+        ("search.trained_per_step", 0, "search.trained_per_step is 0, but input should be greater than or equal to 1"),
+        ("search.halving", -1, "search.halving is -1, but input should be greater than or equal to 0"),
+        ("search.halving", 17, "search.halving is 17, but input should be less than or equal to 16"),
+        ("search.halving", True, "search.halving is True, but input should be a valid integer"),
+        ("search.trains", "head", "search.trains is 'head', but input should be 'all' or 'block'"),
+        ("search.threads", 0, "search.threads is 0, but input should be greater than or equal to 1"),
+        ("search.threads", "auto", "search.threads is 'auto', but input should be a valid integer"),
+        ("search.executor", "slurm", "search.executor is 'slurm', but input should be 'inline', 'processes' or 'ray'"),
+        ("search.workers", "many", "search.workers is 'many', but input should be 'auto'"),
+        ("search.workers", 0, "search.workers is 0, but input should be greater than or equal to 1"),
+        ("search.workers", 5000, "search.workers is 5000, but input should be less than or equal to 4096"),
+        ("search.workers", 1.5, "search.workers is 1.5, but input should be a valid integer"),
+        ("search.workers", None, "search.workers is None, but input should be a valid integer"),
+        ("search.checkpoints", "yes", "search.checkpoints is 'yes', but input should be a valid boolean"),
+        ("search.ray.address", "", "search.ray.address is '', but string should have at least 1 character"),
+        ("search.ray.gpu_share", 0, "search.ray.gpu_share is 0, but input should be greater than 0"),
+        ("search.ray.gpu_share", 1.5, "search.ray.gpu_share is 1.5, but input should be less than or equal to 1"),
+        ("search.ray.adress", "x", "search.ray.adress is not a parameter; did you mean search.ray.address?"),
+        ("search.ray", None, "search.ray is None, but it should be a section with names"),
+        ("paths.journal", "", "paths: journal must name a folder inside the project, but got '.'"),
+        ("paths.journal", "/journal", "paths: journal must name a folder inside the project, but got '/journal'"),
+        (
+            "paths.journal",
+            "models",
+            "paths: search and journal must be folders apart, but got models/search and models",
+        ),
         (
             "data.split.test",
             0.3,
@@ -129,6 +193,107 @@ def test_candidates_are_one_list_or_one_list_a_step(
     tmp_path: Path, shipped: dict[str, Any], value: Any, message: str
 ) -> None:
     assert complaint(tmp_path, with_value(shipped, "search.k_candidates", value)) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"block_kinds": ["conv", "inception"], "k_candidates": [3, 8]},
+            "search: an inception block shares its k among 4 branches, but k_candidates has 3; "
+            "raise it to 4 or more, or take inception out of block_kinds",
+        ),
+        ({"block_kinds": ["conv", "inception"], "k_candidates": [[8], [4], [16], [8], [2]]}, None),
+        ({"block_kinds": ["residual", "separable"], "k_candidates": [1]}, None),
+        (
+            {"halving": 1, "warm_start": {"mode": "siblings", "scale": 1.0, "jitter": 0.1}},
+            "search: halving stops candidates early that others would be widened from; "
+            "set halving to 0, or warm_start.mode to previous",
+        ),
+        ({"halving": 2, "warm_start": {"mode": "none", "scale": 1.0, "jitter": 0.1}}, None),
+        (
+            {"trains": "block", "warm_start": {"mode": "none", "scale": 1.0, "jitter": 0.1}},
+            "search: trains is block, which leaves the trunk as it was trained, but warm_start.mode is none, "
+            "which draws it anew; set warm_start.mode to previous, or trains to all",
+        ),
+        ({"trains": "block", "warm_start": {"mode": "siblings", "scale": 1.0, "jitter": 0.1}}, None),
+        ({"trained_per_step": 1, "beam_width": 64, "strategy": "pnas"}, None),
+        ({"executor": "inline", "workers": 3, "checkpoints": False}, None),
+    ],
+)
+def test_params_of_the_search_that_do_not_go_together_are_named(
+    tmp_path: Path, shipped: dict[str, Any], changes: dict[str, Any], message: str | None
+) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["search"] |= changes
+    if message is None:
+        assert load_text(tmp_path, yaml.safe_dump(changed)).search.model_dump().items() >= changes.items()
+    else:
+        assert complaint(tmp_path, yaml.safe_dump(changed)) == message
+
+
+def test_the_search_params_name_what_the_search_has() -> None:
+    fields = SearchParams.model_fields
+    (kinds,) = get_args(fields["block_kinds"].annotation)
+    assert list(get_args(kinds)) == list(BLOCK_KINDS)
+    assert get_args(fields["strategy"].annotation) == tuple(STRATEGIES)
+    assert get_args(fields["trains"].annotation) == get_args(Trains)
+    assert BLOCK_KINDS["inception"].branch_count == INCEPTION_BRANCHES  # type: ignore[attr-defined]
+    for size in range(1, 20):
+        allowed = size % 2 == 1 and size <= 15
+        with nullcontext() if allowed else pytest.raises(ModelError):
+            BlockSpec(4, "conv", size)
+
+
+WHERE_AND_WHEN = {"executor", "workers", "checkpoints", "ray"}
+
+
+def test_dvc_knows_every_param_that_decides_the_search_and_none_that_only_says_where_it_runs() -> None:
+    stages = yaml.safe_load((SHIPPED.parent / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    watched = set(stages["search"]["params"])
+    assert {name for name in watched if name.startswith("search.")} == {
+        f"search.{name}" for name in SearchParams.model_fields.keys() - WHERE_AND_WHEN
+    }
+    assert SearchParams.model_fields.keys() > WHERE_AND_WHEN
+    assert {name for name in watched if name.startswith("compute")} == {"compute.device", "compute.precision"}
+    assert watched >= {"seed", "augment", "model", "optimiser"}
+    assert "compute" in stages["train"]["params"]
+
+
+def imported_by(sources: Path, name: str, found: set[str]) -> set[str]:
+    """Return ``name`` and all modules of the project that it imports, directly or not; tracking aside."""
+    if name.startswith("spacewarps.tracking") or name in found:
+        return found
+    found.add(name)
+    for node in ast.walk(ast.parse((sources / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("spacewarps"):
+            for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if (sources / f"{module.replace('.', '/')}.py").exists():
+                    imported_by(sources, module, found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stage", "imports"),
+    [
+        ("simulate", "survey.demo"),
+        ("prepare", "survey.prepare"),
+        ("search", "stages.search"),
+        ("train", "stages.train"),
+        ("evaluate", "stages.evaluate"),
+    ],
+)
+def test_dvc_reruns_a_stage_when_a_module_that_it_computes_with_changes(stage: str, imports: str) -> None:
+    root = SHIPPED.parent
+    watched = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    # What only reports, reads params, or writes at once decides no result.
+    aside = {"errors", "files", "params", "progress", "stages.context", "stages.result"}
+    modules = imported_by(root / "src", f"spacewarps.{imports}", set())
+    assert f"spacewarps.{imports}" in modules
+    for name in modules:
+        module = name.removeprefix("spacewarps.")
+        file = f"src/spacewarps/{module.replace('.', '/')}.py"
+        assert module in aside or any(file == dep or file.startswith(f"{dep}/") for dep in watched), module
 
 
 def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[str, Any]) -> None:

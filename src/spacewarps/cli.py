@@ -40,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         from spacewarps.stages.context import Stage
 
         module = importlib.import_module(f"spacewarps.stages.{options.command}")
-        module.run(Stage(options.command, params))
+        stage = Stage(options.command, params)
+        if options.command == "journal":
+            module.run(stage, options)
+        else:
+            module.run(stage)
     except SpaceWarpsError as error:
         # A name that a file brought along may hold what moves the cursor or breaks the line.
         line = "".join(c if c.isprintable() else " " for c in str(error))
@@ -65,9 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
+    journal = commands.add_parser(
+        "journal",
+        help="list the journal, and prune it",
+        description="List the candidates that the journal knows, the last used first. Deleting some, or the whole "
+        "folder, costs time and changes no result.",
+    )
+    journal.add_argument("--older-than", type=_positive, metavar="DAYS", help="delete what was not used for as long")
+    journal.add_argument("--larger-than", type=_positive, metavar="MB", help="delete the oldest beyond this size")
     check = commands.add_parser("params", help="print params.yaml as it is understood, or check it")
     check.add_argument("--check", action="store_true", help="only say whether it is valid")
     return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from spacewarps.errors import ParamsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# As many as model/blocks.py gives such a block; not read from there, as reading params should not wait for torch.
+INCEPTION_BRANCHES = 4
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -29,6 +32,7 @@ class PathsParams(Section):
     search: str
     final: str
     reports: str
+    journal: str
 
     @model_validator(mode="after")
     def _stay_apart(self) -> Self:
@@ -138,16 +142,28 @@ class OptimiserParams(Section):
 class WarmStartParams(Section):
     """How a candidate's first weights come from the last winner's."""
 
-    mode: Literal["none", "previous"]
+    mode: Literal["none", "previous", "siblings"]
     scale: Annotated[float, Field(gt=0, le=10)]
     jitter: Annotated[float, Field(ge=0, le=10)]
 
 
-_ONE_LIST, _LIST_A_STEP = "one list", "one list a step"
+_ONE_LIST, _LIST_A_STEP, _WORD, _NUMBER = "one list", "one list a step", "a word", "a number"
+_MEMBERS_OF_UNIONS = (_ONE_LIST, _LIST_A_STEP, _WORD, _NUMBER)
 
 
 def _shape_of_candidates(value: Any) -> str:
     return _LIST_A_STEP if isinstance(value, list) and value and isinstance(value[0], list) else _ONE_LIST
+
+
+def _word_or_number(value: Any) -> str:
+    return _WORD if isinstance(value, str) else _NUMBER
+
+
+class RayParams(Section):
+    """The Ray cluster that candidates run on, where ``search.executor`` is ``ray``."""
+
+    address: Annotated[str, Field(min_length=1)]
+    gpu_share: Annotated[float, Field(gt=0, le=1)]
 
 
 class SearchParams(Section):
@@ -160,9 +176,24 @@ class SearchParams(Section):
         Annotated[list[Channels], Tag(_ONE_LIST)] | Annotated[list[list[Channels]], Tag(_LIST_A_STEP)],
         Discriminator(_shape_of_candidates),
     ]
+    block_kinds: Annotated[list[Literal["conv", "residual", "separable", "inception"]], Field(min_length=1)]
+    kernel_sizes: Annotated[list[Annotated[int, Field(ge=1, le=15)]], Field(min_length=1)]
     epochs_per_eval: PositiveInt
     min_delta: Annotated[float, Field(ge=0, lt=1)]
+    strategy: Literal["greedy", "beam", "pnas"]
+    beam_width: Annotated[int, Field(ge=1, le=64)]
+    trained_per_step: PositiveInt
+    halving: Annotated[int, Field(ge=0, le=16)]
     warm_start: WarmStartParams
+    trains: Literal["all", "block"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    executor: Literal["inline", "processes", "ray"]
+    workers: Annotated[
+        Annotated[Literal["auto"], Tag(_WORD)] | Annotated[int, Field(ge=1, le=4096), Tag(_NUMBER)],
+        Discriminator(_word_or_number),
+    ]
+    checkpoints: bool
+    ray: RayParams
 
     @model_validator(mode="after")
     def _one_list_a_step(self) -> Self:
@@ -177,6 +208,33 @@ class SearchParams(Section):
         for ks in self.candidates_by_step():
             if len(set(ks)) != len(ks):
                 raise ValueError(f"k_candidates of one step must differ from each other, but got {ks}")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        for name in ("block_kinds", "kernel_sizes"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must differ from each other, but got {values}")
+        even = [size for size in self.kernel_sizes if size % 2 == 0]
+        if even:
+            raise ValueError(f"kernel_sizes must be odd, so that a map keeps its size, but got {even[0]}")
+        smallest = min(k for ks in self.candidates_by_step() for k in ks)
+        if "inception" in self.block_kinds and smallest < INCEPTION_BRANCHES:
+            raise ValueError(
+                f"an inception block shares its k among {INCEPTION_BRANCHES} branches, but k_candidates has "
+                f"{smallest}; raise it to {INCEPTION_BRANCHES} or more, or take inception out of block_kinds"
+            )
+        if self.halving and self.warm_start.mode == "siblings":
+            raise ValueError(
+                "halving stops candidates early that others would be widened from; "
+                "set halving to 0, or warm_start.mode to previous"
+            )
+        if self.trains == "block" and self.warm_start.mode == "none":
+            raise ValueError(
+                "trains is block, which leaves the trunk as it was trained, but warm_start.mode is none, which draws "
+                "it anew; set warm_start.mode to previous, or trains to all"
+            )
         return self
 
     def candidates_by_step(self) -> list[list[int]]:
@@ -280,7 +338,7 @@ def _describe(error: ValidationError) -> str:
     unknown = [fault for fault in faults if fault["type"] in ("extra_forbidden", "invalid_key")]
     fault = (unknown or faults)[0]
     # The name of a union's member is no part of what the user wrote.
-    names = [part for part in fault["loc"] if unknown or part not in (_ONE_LIST, _LIST_A_STEP)]
+    names = [part for part in fault["loc"] if unknown or part not in _MEMBERS_OF_UNIONS]
     place = ".".join(str(part) for part in names) or "params"
     if unknown:
         known = _names_beside(names[:-1])

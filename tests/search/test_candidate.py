@@ -1,8 +1,11 @@
 import copy
 import hashlib
 import math
+import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +13,55 @@ import pytest
 import torch
 from torch import nn
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ModelError, ParamsError
+from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel, Widths
-from spacewarps.model.storage import load_model, save_model
-from spacewarps.search.candidate import WarmStart, evaluate_candidate, grow
-from spacewarps.search.history import Candidate, CandidateResult
-from spacewarps.search.observer import SearchObserver
+from spacewarps.model.storage import pack_model, unpack_model
+from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Settings, Trained, WarmStart, evaluate, grow
+from spacewarps.search.history import Candidate
 from spacewarps.seeds import torch_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import Optimiser
+from spacewarps.training.fit import Optimiser, score
 
-CANDIDATE = Candidate(step=2, k=5, seed=1234)
+CANDIDATE = Candidate(step=2, block=BlockSpec(5), seed=1234)
 NO_CHANGE = WarmStart("previous", scale=1.0, jitter=0.0)
+KINDS = ["conv", "residual", "separable", "inception"]
+
+
+def settings(warm_start: WarmStart | None = None, **changes: Any) -> Settings:
+    return Settings(2, warm_start or WarmStart(), Optimiser(batch_size=16), **changes)
+
+
+def evaluation(
+    source: ProgressiveModel, compute: Compute, candidate: Candidate = CANDIDATE, **changes: Any
+) -> Evaluation:
+    options: dict[str, Any] = {"widens": False, "batches": candidate.seed, "settings": settings(), "until": 2}
+    return Evaluation(candidate, pack_model(source), compute=compute, **(options | changes))
+
+
+def ends(evaluations: Sequence[Evaluation], data: tuple[Space_Galaxi, Space_Galaxi]) -> list[Checkpoint]:
+    """Return where each of ``evaluations`` is put down."""
+    found: dict[int, Checkpoint] = {}
+    for event in evaluate(evaluations, *data):
+        if isinstance(event, EpochEnded) and event.checkpoint is not None:
+            found[event.position] = event.checkpoint
+    return [found[position] for position in range(len(evaluations))]
 
 
 @pytest.fixture(scope="module")
-def winner(train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute) -> ProgressiveModel:
+def data(train_data: Space_Galaxi, validation_data: Space_Galaxi) -> tuple[Space_Galaxi, Space_Galaxi]:
+    return train_data, validation_data
+
+
+@pytest.fixture(scope="module")
+def winner(data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute) -> ProgressiveModel:
+    train, _ = data
     with named_random_state(0, "initialisation"):
-        empty = ProgressiveModel(
-            train_data.stamp_shape, train_data.feature_names, train_data.classes, Widths(8, 2, 0.1)
-        )
-    empty.fit_normalisers(train_data.stamps, train_data.features)
-    _, model = evaluate(empty, Candidate(1, 3, 77), train_data, validation_data, compute)
-    return model
-
-
-def evaluate(
-    winner: ProgressiveModel,
-    candidate: Candidate,
-    train: Space_Galaxi,
-    validation: Space_Galaxi,
-    compute: Compute,
-    warm_start: WarmStart | None = None,
-) -> tuple[CandidateResult, ProgressiveModel]:
-    return evaluate_candidate(
-        winner,
-        candidate,
-        train,
-        validation,
-        epochs=2,
-        warm_start=warm_start or WarmStart(),
-        optimiser=Optimiser(batch_size=16),
-        compute=compute,
-        observer=SearchObserver(),
-    )
+        empty = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.1))
+    empty.fit_normalisers(train.stamps, train.features)
+    (end,) = ends([evaluation(empty, compute, Candidate(1, BlockSpec(3), 77))], data)
+    return unpack_model(end.network)
 
 
 def digest(model: nn.Module) -> str:
@@ -69,7 +76,7 @@ def trunk_and_projector(model: ProgressiveModel, blocks: int) -> dict[str, torch
 
 
 def test_copying_without_change_copies_to_the_bit(winner: ProgressiveModel) -> None:
-    model = grow(winner, CANDIDATE, NO_CHANGE)
+    model = grow(winner, CANDIDATE, settings(NO_CHANGE), widens=False)
     before = trunk_and_projector(winner, 1)
     assert len(before) == 6 + 4 + 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in trunk_and_projector(model, 1).items())
@@ -77,8 +84,8 @@ def test_copying_without_change_copies_to_the_bit(winner: ProgressiveModel) -> N
 
 
 def test_the_warm_start_scales_and_jitters_the_copies_and_not_the_new_block(winner: ProgressiveModel) -> None:
-    model = grow(winner, CANDIDATE, WarmStart("previous", scale=0.5, jitter=0.2))
-    plain = grow(winner, CANDIDATE, NO_CHANGE)
+    model = grow(winner, CANDIDATE, settings(WarmStart("previous", scale=0.5, jitter=0.2)), widens=False)
+    plain = grow(winner, CANDIDATE, settings(NO_CHANGE), widens=False)
     old, new = winner.trunk[0].conv.weight, model.trunk[0].conv.weight
     noise = new - 0.5 * old
     assert 0.5 < noise.std() / (0.2 * old.std(correction=0)) < 2
@@ -88,8 +95,17 @@ def test_the_warm_start_scales_and_jitters_the_copies_and_not_the_new_block(winn
     assert all(torch.equal(getattr(model.trunk[0].norm, s), getattr(winner.trunk[0].norm, s)) for s in statistics)
 
 
+def test_where_only_the_block_learns_the_trunk_is_the_winners_and_only_what_learns_is_jittered(
+    winner: ProgressiveModel,
+) -> None:
+    model = grow(winner, CANDIDATE, settings(WarmStart("previous", 0.5, 0.2), trains="block"), widens=False)
+    old, new = trunk_and_projector(winner, 1), trunk_and_projector(model, 1)
+    unchanged = {name for name, tensor in new.items() if torch.equal(tensor, old[name])}
+    assert unchanged == {name for name in old if name.startswith("trunk.")}
+
+
 def test_without_a_warm_start_every_weight_is_drawn_anew(winner: ProgressiveModel) -> None:
-    model = grow(winner, CANDIDATE, WarmStart("none"))
+    model = grow(winner, CANDIDATE, settings(WarmStart("none")), widens=False)
     old = dict(winner.named_parameters())
     drawn = [name for name, w in model.named_parameters() if w.ndim > 1 and name in old and w.shape == old[name].shape]
     assert "trunk.0.conv.weight" in drawn
@@ -99,105 +115,206 @@ def test_without_a_warm_start_every_weight_is_drawn_anew(winner: ProgressiveMode
     assert torch.equal(model.feature_normaliser.scales, winner.feature_normaliser.scales)
 
 
-@pytest.mark.parametrize("mode", ["none", "previous"])
-def test_the_seed_of_the_candidate_decides_its_first_weights(winner: ProgressiveModel, mode: Any) -> None:
-    first = digest(grow(winner, CANDIDATE, WarmStart(mode)))
-    torch.rand(7)
-    assert digest(grow(winner, CANDIDATE, WarmStart(mode))) == first
-    assert digest(grow(winner, Candidate(2, 5, 1235), WarmStart(mode))) != first
+@pytest.fixture(scope="module")
+def siblings(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
+) -> dict[str, ProgressiveModel]:
+    """A trained candidate of each kind, with four channels."""
+    found = {}
+    for kind in KINDS:
+        candidate = Candidate(2, BlockSpec(4, kind), seed=7)
+        (end,) = ends([evaluation(winner, compute, candidate, until=1)], data)
+        found[kind] = unpack_model(end.network)
+    return found
 
 
-@pytest.mark.parametrize("mode", ["none", "previous"])
-def test_evaluating_leaves_the_winner_and_the_random_state_alone(
-    winner: ProgressiveModel, train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute, mode: Any
+@pytest.mark.parametrize("trains", ["all", "block"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_candidate_widened_from_a_sibling_without_change_starts_with_the_siblings_logits(
+    siblings: dict[str, ProgressiveModel], data: tuple[Space_Galaxi, Space_Galaxi], kind: str, trains: Any
 ) -> None:
-    before, state = copy.deepcopy(winner), torch.get_rng_state()
-    _, model = evaluate(winner, CANDIDATE, train_data, validation_data, compute, WarmStart(mode))
-    assert digest(winner) == digest(before)
-    assert winner.ks == [3]
-    assert winner.training == before.training
+    candidate = Candidate(2, BlockSpec(7, kind), seed=9)
+    warm_start = WarmStart("siblings", scale=1.0, jitter=0.0)
+    model = grow(siblings[kind], candidate, settings(warm_start, trains=trains), widens=True)
+    assert model.specs == [BlockSpec(3), BlockSpec(7, kind)]
+    images, features = torch.from_numpy(data[1].stamps).float(), data[1].features
+    with torch.no_grad():
+        expected, logits = siblings[kind].eval()(images, features), model.eval()(images, features)
+    assert expected.abs().max() > 0.1
+    assert torch.allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_widened_candidate_is_jittered_in_its_block_too_so_that_copies_part(
+    siblings: dict[str, ProgressiveModel], kind: str
+) -> None:
+    candidate = Candidate(2, BlockSpec(8, kind), seed=9)
+    plain, jittered = (
+        grow(siblings[kind], candidate, settings(WarmStart("siblings", 1.0, jitter)), widens=True)
+        for jitter in (0.0, 0.1)
+    )
+    before, after = dict(plain.named_parameters()), dict(jittered.named_parameters())
+    for name, weights in after.items():
+        # Where all weights of a tensor are equal there is no spread to measure the noise in.
+        assert torch.equal(weights, before[name]) == (before[name].std(correction=0) == 0)
+    assert not torch.equal(after["head.project.weight"], before["head.project.weight"])
+
+
+def test_a_widened_candidate_keeps_the_winners_trunk_where_only_the_block_learns(
+    winner: ProgressiveModel, siblings: dict[str, ProgressiveModel]
+) -> None:
+    sibling = copy.deepcopy(siblings["conv"])
+    sibling.trunk[0].load_state_dict(winner.trunk[0].state_dict())
+    candidate = Candidate(2, BlockSpec(7), seed=9)
+    model = grow(sibling, candidate, settings(WarmStart("siblings", 0.9, 0.1), trains="block"), widens=True)
+    old, new = winner.trunk[0].state_dict(), model.trunk[0].state_dict()
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
+    assert not torch.equal(model.trunk[1].conv.weight[:4], sibling.trunk[1].conv.weight)
+
+
+@pytest.mark.parametrize("mode", ["none", "previous", "siblings"])
+def test_the_seed_of_the_candidate_decides_its_first_weights(
+    winner: ProgressiveModel, siblings: dict[str, ProgressiveModel], mode: Any
+) -> None:
+    source, widens = (siblings["conv"], True) if mode == "siblings" else (winner, False)
+    options = settings(WarmStart(mode))
+    first = digest(grow(source, CANDIDATE, options, widens))
+    torch.rand(7)
+    assert digest(grow(source, CANDIDATE, options, widens)) == first
+    assert digest(grow(source, replace(CANDIDATE, seed=1235), options, widens)) != first
+    assert digest(grow(source, replace(CANDIDATE, step=7, trunk=3), options, widens)) == first
+
+
+@pytest.mark.parametrize("mode", ["none", "previous", "siblings"])
+def test_growing_leaves_the_source_and_the_random_state_alone(
+    winner: ProgressiveModel, siblings: dict[str, ProgressiveModel], mode: Any
+) -> None:
+    source, widens = (siblings["conv"], True) if mode == "siblings" else (winner, False)
+    before, specs, state = digest(source), source.specs, torch.get_rng_state()
+    model = grow(source, CANDIDATE, settings(WarmStart(mode)), widens)
+    assert (digest(source), source.specs) == (before, specs)
     assert torch.equal(torch.get_rng_state(), state)
-    kept = {weights.data_ptr() for weights in winner.parameters()}
+    kept = {weights.data_ptr() for weights in source.parameters()}
     assert not kept & {weights.data_ptr() for weights in model.parameters()}
 
 
-def test_the_result_says_what_was_grown(
-    winner: ProgressiveModel, train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute
+def test_evaluating_tells_of_every_batch_and_of_every_epoch_and_hands_out_the_last_network(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
 ) -> None:
-    result, model = evaluate(winner, CANDIDATE, train_data, validation_data, compute)
-    assert result.candidate == CANDIDATE
-    assert result.channels == 3
-    assert result.trainable_params == model.trainable_params
-    assert len(result.epochs) == 2
+    events = list(evaluate([evaluation(winner, compute)], *data))
+    samples = [event.samples for event in events if isinstance(event, Trained)]
+    first, second = (event for event in events if isinstance(event, EpochEnded))
+    assert samples == [15] * 8
+    assert [event.epoch.epoch for event in (first, second)] == [1, 2]
+    assert first.checkpoint is None
+    assert second.checkpoint is not None
+    model = unpack_model(second.checkpoint.network)
     assert model.ks == [3, 5]
+    assert second.checkpoint.epochs == (first.epoch, second.epoch)
+    assert second.checkpoint.weights == model.trainable_params
+    assert second.checkpoint.moments is None
+    assert score(model, data[1], compute) == second.epoch.validation
+
+
+def test_evaluating_leaves_the_random_state_alone(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
+) -> None:
+    state = torch.get_rng_state()
+    ends([evaluation(winner, compute)], data)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("trains", ["all", "block"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_evaluation_put_down_after_an_epoch_goes_on_to_the_same_bytes(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, trains: Any, wanted: bool
+) -> None:
+    options: dict[str, Any] = {"settings": replace(settings(trains=trains), epochs=3), "checkpoints": wanted}
+    (through,) = ends([evaluation(winner, compute, until=3, **options)], data)
+    start = None
+    for until in (1, 2, 3):
+        (start,) = ends([evaluation(winner, compute, until=until, start=start, **options)], data)
+        assert (start.moments is None) == (until == 3)
+    assert start == through
+
+
+@pytest.mark.parametrize("broken", [None, b"", b"damaged"])
+def test_a_damaged_state_of_a_training_is_named_in_one_line(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, broken: bytes | None
+) -> None:
+    (start,) = ends([evaluation(winner, compute, until=1)], data)
+    with pytest.raises(ModelError, match="the state of a training is damaged") as caught:
+        ends([evaluation(winner, compute, start=replace(start, moments=broken))], data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["previous", "siblings"])
+def test_candidates_evaluated_together_end_with_the_bytes_that_each_has_alone(
+    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, mode: Any
+) -> None:
+    blocks = [BlockSpec(2), BlockSpec(6, "separable"), BlockSpec(4, "inception", 1), BlockSpec(3, "residual")]
+    candidates = [Candidate(2, block, seed) for seed, block in enumerate(blocks)]
+    options: dict[str, Any] = {"settings": settings(WarmStart(mode), trains="block"), "batches": 5}
+    first = [evaluation(winner, compute, candidate, until=1, **options) for candidate in candidates]
+    together = ends(first, data)
+    assert together == [end for each in first for end in ends([each], data)]
+    second = [replace(each, start=start, until=2) for each, start in zip(first, together, strict=True)]
+    assert ends(second, data) == [end for each in second for end in ends([each], data)]
+    for end in ends(second, data):
+        old, new = winner.trunk[0].state_dict(), unpack_model(end.network).trunk[0].state_dict()
+        assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
 
 
 SCRIPT = """
-import sys
+import pickle, sys
 from pathlib import Path
 import torch
-from spacewarps.model.storage import load_model, save_model
-from spacewarps.search.candidate import WarmStart, evaluate_candidate
-from spacewarps.search.history import Candidate
-from spacewarps.search.observer import SearchObserver
+from spacewarps.search.candidate import EpochEnded, evaluate
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.training.compute import set_up_compute
-from spacewarps.training.fit import Optimiser
-prepared, winner, target = map(Path, sys.argv[1:])
+from spacewarps.training.compute import set_up_again
 torch.rand(3)
-result, model = evaluate_candidate(
-    load_model(winner),
-    Candidate(step=2, k=5, seed=1234),
-    Space_Galaxi(prepared, split="train", augmentation=Augmentation()),
-    Space_Galaxi(prepared, split="validation"),
-    epochs=2,
-    warm_start=WarmStart(),
-    optimiser=Optimiser(batch_size=16),
-    compute=set_up_compute("cpu", "fp32", 1),
-    observer=SearchObserver(),
-)
-save_model(model, target)
-print(result)
+prepared, job, target = map(Path, sys.argv[1:])
+evaluations = pickle.loads(job.read_bytes())
+set_up_again(evaluations[0].compute)
+train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
+events = list(evaluate(evaluations, train, Space_Galaxi(prepared, split="validation")))
+target.write_bytes(pickle.dumps([event.checkpoint for event in events if isinstance(event, EpochEnded)]))
 """
 
 
-def test_another_process_gives_the_same_bits_from_the_saved_winner(
+def test_another_process_gives_the_same_bytes(
     winner: ProgressiveModel,
-    train_data: Space_Galaxi,
-    validation_data: Space_Galaxi,
+    data: tuple[Space_Galaxi, Space_Galaxi],
     compute: Compute,
     prepared_folder: Path,
     tmp_path: Path,
 ) -> None:
-    save_model(winner, tmp_path / "winner")
-    result, model = evaluate(winner, CANDIDATE, train_data, validation_data, compute)
-    places = [prepared_folder, tmp_path / "winner", tmp_path / "result"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, *places], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == str(result)
-    assert digest(load_model(tmp_path / "result")) == digest(model)
+    job = [evaluation(winner, compute)]
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    places = [prepared_folder, tmp_path / "job", tmp_path / "end"]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT, *places], check=True)
+    assert pickle.loads((tmp_path / "end").read_bytes()) == [None, *ends(job, data)]
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("arguments", "message"),
     [
-        ({"mode": "nonw"}, "mode must be 'none' or 'previous', but got mode='nonw'"),
+        ({"mode": "nonw"}, "mode must be one of none, previous, siblings, but got mode='nonw'"),
         ({"scale": 0.0}, "but got scale=0.0"),
         ({"scale": math.nan}, "but got scale=nan"),
         ({"jitter": -0.1}, "jitter=-0.1"),
         ({"jitter": math.inf}, "jitter=inf"),
     ],
 )
-def test_a_warm_start_out_of_range_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_a_warm_start_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        WarmStart(**settings)
+        WarmStart(**arguments)
     assert message in str(caught.value)
 
 
 def test_jitter_has_a_generator_of_its_own(winner: ProgressiveModel) -> None:
-    model = grow(winner, CANDIDATE, WarmStart(jitter=0.1))
+    model = grow(winner, CANDIDATE, settings(WarmStart(jitter=0.1)), widens=False)
     first = next(iter(winner.parameters()))
     noise = torch.randn(first.shape, generator=torch_generator(CANDIDATE.seed, "jitter"))
     expected = first + 0.1 * noise * first.contiguous().std(correction=0)

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from spacewarps.errors import ModelError, ParamsError
+from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import load_model, save_model
 from spacewarps.search.candidate import WarmStart
@@ -28,11 +29,11 @@ class Recorder(SearchObserver):
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
-    def search_started(self, steps: int, samples: int) -> None:
-        self.events.append(("search_started", steps, samples))
+    def search_started(self, steps: int) -> None:
+        self.events.append(("search_started", steps))
 
-    def step_started(self, step: int, candidates: list[Candidate]) -> None:
-        self.events.append(("step_started", step, tuple(candidates)))
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
+        self.events.append(("step_started", step, tuple(candidates), samples))
 
     def candidate_started(self, candidate: Candidate) -> None:
         self.events.append(("candidate_started", candidate))
@@ -69,7 +70,7 @@ def same_weights(one: ProgressiveModel, other: ProgressiveModel) -> bool:
 
 
 def ks_by_step(history: History) -> list[list[int]]:
-    return [[result.candidate.k for result in step.candidates] for step in history.steps]
+    return [[result.candidate.block.k for result in step.candidates] for step in history.steps]
 
 
 def test_it_starts_from_an_empty_network(found: SearchResult) -> None:
@@ -87,11 +88,50 @@ def test_each_step_may_have_a_list_of_its_own(search: Search) -> None:
     assert ks_by_step(history) == [[3], [2, 1]]
 
 
+def test_every_kind_and_kernel_is_tried_with_every_k(search: Search) -> None:
+    kinds, sizes, ks = ["residual", "conv"], [5, 1], [4, 2]
+    history = search(block_kinds=kinds, kernel_sizes=sizes, k_candidates=ks, epochs_per_eval=1, max_layers=1).history
+    blocks = [result.candidate.block for result in history.steps[0].candidates]
+    assert blocks == [BlockSpec(k, kind, size) for kind in kinds for size in sizes for k in ks]
+    seeds = [result.candidate.seed for result in history.steps[0].candidates]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("trains", ["all", "block"])
+@pytest.mark.parametrize("mode", ["none", "previous", "siblings"])
+def test_networks_of_mixed_blocks_are_grown_and_score_what_the_history_says(
+    search: Search, validation_data: Space_Galaxi, compute: Compute, mode: Any, trains: Any
+) -> None:
+    if (mode, trains) == ("none", "block"):
+        with pytest.raises(ParamsError, match="trains='block' leaves the trunk as it was trained"):
+            search(warm_start=WarmStart(mode), trains=trains)
+        return
+    kinds = ["inception", "separable", "conv"]
+    result = search(
+        block_kinds=kinds, k_candidates=[4, 5], epochs_per_eval=1, warm_start=WarmStart(mode), trains=trains, seed=1
+    )
+    assert len(result.history.steps[0].candidates) == 6
+    assert result.model.specs == [block.candidate.block for block in result.history.blocks]
+    assert score(result.model, validation_data, compute) == result.history.blocks[-1].score
+
+
+def test_the_trunk_below_a_new_block_is_the_last_winners_where_only_the_block_learns(search: Search) -> None:
+    for seed in range(10):
+        shallow = search(trains="block", max_layers=1, seed=seed)
+        deep = search(trains="block", max_layers=2, seed=seed)
+        if len(deep.model.trunk) == 2:
+            break
+    before, after = shallow.model.trunk[0].state_dict(), deep.model.trunk[0].state_dict()
+    assert len(deep.model.trunk) == 2
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
 def test_the_best_candidate_of_a_step_joins(found: SearchResult) -> None:
     for step in found.history.steps:
         best = min(step.candidates, key=lambda r: (-r.score.accuracy, r.score.loss, r.trainable_params))
-        assert step.chosen in (best, None)
-    assert found.history.steps[0].chosen is not None
+        assert step.kept in ((best,), ())
+    assert len(found.history.steps[0].kept) == 1
     seeds = [result.candidate.seed for step in found.history.steps for result in step.candidates]
     assert len(set(seeds)) == len(seeds)
 
@@ -113,7 +153,7 @@ def test_the_network_has_the_blocks_of_the_history_and_the_weights_that_scored(
     # With candidates of three and steps of four, the winner is now the first of its step, now the last.
     result = search(k_candidates=[2, 4, 3], max_layers=4, epochs_per_eval=1, seed=seed)
     blocks = result.history.blocks
-    assert result.model.ks == [block.candidate.k for block in blocks]
+    assert result.model.specs == [block.candidate.block for block in blocks]
     assert len(result.model.trunk) == len(blocks)
     assert result.model.trainable_params == blocks[-1].trainable_params
     assert score(result.model, validation_data, compute) == blocks[-1].score
@@ -140,7 +180,7 @@ def test_growth_stops_when_a_step_gains_no_more_than_min_delta(
     search: Search, validation_data: Space_Galaxi, compute: Compute
 ) -> None:
     result = search(min_delta=0.99, max_layers=4)
-    assert [step.chosen is None for step in result.history.steps] == [False, True]
+    assert [len(step.kept) for step in result.history.steps] == [1, 0]
     assert result.history.stopped == "no gain"
     assert len(result.model.trunk) == 1
     assert score(result.model, validation_data, compute) == result.history.blocks[0].score
@@ -182,7 +222,7 @@ def test_the_order_of_the_candidates_changes_nothing(search: Search, found: Sear
     turned = search(k_candidates=[4, 2])
     assert same_weights(turned.model, found.model)
     for step, other in zip(turned.history.steps, found.history.steps, strict=True):
-        assert step.chosen == other.chosen
+        assert step.kept == other.kept
         assert step.candidates[::-1] == other.candidates
 
 
@@ -200,7 +240,7 @@ def test_another_seed_gives_another_network(search: Search, found: SearchResult)
 
 def test_a_candidate_more_leaves_the_others_as_they_are(search: Search, found: SearchResult) -> None:
     more = search(k_candidates=[2, 3, 4], max_layers=1)
-    others = [result for result in more.history.steps[0].candidates if result.candidate.k != 3]
+    others = [result for result in more.history.steps[0].candidates if result.candidate.block.k != 3]
     assert others == list(found.history.steps[0].candidates)
 
 
@@ -213,10 +253,12 @@ def test_a_fresh_start_gives_another_search_than_a_warm_one(search: Search, foun
 def test_observers_hear_every_event_in_order(found: SearchResult, recorder: Recorder, train_data: Space_Galaxi) -> None:
     history = found.history
     batches = [("batch_trained", 15)] * 4
-    expected: list[tuple[Any, ...]] = [("search_started", 2, len(train_data) * 2 * 4)]
+    expected: list[tuple[Any, ...]] = [("search_started", 2)]
     for step in history.steps:
-        expected.append(("step_started", step.number, tuple(result.candidate for result in step.candidates)))
-        for result in step.candidates:
+        candidates = tuple(result.candidate for result in step.candidates)
+        expected.append(("step_started", step.number, candidates, len(train_data) * 2 * 2))
+        # The widest first, so that no worker idles at the end.
+        for result in step.candidates[::-1]:
             expected.append(("candidate_started", result.candidate))
             for epoch in result.epochs:
                 expected += [*batches, ("epoch_finished", result.candidate, epoch)]
@@ -256,7 +298,14 @@ def test_normalisers_are_fitted_on_the_training_split_only(found: SearchResult, 
     ("changes", "message"),
     [
         ({"max_layers": 0}, "max_layers must be at least 1, but got max_layers=0"),
-        ({"epochs_per_eval": 0}, "epochs_per_eval must be at least 1, but got epochs_per_eval=0"),
+        ({"epochs_per_eval": 0}, "the epochs of a candidate must be at least 1, but got epochs=0"),
+        ({"trains": "head"}, "trains must be 'all' or 'block', but got trains='head'"),
+        ({"block_kinds": []}, "block_kinds must name different values, at least one, but got block_kinds=[]"),
+        ({"block_kinds": ["conv", "conv"]}, "but got block_kinds=['conv', 'conv']"),
+        (
+            {"kernel_sizes": [3, 3]},
+            "kernel_sizes must name different values, at least one, but got kernel_sizes=[3, 3]",
+        ),
         ({"min_delta": -0.1}, "min_delta must be from 0 to below 1, but got min_delta=-0.1"),
         ({"min_delta": math.nan}, "but got min_delta=nan"),
         ({"k_candidates": []}, "k_candidates must be different positive numbers"),
@@ -276,6 +325,23 @@ def test_wrong_arguments_are_named_in_one_line(search: Search, changes: dict[str
         search(observer=recorder, **changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert recorder.events == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_kinds": ["dense"]}, "a block's kind must be one of conv, residual, separable, inception, but got"),
+        ({"kernel_sizes": [4]}, "a block's kernel_size must be odd and from 1 to 15, but got kernel_size=4"),
+        ({"block_kinds": ["inception"], "k_candidates": [3]}, "needs one, but got k=3; set k to at least 4"),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused_before_any_training(
+    search: Search, changes: dict[str, Any], message: str
+) -> None:
+    recorder = Recorder()
+    with pytest.raises(ModelError, match=message):
+        search(observer=recorder, **changes)
     assert recorder.events == []
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 # Okabe & Ito's colours, told apart by nearly everyone (Color Universal Design, 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 
 def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
     """Draw validation accuracy over depth, every candidate a point, the chosen ones joined by a line.
 
     Args:
-        candidates: one row each, with ``layer``, ``k``, ``val_accuracy`` and ``chosen``.
+        candidates: one row each, with ``layer``, ``kind``, ``k``, ``val_accuracy`` and ``chosen``.
         path: the PNG to write.
     """
     figure, axes = _figure("Validation accuracy as the network grows", "layer", "validation accuracy")
@@ -27,10 +28,19 @@ def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
     # Candidates of one layer stand side by side, in the order of k, so that equal scores do not hide each other.
     beside = {k: 0.3 * (position - (len(ks) - 1) / 2) / max(1, len(ks) - 1) for position, k in enumerate(ks)}
     places = candidates["layer"] + candidates["k"].map(beside)
+    kinds = list(candidates["kind"].unique())
     for position, k in enumerate(ks):
-        rows = candidates["k"] == k
-        colour = COLOURS[position % len(COLOURS)]
-        axes.scatter(places[rows], candidates["val_accuracy"][rows], color=colour, label=f"k = {k}", zorder=3)
+        for number, kind in enumerate(kinds):
+            rows = (candidates["k"] == k) & (candidates["kind"] == kind)
+            if rows.any():
+                axes.scatter(
+                    places[rows],
+                    candidates["val_accuracy"][rows],
+                    color=COLOURS[position % len(COLOURS)],
+                    marker=MARKERS[number % len(MARKERS)],
+                    label=f"k = {k}" if len(kinds) == 1 else f"{kind}, k = {k}",
+                    zorder=3,
+                )
     chosen = candidates["chosen"]
     axes.plot(
         places[chosen],

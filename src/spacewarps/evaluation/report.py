@@ -166,7 +166,10 @@ def _mistake_rows(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[
 
 def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
-    layers = [f"| {a['layer']} | {a['kind']} | {a['k']} | {a['val_accuracy']:.4f} |" for a in search["architecture"]]
+    layers = [
+        f"| {a['layer']} | {a['kind']} | {a['k']} | {a['kernel_size']} | {a['val_accuracy']:.4f} |"
+        for a in search["architecture"]
+    ]
     classes = [
         f"| {cell} | {test['precision'][name]:.4f} | {test['recall'][name]:.4f} |"
         for name in evaluation.classes
@@ -211,8 +214,8 @@ def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, An
             f"final training kept epoch {training['best_epoch']} of {training['epochs']} with "
             f"{training['val_accuracy']:.4f}.",
             "",
-            "| layer | kind | k | validation accuracy |",
-            "| --- | --- | --- | --- |",
+            "| layer | kind | k | kernel size | validation accuracy |",
+            "| --- | --- | --- | --- | --- |",
             *layers,
             "",
             "![accuracy over depth](depth.png)",

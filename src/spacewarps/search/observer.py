@@ -7,20 +7,20 @@ from spacewarps.training.fit import Epoch
 class SearchObserver:
     """Told what happens, as it happens. Does nothing by itself: a subclass overrides what it wants to hear."""
 
-    def search_started(self, steps: int, samples: int) -> None:
-        """A search of at most ``steps`` steps begins, that will train on at most ``samples`` samples in all."""
+    def search_started(self, steps: int) -> None:
+        """A search of at most ``steps`` steps begins."""
 
-    def step_started(self, step: int, candidates: list[Candidate]) -> None:
-        """The candidates of ``step`` are about to be evaluated."""
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
+        """The candidates of ``step`` are about to be evaluated, on ``samples`` samples in all."""
 
     def candidate_started(self, candidate: Candidate) -> None:
-        """The evaluation of ``candidate`` begins."""
+        """The evaluation of ``candidate`` begins. Others may begin before it ends."""
 
     def batch_trained(self, samples: int) -> None:
-        """A batch of ``samples`` samples was learned from."""
+        """Another ``samples`` samples were learned from, or need not be."""
 
     def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
-        """A candidate ended an epoch."""
+        """A candidate ended an epoch, now or in an earlier search that the journal remembers."""
 
     def candidate_finished(self, result: CandidateResult) -> None:
         """A candidate has its score."""
@@ -38,13 +38,13 @@ class SeveralObservers(SearchObserver):
     def __init__(self, *observers: SearchObserver) -> None:
         self.observers = observers
 
-    def search_started(self, steps: int, samples: int) -> None:
+    def search_started(self, steps: int) -> None:
         for observer in self.observers:
-            observer.search_started(steps, samples)
+            observer.search_started(steps)
 
-    def step_started(self, step: int, candidates: list[Candidate]) -> None:
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
         for observer in self.observers:
-            observer.step_started(step, candidates)
+            observer.step_started(step, candidates, samples)
 
     def candidate_started(self, candidate: Candidate) -> None:
         for observer in self.observers:

@@ -1,22 +1,32 @@
 """The progressive architecture search."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from spacewarps.errors import ParamsError
+from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.progressive import ProgressiveModel, Widths, check_depth
-from spacewarps.search.candidate import WarmStart, evaluate_candidate
+from spacewarps.model.storage import pack_model, unpack_model
+from spacewarps.search.candidate import Checkpoint, Evaluation, Settings, WarmStart
+from spacewarps.search.evaluator import Evaluator
+from spacewarps.search.executors.base import Executor
+from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.search.journal import Journal, fingerprint_of_data
 from spacewarps.search.observer import SearchObserver
+from spacewarps.search.strategies.base import Strategy
+from spacewarps.search.strategies.greedy import Greedy
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
-from spacewarps.training.compute import Compute, named_random_state, set_up_compute
-from spacewarps.training.fit import Optimiser
+from spacewarps.training.compute import Compute, kind_of_machine, named_random_state, set_up_compute
+from spacewarps.training.fit import Optimiser, Trains
+
+_MOST_HALVINGS = 16
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,9 @@ class SearchResult:
 
     model: ProgressiveModel
     history: History
+    #: How many candidates were trained, and how many the journal knew.
+    evaluated: int
+    found: int
 
 
 def progressive_architecture_search(
@@ -32,21 +45,29 @@ def progressive_architecture_search(
     validation: Space_Galaxi | DataLoader[Batch],
     *,
     k_candidates: Sequence[int] | Sequence[Sequence[int]] = (16, 32, 64),
+    block_kinds: Sequence[str] = ("conv",),
+    kernel_sizes: Sequence[int] = (3,),
     max_layers: int = 4,
     epochs_per_eval: int = 6,
     min_delta: float = 0.0,
+    strategy: Strategy | None = None,
+    halving: int = 0,
     warm_start: WarmStart | None = None,
+    trains: Trains = "all",
     widths: Widths | None = None,
     optimiser: Optimiser | None = None,
     compute: Compute | None = None,
     seed: int = 0,
+    executor: Executor | None = None,
+    journal: Journal | None = None,
+    checkpoints: bool = False,
     observer: SearchObserver | None = None,
 ) -> SearchResult:
     """Grow a network block by block for as long as that raises its accuracy on validation.
 
-    It starts from an empty model. At each step every ``k`` is tried: a block of ``k`` channels is added to a copy of
-    the last winner, trained, and scored on validation. The best joins for good (equal accuracy: the lower loss; equal
-    loss: fewer weights). Growth ends when a step gains no more than ``min_delta``, or at ``max_layers``.
+    It starts from an empty model. At each step every block on trial is added to a copy of the last winner, trained,
+    and scored on validation. The best joins for good (equal accuracy: the lower loss; equal loss: fewer weights).
+    Growth ends when a step gains no more than ``min_delta``, or at ``max_layers``.
 
     >>> train, validation = create_train_val_dataloaders("data/prepared")  # doctest: +SKIP
     >>> result = progressive_architecture_search(train, validation, max_layers=3)  # doctest: +SKIP
@@ -56,71 +77,223 @@ def progressive_architecture_search(
         train: the samples to learn from; of a loader, its data set and its batch size are used.
         validation: the samples that decide.
         k_candidates: the ``k`` on trial, one list for all steps or one list a step.
+        block_kinds: the kinds of block on trial, each with every ``k``.
+        kernel_sizes: the kernel sizes on trial, each with every kind and ``k``.
         max_layers: the largest number of blocks; at most as often as a stamp can be halved.
         epochs_per_eval: the training of one candidate.
         min_delta: a step must gain more than this in validation accuracy; the first always may.
-        warm_start: how a candidate starts from the last winner.
+        strategy: which blocks a step tries, on how many trunks; the greedy one without it.
+        halving: how often the worse half of a step's candidates stops early: once at half of the epochs, twice at a
+            quarter and at half of them, and so on (successive halving: Li et al. 2018, arXiv:1603.06560).
+        warm_start: how a candidate starts from networks that were trained before.
+        trains: ``all`` weights, or the new ``block``, projector and head only.
         widths: what all networks have in common.
         optimiser: how weights are learned.
         compute: where, and in which precision; this machine's best on two threads without it.
         seed: decides every draw.
+        executor: where candidates are evaluated, made for the same data; in this process without it. The result is the
+            same everywhere.
+        journal: knows earlier evaluations, and is told of each new one; the result is the same without one.
+        checkpoints: whether the journal is told after every epoch, and not only when a candidate has finished.
         observer: told what happens; the result is the same without one.
 
     Returns:
-        The network has exactly one block for each step of the history that chose one, and exactly the weights that
+        The network has exactly one block for each step of the history that kept one, and exactly the weights that
         scored: scoring it again gives the history's accuracy.
 
     Raises:
-        ParamsError: an argument is out of range.
-        ModelError: the stamps are too small for ``max_layers``.
+        ParamsError: an argument is out of range, or two do not go together.
+        ModelError: the stamps are too small for ``max_layers``, or a block cannot have a ``k`` or a kernel.
+        ExecutorError: the executor lost its workers.
     """
     train_data, validation_data, optimiser = _unwrap(train, validation, optimiser or Optimiser())
-    ks_of_step = _candidates_by_step(k_candidates, max_layers)
-    if epochs_per_eval < 1:
-        raise ParamsError(f"epochs_per_eval must be at least 1, but got epochs_per_eval={epochs_per_eval}")
-    if not 0 <= min_delta < 1:
-        raise ParamsError(f"min_delta must be from 0 to below 1, but got min_delta={min_delta}")
+    blocks_of_step = [
+        [BlockSpec(k, kind, kernel_size) for kind in block_kinds for kernel_size in kernel_sizes for k in ks]
+        for ks in _candidates_by_step(k_candidates, max_layers)
+    ]
+    settings = Settings(epochs_per_eval, warm_start or WarmStart(), optimiser, trains)
+    rungs = _rungs(epochs_per_eval, halving)
+    _check_search(block_kinds, kernel_sizes, min_delta, halving, settings)
     check_depth(train_data.stamp_shape, max_layers)
+    strategy = strategy or Greedy(beam_width=1, trained_per_step=1)
     compute = compute or set_up_compute("auto", "auto", threads=2)
     observer = observer or SearchObserver()
+    evaluator = Evaluator(
+        executor or InlineExecutor(train_data, validation_data),
+        journal or Journal(),
+        data=fingerprint_of_data(train_data, validation_data),
+        machine=kind_of_machine(compute.device),
+        samples=len(train_data),
+        observer=observer,
+    )
 
-    winner = _empty_model(train_data, widths or Widths(), seed)
-    best_accuracy = 0.0
+    empty = _empty_model(train_data, widths or Widths(), seed)
+    trunks = [_Network(None, pack_model(empty))]
     steps: list[Step] = []
-    observer.search_started(max_layers, len(train_data) * epochs_per_eval * sum(map(len, ks_of_step)))
-    for number, ks in enumerate(ks_of_step, start=1):
-        candidates = [Candidate(number, k, derive_seed(seed, "candidate", number, "conv", k)) for k in ks]
-        observer.step_started(number, candidates)
-        results: list[CandidateResult] = []
-        leader: ProgressiveModel | None = None
-        for candidate in candidates:
-            observer.candidate_started(candidate)
-            result, model = evaluate_candidate(
-                winner,
-                candidate,
-                train_data,
-                validation_data,
-                epochs=epochs_per_eval,
-                warm_start=warm_start or WarmStart(),
-                optimiser=optimiser,
-                compute=compute,
-                observer=observer,
-            )
-            # Only the step's leader is kept, so memory does not grow with the number of candidates.
-            results.append(result)
-            if min(results, key=CandidateResult.rank) is result:
-                leader = model
-            observer.candidate_finished(result)
+    observer.search_started(max_layers)
+    for number, blocks in enumerate(blocks_of_step, start=1):
+        proposals = strategy.propose([trunk.result for trunk in trunks], blocks, steps)
+        candidates = [
+            Candidate(number, each.block, _seed_of(seed, number, each.block), each.trunk) for each in proposals
+        ]
+        observer.step_started(number, candidates, len(train_data) * _epochs_of_step(rungs, len(candidates)))
+        growth = _Growth(
+            evaluator,
+            trunks,
+            settings,
+            compute,
+            rungs,
+            strategy.width,
+            derive_seed(seed, "batches", number) if trains == "block" else None,
+            checkpoints,
+            observer,
+            channels=train_data.stamp_shape[0],
+        )
+        results, leaders = growth.grow(candidates)
         best = min(results, key=CandidateResult.rank)
-        gains = best.score.accuracy > best_accuracy + min_delta or number == 1
-        steps.append(Step(number, tuple(results), best if gains else None))
+        gains = not steps or best.score.accuracy > steps[-1].best.score.accuracy + min_delta
+        predicted = tuple(each.predicted for each in proposals)
+        kept = tuple(leader.known for leader in leaders) if gains else ()
+        steps.append(Step(number, tuple(results), kept, predicted))
         observer.step_finished(steps[-1])
-        if not gains or leader is None:
+        if not gains:
             break
-        winner, best_accuracy = leader, best.score.accuracy
+        trunks = leaders
     history = History(tuple(steps))
     observer.search_finished(history)
-    return SearchResult(winner, history)
+    return SearchResult(unpack_model(trunks[0].packed), history, evaluator.evaluated, evaluator.found)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network that was grown, and what it came to; the empty one came to nothing yet."""
+
+    result: CandidateResult | None
+    packed: bytes = field(repr=False)
+
+    @property
+    def known(self) -> CandidateResult:
+        assert self.result is not None
+        return self.result
+
+
+@dataclass
+class _Growth:
+    """One step: candidates are evaluated, in waves where siblings follow each other, in rungs where halves stop."""
+
+    evaluator: Evaluator
+    trunks: list[_Network]
+    settings: Settings
+    compute: Compute
+    rungs: list[int]
+    width: int
+    batches: int | None
+    checkpoints: bool
+    observer: SearchObserver
+    channels: int
+
+    def grow(self, candidates: Sequence[Candidate]) -> tuple[list[CandidateResult], list[_Network]]:
+        """Return every candidate's result in order, and the ``width`` best networks, the best first."""
+        results: dict[Candidate, CandidateResult] = {}
+        leaders: list[_Network] = []
+        siblings: dict[tuple[object, ...], _Network] = {}
+        for wave in self._waves(candidates):
+            for network in self._evaluate([(each, siblings.get(_family(each))) for each in wave]):
+                results[network.known.candidate] = network.known
+                if network.known.finished:
+                    # Only the leaders are kept, so memory does not grow with the number of candidates.
+                    leaders = sorted([*leaders, network], key=lambda each: each.known.rank())[: self.width]
+                    family = _family(network.known.candidate)
+                    if family not in siblings or network.known.rank() < siblings[family].known.rank():
+                        siblings[family] = network
+                self.observer.candidate_finished(network.known)
+        return [results[candidate] for candidate in candidates], leaders
+
+    def _waves(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """Return what can be evaluated side by side: all; or of each family of siblings one, in ascending ``k``."""
+        if self.settings.warm_start.mode != "siblings":
+            return [list(candidates)]
+        families: dict[tuple[object, ...], list[Candidate]] = {}
+        for candidate in sorted(candidates, key=lambda each: each.block.k):
+            families.setdefault(_family(candidate), []).append(candidate)
+        longest = max(map(len, families.values()))
+        return [[family[wave] for family in families.values() if wave < len(family)] for wave in range(longest)]
+
+    def _evaluate(self, wave: Sequence[tuple[Candidate, _Network | None]]) -> Iterator[_Network]:
+        evaluations = [self._evaluation(candidate, sibling) for candidate, sibling in wave]
+        for rung in self.rungs:
+            evaluations = [replace(evaluation, until=rung) for evaluation in evaluations]
+            last = rung == self.rungs[-1]
+            halted: list[tuple[CandidateResult, Evaluation]] = []
+            for position, checkpoint in self.evaluator.evaluate(evaluations, together=self.settings.trains == "block"):
+                result = self._result(evaluations[position].candidate, checkpoint, rung)
+                if last:
+                    yield _Network(result, checkpoint.network)
+                else:
+                    halted.append((result, replace(evaluations[position], start=checkpoint)))
+            halted.sort(key=lambda each: each[0].rank())
+            better = -(-len(halted) // 2)
+            evaluations = [evaluation for _, evaluation in halted[:better]]
+            for result, _ in halted[better:]:
+                yield _Network(result, b"")
+
+    def _evaluation(self, candidate: Candidate, sibling: _Network | None) -> Evaluation:
+        return Evaluation(
+            candidate,
+            sibling.packed if sibling else self.trunks[candidate.trunk].packed,
+            widens=sibling is not None,
+            batches=candidate.seed if self.batches is None else self.batches,
+            settings=self.settings,
+            compute=self.compute,
+            until=self.settings.epochs,
+            checkpoints=self.checkpoints,
+        )
+
+    def _result(self, candidate: Candidate, checkpoint: Checkpoint, rung: int) -> CandidateResult:
+        parent = self.trunks[candidate.trunk].result
+        channels = parent.candidate.block.k if parent else self.channels
+        finished = rung == self.settings.epochs
+        return CandidateResult(candidate, channels, checkpoint.weights, checkpoint.epochs[:rung], parent, finished)
+
+
+def _family(candidate: Candidate) -> tuple[object, ...]:
+    """Return what a candidate shares with those whose block it can be widened from."""
+    return candidate.trunk, candidate.block.kind, candidate.block.kernel_size
+
+
+def _seed_of(seed: int, step: int, block: BlockSpec) -> int:
+    return derive_seed(seed, "candidate", step, block.kind, block.k, block.kernel_size)
+
+
+def _rungs(epochs: int, halving: int) -> list[int]:
+    """Return the epochs after which the worse half stops, and the last, which is ``epochs``."""
+    return sorted({-(-epochs // 2**times) for times in range(halving + 1)})
+
+
+def _epochs_of_step(rungs: Sequence[int], candidates: int) -> int:
+    """Return how many epochs all candidates of a step train together."""
+    total = begun = 0
+    for rung in rungs:
+        total += candidates * (rung - begun)
+        candidates, begun = -(-candidates // 2), rung
+    return total
+
+
+def _check_search(
+    block_kinds: Sequence[str], kernel_sizes: Sequence[int], min_delta: float, halving: int, settings: Settings
+) -> None:
+    for name, values in (("block_kinds", block_kinds), ("kernel_sizes", kernel_sizes)):
+        if not values or len(set(values)) != len(values):
+            raise ParamsError(f"{name} must name different values, at least one, but got {name}={list(values)}")
+    if not 0 <= min_delta < 1:
+        raise ParamsError(f"min_delta must be from 0 to below 1, but got min_delta={min_delta}")
+    if not 0 <= halving <= _MOST_HALVINGS:
+        raise ParamsError(f"halving must be from 0 to {_MOST_HALVINGS}, but got halving={halving}")
+    if halving and settings.warm_start.mode == "siblings":
+        raise ParamsError(
+            "halving stops candidates early that others would be widened from; "
+            "set halving=0, or warm start's mode to 'previous' or 'none'"
+        )
 
 
 def _unwrap(

@@ -11,7 +11,7 @@ from spacewarps.files import replaced_file
 from spacewarps.params import Params
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi, load_prepared_survey
-from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, flatten, project_root, stage_run
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.fit import Optimiser
 
@@ -39,14 +39,19 @@ class Stage:
         augmentation = Augmentation(**self.params.augment.model_dump()) if name == "train" else None
         return Space_Galaxi(self.survey, split=name, augmentation=augmentation)
 
-    def compute(self) -> Compute:
-        """Set this process up to compute."""
+    def compute(self, threads: int) -> Compute:
+        """Set this process up to compute on as many threads."""
         compute = self.params.compute
-        return set_up_compute(compute.device, compute.precision, compute.threads)
+        return set_up_compute(compute.device, compute.precision, threads)
 
     def optimiser(self) -> Optimiser:
         """Return how weights are learned."""
         return Optimiser(**self.params.optimiser.model_dump())
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the journal: the project's own, also from one of DVC's temporary copies of it."""
+        return project_root() / self.params.paths.journal
 
     @property
     def prepared(self) -> Path:

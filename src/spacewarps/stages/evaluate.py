@@ -20,7 +20,7 @@ from spacewarps.training.fit import predict
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
     params, reports = stage.params.evaluate, stage.reports
-    compute = stage.compute()
+    compute = stage.compute(stage.params.compute.threads)
     model = load_model(Path(stage.params.paths.final))
     test = stage.split("test")
     search = _read_json(reports / "search.json", "candidates")

@@ -1,84 +1,163 @@
 """The stage ``search``: the progressive architecture search."""
 
+import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import write_json
 from spacewarps.model.progressive import Widths
 from spacewarps.model.storage import save_model
+from spacewarps.params import SearchParams
 from spacewarps.progress import progress_bar, say
 from spacewarps.search.candidate import WarmStart
-from spacewarps.search.history import CandidateResult, Step
+from spacewarps.search.executors.base import Executor
+from spacewarps.search.executors.inline import InlineExecutor
+from spacewarps.search.executors.processes import ProcessesExecutor
+from spacewarps.search.history import Candidate, CandidateResult, Step
+from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import progressive_architecture_search
+from spacewarps.search.strategies import STRATEGIES
 from spacewarps.stages.context import Stage, write_csv
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
+from spacewarps.training.compute import Compute
 
 
 class SearchDisplay(SearchObserver):
-    """Shows a search on the terminal: a bar over all of it, a line for each candidate and each step."""
+    """Shows a search on the terminal: a bar over each step, a line for each candidate and each step."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        # The bar's length is known when the search starts; whoever owns the stack takes the bar away, come what may.
-        self._stack = stack
+    def __init__(self) -> None:
+        self._bar = ExitStack()
         self._advance: Callable[[int], None] = lambda _done: None
 
-    def search_started(self, steps: int, samples: int) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def search_started(self, steps: int) -> None:
         say(f"search: up to {steps} layers")
-        self._advance = self._stack.enter_context(progress_bar("search", samples))
+
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
+        self._bar.close()
+        self._advance = self._bar.enter_context(progress_bar(f"layer {step}, {len(candidates)} candidates", samples))
 
     def batch_trained(self, samples: int) -> None:
         self._advance(samples)
 
     def candidate_finished(self, result: CandidateResult) -> None:
-        candidate, score = result.candidate, result.score
+        score = result.score
+        early = "" if result.finished else f", stopped after {len(result.epochs)} epochs"
         say(
-            f"  layer {candidate.step}, {candidate.kind} k={candidate.k}: validation accuracy {score.accuracy:.4f}, "
-            f"loss {score.loss:.4f}, {result.trainable_params:,} weights"
+            f"  layer {result.candidate.step}, {result.candidate.label}: validation accuracy {score.accuracy:.4f}, "
+            f"loss {score.loss:.4f}, {result.trainable_params:,} weights{early}"
         )
 
     def step_finished(self, step: Step) -> None:
-        if step.chosen is None:
+        self._bar.close()
+        if not step.kept:
             say(f"layer {step.number}: no gain, the search ends")
-        else:
-            say(f"layer {step.number}: k={step.chosen.candidate.k} joins, accuracy {step.chosen.score.accuracy:.4f}")
+        for result in step.kept:
+            say(f"layer {step.number}: {result.candidate.label} joins, accuracy {result.score.accuracy:.4f}")
 
 
 def run(stage: Stage) -> None:
     """Write the network to ``paths.search`` and the search's summary to ``reports/search.json``."""
     search = stage.params.search
-    compute = stage.compute()
-    with stage.tracked() as tracked, ExitStack() as stack:
+    compute = stage.compute(search.threads)
+    train, validation = stage.split("train"), stage.split("validation")
+    with (
+        stage.tracked() as tracked,
+        closing(SearchDisplay()) as display,
+        closing(FolderJournal(stage.journal)) as journal,
+    ):
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
-        result = progressive_architecture_search(
-            stage.split("train"),
-            stage.split("validation"),
-            k_candidates=search.candidates_by_step(),
-            max_layers=search.max_layers,
-            epochs_per_eval=search.epochs_per_eval,
-            min_delta=search.min_delta,
-            warm_start=WarmStart(**search.warm_start.model_dump()),
-            widths=Widths(**stage.params.model.model_dump()),
-            optimiser=stage.optimiser(),
-            compute=compute,
-            seed=stage.params.seed,
-            observer=SeveralObservers(SearchDisplay(stack), SearchRuns(tracked)),
-        )
+        with make_executor(search, train, validation, compute) as executor:
+            result = progressive_architecture_search(
+                train,
+                validation,
+                k_candidates=search.candidates_by_step(),
+                block_kinds=search.block_kinds,
+                kernel_sizes=search.kernel_sizes,
+                max_layers=search.max_layers,
+                epochs_per_eval=search.epochs_per_eval,
+                min_delta=search.min_delta,
+                strategy=STRATEGIES[search.strategy](
+                    beam_width=search.beam_width, trained_per_step=search.trained_per_step
+                ),
+                halving=search.halving,
+                warm_start=WarmStart(**search.warm_start.model_dump()),
+                trains=search.trains,
+                widths=Widths(**stage.params.model.model_dump()),
+                optimiser=stage.optimiser(),
+                compute=compute,
+                seed=stage.params.seed,
+                executor=executor,
+                journal=journal,
+                checkpoints=search.checkpoints,
+                observer=SeveralObservers(display, SearchRuns(tracked)),
+            )
         seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
         summary = result.history.as_json()
         save_model(result.model, Path(stage.params.paths.search))
         write_json(stage.reports / "search.json", summary)
         write_csv(stage.reports / "plots" / "depth.csv", pd.DataFrame(summary["candidates"]))
-        tracked.log_metrics({"search_seconds": seconds, "logging_share": logging / seconds})
+        tracked.log_metrics(
+            {
+                "search_seconds": seconds,
+                "logging_share": logging / seconds,
+                "candidates_evaluated": result.evaluated,
+                "candidates_found": result.found,
+            }
+        )
         tracked.log_artifacts(stage.reports / "search.json")
+    if journal.failure:
+        say(f"the journal at {stage.journal} stopped taking notes ({journal.failure}); the result is the same without")
     layers = summary["num_layers"]
     say(
-        f"{layers} layer{'s' * (layers != 1)} (k = {', '.join(map(str, result.model.ks))}), validation accuracy "
-        f"{summary['final_val_accuracy']:.4f}; {seconds:.0f} s, of which MLflow {logging / seconds:.1%}"
+        f"{layers} layer{'s' * (layers != 1)} ({', '.join(block.candidate.label for block in result.history.blocks)}), "
+        f"validation accuracy {summary['final_val_accuracy']:.4f}"
+    )
+    say(
+        f"{result.evaluated} candidates evaluated, {result.found} found in the journal; "
+        f"{seconds:.0f} s, of which MLflow {logging / seconds:.1%}"
+    )
+
+
+def make_executor(search: SearchParams, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute) -> Executor:
+    """Return where candidates are evaluated, as ``search.executor`` says.
+
+    Raises:
+        SpaceWarpsError: it is Ray, which is not installed or cannot be reached.
+    """
+    if search.executor == "inline":
+        return InlineExecutor(train, validation)
+    accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
+    if search.executor == "processes":
+        # Half-used cores gain less than switching between processes costs.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fitting = accelerators or max(1, cores // compute.threads)
+        workers = fitting if search.workers == "auto" else search.workers
+        return ProcessesExecutor(train, validation, compute, workers=workers, accelerators=accelerators)
+    try:
+        from spacewarps.search.executors.ray_cluster import RayExecutor
+    except ModuleNotFoundError:
+        raise SpaceWarpsError(
+            "search.executor is ray, but Ray is not installed; install the project with its extra: pip install '.[ray]'"
+        ) from None
+    return RayExecutor(
+        train,
+        validation,
+        compute,
+        workers=None if search.workers == "auto" else search.workers,
+        address=search.ray.address,
+        gpu_share=search.ray.gpu_share if compute.device.type == "cuda" else 0.0,
     )

@@ -19,7 +19,7 @@ from spacewarps.training.fit import fit
 def run(stage: Stage) -> None:
     """Write the network to ``paths.final``, and how it learned to ``reports/``."""
     train = stage.params.train
-    compute = stage.compute()
+    compute = stage.compute(stage.params.compute.threads)
     seed = derive_seed(stage.params.seed, "train")
     model = load_model(Path(stage.params.paths.search))
     if train.start == "fresh":
@@ -38,7 +38,6 @@ def run(stage: Stage) -> None:
                 optimiser=stage.optimiser(),
                 compute=compute,
                 seed=seed,
-                keep="best",
                 on_epoch=lambda epoch: say(
                     f"  epoch {epoch.epoch} of {train.epochs}: loss {epoch.train_loss:.4f} on smoothed labels, "
                     f"validation accuracy {epoch.validation.accuracy:.4f}, loss {epoch.validation.loss:.4f}"

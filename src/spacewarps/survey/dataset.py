@@ -1,6 +1,7 @@
 """The prepared survey as a data set: stamps stay packed, batches are gathered whole."""
 
 import copy
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE, pr
 from spacewarps.survey.split import class_of_sources, take_fraction
 
 SPLITS = ("train", "validation", "test")
+# While a survey is hashed: some megabytes of memory, whatever its size.
+_STAMPS_AT_ONCE = 1024
 
 
 class Batch(NamedTuple):
@@ -63,10 +66,11 @@ class PreparedSurvey:
 
 
 def _prepared_survey(stamps: NDArray[Any] | Path, *rest: Any) -> PreparedSurvey:
-    return PreparedSurvey(_open_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
+    return PreparedSurvey(load_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
 
 
-def _open_stamps(path: Path) -> NDArray[Any]:
+def load_stamps(path: Path) -> NDArray[Any]:
+    """Return the stamps in ``path``, ``[N, C, H, W]``, mapped from disk."""
     return np.lib.format.open_memmap(path, mode="r")
 
 
@@ -89,7 +93,7 @@ def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSu
             keep_default_na=False,
             na_values=empty_numbers,
         )[[*text, *empty_numbers]]
-        stamps = _open_stamps(folder / STAMPS_FILE)
+        stamps = load_stamps(folder / STAMPS_FILE)
     except FileNotFoundError as error:
         raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -195,11 +199,30 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         """Return the samples at ``indices`` as one batch, augmented with draws from its own seed."""
         return self._fetch(indices, torch.Generator().manual_seed(indices.seed))
 
+    def with_survey(self, prepared: PreparedSurvey) -> "Space_Galaxi":
+        """Return the same samples of ``prepared``, the same survey in another place."""
+        moved = copy.copy(self)
+        moved.prepared = prepared
+        return moved
+
     def without_augmentation(self) -> "Space_Galaxi":
         """Return the same samples as they are; the stamps are shared."""
         plain = copy.copy(self)
         plain.augmentation = None
         return plain
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that a network can see of these samples, and of their order.
+
+        Augmentation is no part of it. The stamps are read once, a part at a time (SHA-256).
+        """
+        names = [self.classes, self.feature_names, self.stamp_shape, str(self.prepared.stamps.dtype), len(self)]
+        found = hashlib.sha256(json.dumps(names).encode())
+        found.update(self.labels.numpy().tobytes())
+        found.update(self.features.numpy().tobytes())
+        for start in range(0, len(self), _STAMPS_AT_ONCE):
+            found.update(self.prepared.stamps[self._rows[start : start + _STAMPS_AT_ONCE]].tobytes())
+        return found.hexdigest()
 
     def _fetch(self, indices: Sequence[int], generator: torch.Generator | None) -> Batch:
         images = torch.from_numpy(self.prepared.stamps[self._rows[indices]]).float()

@@ -1,6 +1,6 @@
 """The search as nested MLflow runs: one for each step, and below it one for each candidate."""
 
-from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.search.history import Candidate, CandidateResult, History, Step, block_as_json
 from spacewarps.search.observer import SearchObserver
 from spacewarps.tracking.pipeline_run import StageRun
 
@@ -12,30 +12,31 @@ class SearchRuns(SearchObserver):
         self.stage = stage
         self.tracker = stage.tracker
         self.step_id: str | None = None
-        self.candidate_id: str | None = None
-        self.accuracies: list[float] = []
+        # Candidates run side by side.
+        self.candidate_ids: dict[Candidate, str | None] = {}
 
-    def step_started(self, step: int, candidates: list[Candidate]) -> None:
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
         self.step_id = self.tracker.start_run(
             f"step {step}", self.stage.run_id, {"spacewarps.level": "step", "spacewarps.step": str(step)}
         )
-        self.tracker.log(self.step_id, params={"step": step, "k_candidates": [c.k for c in candidates]})
+        on_trial = ", ".join(candidate.label for candidate in candidates)
+        self.tracker.log(self.step_id, params={"step": step, "candidates": on_trial})
 
     def candidate_started(self, candidate: Candidate) -> None:
-        self.candidate_id = self.tracker.start_run(
-            f"{candidate.kind} k={candidate.k}",
+        self.candidate_ids[candidate] = self.tracker.start_run(
+            candidate.label,
             self.step_id,
             {"spacewarps.level": "candidate", "spacewarps.step": str(candidate.step)},
         )
 
     def candidate_finished(self, result: CandidateResult) -> None:
-        candidate = result.candidate
+        candidate, run_id = result.candidate, self.candidate_ids.pop(result.candidate)
         self.tracker.log(
-            self.candidate_id,
+            run_id,
             params={
                 "step": candidate.step,
-                "kind": candidate.kind,
-                "k": candidate.k,
+                "trunk": candidate.trunk + 1,
+                **block_as_json(candidate.block),
                 "seed": candidate.seed,
                 "epochs": len(result.epochs),
             },
@@ -46,31 +47,31 @@ class SearchRuns(SearchObserver):
             },
             metrics={"score": result.score.accuracy, "trainable_params": result.trainable_params},
         )
-        self.tracker.end_run(self.candidate_id)
+        self.tracker.end_run(run_id)
 
     def step_finished(self, step: Step) -> None:
-        chosen = step.chosen
-        best = min(step.candidates, key=CandidateResult.rank)
-        tags = {"spacewarps.chosen": f"{chosen.candidate.kind} k={chosen.candidate.k}" if chosen else "none: no gain"}
-        if chosen:
-            self.accuracies.append(chosen.score.accuracy)
+        chosen = " + ".join(result.candidate.label for result in step.kept) or "none: no gain"
+        correlation = step.rank_correlation
         self.tracker.log(
             self.step_id,
-            metrics={"score": best.score.accuracy},
-            tags=tags,
+            metrics={
+                "score": step.best.score.accuracy,
+                **({} if correlation is None else {"predictor_rank_correlation": correlation}),
+            },
+            tags={"spacewarps.chosen": chosen},
         )
         self.tracker.end_run(self.step_id)
 
     def search_finished(self, history: History) -> None:
-        last = history.blocks[-1]
+        blocks = history.blocks
         self.tracker.log(
             self.stage.run_id,
             metrics={
-                "score": last.score.accuracy,
-                "final_val_accuracy": last.score.accuracy,
-                "num_layers": len(history.blocks),
-                "total_trainable_params": last.trainable_params,
+                "score": blocks[-1].score.accuracy,
+                "final_val_accuracy": blocks[-1].score.accuracy,
+                "num_layers": len(blocks),
+                "total_trainable_params": blocks[-1].trainable_params,
             },
-            curves={"val_accuracy_by_layer": self.accuracies},
-            tags={"spacewarps.architecture": " ".join(str(block.candidate.k) for block in history.blocks)},
+            curves={"val_accuracy_by_layer": [block.score.accuracy for block in blocks]},
+            tags={"spacewarps.architecture": ", ".join(block.candidate.label for block in blocks)},
         )

@@ -1,0 +1,67 @@
+"""What the search asks of any place where candidates are evaluated."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.search.candidate import EpochEnded, Evaluation, Trained
+
+Job = Sequence[Evaluation]
+
+
+class ExecutorError(SpaceWarpsError):
+    """Candidates cannot be evaluated where they should be."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job is done."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker of a job is gone, and the job with it."""
+
+    reason: str
+
+
+Event = Trained | EpochEnded | Ended | Lost
+
+
+class Executor(ABC):
+    """Runs jobs, each a few evaluations that advance together, and says what happens in them.
+
+    Leaving the ``with`` block ends everything that it started, finished or not, within seconds.
+    """
+
+    @property
+    @abstractmethod
+    def workers(self) -> int:
+        """How many jobs run at once; no more are submitted before one has ended or is lost."""
+
+    @abstractmethod
+    def submit(self, ticket: int, job: Job) -> None:
+        """Start ``job``; its events carry ``ticket``."""
+
+    @abstractmethod
+    def wait(self, seconds: float | None) -> Iterator[tuple[int, Event]]:
+        """Yield what has happened since the last call; wait for something to happen, at most ``seconds``.
+
+        Raises:
+            SpaceWarpsError: what a job raised.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything, finished or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

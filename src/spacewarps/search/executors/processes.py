@@ -1,0 +1,183 @@
+"""Candidates side by side, each in a process of its own on this machine."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import numpy as np
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.search.candidate import evaluate
+from spacewarps.search.executors.base import Ended, Event, Executor, Job, Lost
+from spacewarps.survey.dataset import Space_Galaxi, load_stamps
+from spacewarps.training.compute import Compute, set_up_again
+
+
+@dataclass
+class _Worker:
+    process: ForkServerProcess
+    connection: Connection
+    ticket: int | None = None
+
+
+class ProcessesExecutor(Executor):
+    """Evaluates in processes, which start with the first job.
+
+    Every worker maps the same file of stamps; stamps that are in memory only are written to a temporary one. Where
+    there are accelerators, each worker sees one of them. A worker that dies costs its job alone, and the next job
+    starts another.
+
+    Args:
+        train: the samples to learn from, with their augmentation.
+        validation: the samples to score on.
+        compute: what the workers compute with.
+        workers: how many.
+        accelerators: how many devices they share.
+    """
+
+    def __init__(
+        self, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, *, workers: int, accelerators: int
+    ) -> None:
+        self._compute = compute
+        self._size = workers
+        self._accelerators = accelerators
+        self._closing = ExitStack()
+        self._data = _mapped(train, validation, self._closing)
+        # A server that has imported torch once forks each worker in a moment.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["spacewarps.search.candidate"])
+        self._workers: list[_Worker | None] = [None] * workers
+
+    @property
+    def workers(self) -> int:
+        """One job for each process."""
+        return self._size
+
+    def submit(self, ticket: int, job: Job) -> None:
+        """Give the job to an idle worker; start one if there is none."""
+        for position, worker in enumerate(self._workers):
+            if worker is None:
+                worker = self._workers[position] = self._start(position)
+            if worker.ticket is None:
+                worker.ticket = ticket
+                # A worker that has died meanwhile is found when it is waited for.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    worker.connection.send(job)
+                return
+
+    def wait(self, seconds: float | None) -> Iterator[tuple[int, Event]]:
+        """Yield what the workers have said since the last call."""
+        busy = {w.connection: (position, w) for position, w in enumerate(self._workers) if w and w.ticket is not None}
+        for ready in wait(list(busy), seconds):
+            position, worker = busy[ready]  # type: ignore[index]
+            ticket = worker.ticket
+            assert ticket is not None
+            try:
+                said = worker.connection.recv()
+            except (EOFError, OSError):
+                self._workers[position] = None
+                worker.process.join()
+                worker.connection.close()
+                yield ticket, Lost(_reason(worker.process.exitcode))
+                continue
+            if isinstance(said, BaseException):
+                raise said
+            if isinstance(said, Ended):
+                worker.ticket = None
+            yield ticket, said
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for worker in self._workers:
+            if worker is not None:
+                worker.process.kill()
+        for worker in self._workers:
+            if worker is not None:
+                worker.process.join()
+                worker.connection.close()
+        self._workers = [None] * self._size
+        self._closing.close()
+
+    def _start(self, position: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        device = position % self._accelerators if self._accelerators else None
+        process = self._context.Process(
+            target=_work, args=(theirs, self._data, self._compute, device), name=f"worker {position + 1}", daemon=True
+        )
+        process.start()
+        # This process must not hold the worker's end, or it would never hear that the worker is gone.
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _work(
+    connection: Connection, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, device: int | None
+) -> None:
+    """Evaluate jobs as they come, until there is nobody left who sends any."""
+    # Ctrl-C reaches every process of a terminal; the one that was typed at ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = _visible_device(os.environ.get("CUDA_VISIBLE_DEVICES"), device)
+    set_up_again(compute)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            for event in evaluate(job, *data):
+                connection.send(event)
+            connection.send(Ended())
+        except SpaceWarpsError as error:
+            connection.send(error)
+        except Exception:
+            # The traceback itself cannot be sent.
+            connection.send(RuntimeError(f"in a worker: {traceback.format_exc()}"))
+
+
+def _visible_device(visible: str | None, device: int) -> str:
+    """Return the name of the ``device``-th of the accelerators that this process may see."""
+    return visible.split(",")[device] if visible else str(device)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, however that ends."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _mapped(train: Space_Galaxi, validation: Space_Galaxi, closing: ExitStack) -> tuple[Space_Galaxi, Space_Galaxi]:
+    """Return both with stamps that processes can map; a folder of those that were in memory goes with ``closing``."""
+    mapped: list[Space_Galaxi] = []
+    for number, data in enumerate((train, validation)):
+        if not isinstance(data.prepared.stamps, np.memmap):
+            if number and data.prepared is train.prepared:
+                stamps = mapped[0].prepared.stamps
+            else:
+                folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-"))
+                np.save(Path(folder, "stamps.npy"), data.prepared.stamps)
+                stamps = load_stamps(Path(folder, "stamps.npy"))
+            data = data.with_survey(replace(data.prepared, stamps=stamps))
+        mapped.append(data)
+    return mapped[0], mapped[1]
+
+
+def _reason(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        killed = signal.Signals(-exit_code).name
+        return f"{killed}, which the system sends when memory is short" if killed == "SIGKILL" else killed
+    return f"exit status {exit_code}"

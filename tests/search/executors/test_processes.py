@@ -1,0 +1,220 @@
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from spacewarps.errors import ModelError
+from spacewarps.model.storage import pack_model
+from spacewarps.search.candidate import WarmStart
+from spacewarps.search.executors.base import ExecutorError
+from spacewarps.search.executors.processes import ProcessesExecutor
+from spacewarps.search.history import Candidate, History
+from spacewarps.search.journal import FolderJournal
+from spacewarps.search.observer import SearchObserver
+from spacewarps.search.progressive import SearchResult
+from spacewarps.search.strategies import STRATEGIES
+from spacewarps.survey.augmentation import Augmentation
+from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.training.compute import Compute
+from spacewarps.training.fit import Epoch
+
+Search = Callable[..., SearchResult]
+
+MIXED = {"block_kinds": ["inception", "conv"], "k_candidates": [4, 6]}
+BEAM = {"strategy": STRATEGIES["beam"](beam_width=2, trained_per_step=1), "epochs_per_eval": 1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "none": {"warm_start": WarmStart("none"), "epochs_per_eval": 1},
+    "siblings": {"warm_start": WarmStart("siblings"), "k_candidates": [2, 3, 4]},
+    "halving": {"halving": 2, "k_candidates": [1, 2, 3, 4, 5], "epochs_per_eval": 4},
+    "mixed": MIXED,
+    "block": {"trains": "block", "k_candidates": [1, 2, 3, 4, 5]},
+    "beam": BEAM,
+    "mixed, beam, block": {**MIXED, **BEAM, "trains": "block"},
+    "mixed, siblings, block": {**MIXED, "warm_start": WarmStart("siblings"), "trains": "block"},
+    "halving, block, checkpoints": {"halving": 1, "k_candidates": [1, 2, 3], "trains": "block", "checkpoints": True},
+}
+
+
+def bits(found: SearchResult) -> tuple[bytes, History]:
+    return pack_model(found.model), found.history
+
+
+def running() -> list[psutil.Process]:
+    """Return the worker processes that this one has: children of the server that forks them."""
+    children = psutil.Process().children()
+    servers = [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children() if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def start(
+    train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute
+) -> Callable[[int], ProcessesExecutor]:
+    return lambda workers: ProcessesExecutor(train_data, validation_data, compute, workers=workers, accelerators=0)
+
+
+@pytest.fixture(scope="module")
+def three(start: Callable[[int], ProcessesExecutor]) -> Iterator[ProcessesExecutor]:
+    """Three workers, which stay for all tests that only use them."""
+    before = running()
+    with start(3) as executor:
+        assert running() == before
+        yield executor
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_three_workers_give_the_bits_of_this_process(search: Search, three: ProcessesExecutor, variant: str) -> None:
+    assert bits(search(executor=three, **VARIANTS[variant])) == bits(search(**VARIANTS[variant]))
+    assert len(running()) <= 3
+
+
+def test_what_one_executor_wrote_down_another_knows(search: Search, three: ProcessesExecutor, tmp_path: Path) -> None:
+    journal = FolderJournal(tmp_path / "journal")
+    first = search(executor=three, journal=journal)
+    second = search(journal=journal)
+    assert (first.evaluated, second.evaluated, second.found) == (4, 0, 4)
+    assert bits(first) == bits(second)
+    journal.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_any_number_of_workers_with_the_survey_mapped_or_in_memory_gives_the_same_bits(
+    search: Search,
+    draw_survey: Callable[..., PreparedSurvey],
+    prepared: PreparedSurvey,
+    compute: Compute,
+    workers: int,
+    in_memory: bool,
+) -> None:
+    survey = draw_survey() if in_memory else prepared
+    train = Space_Galaxi(survey, split="train", augmentation=Augmentation())
+    validation = Space_Galaxi(survey, split="validation")
+    with ProcessesExecutor(train, validation, compute, workers=workers, accelerators=0) as executor:
+        for variant in VARIANTS.values():
+            found = search(executor=executor, train=train, validation=validation, **variant)
+            assert bits(found) == bits(search(**variant))
+
+
+def test_stamps_in_memory_are_mapped_from_a_temporary_folder_that_goes_with_the_executor(
+    search: Search,
+    draw_survey: Callable[..., PreparedSurvey],
+    compute: Compute,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    survey = draw_survey()
+    train = Space_Galaxi(survey, split="train", augmentation=Augmentation())
+    validation = Space_Galaxi(survey, split="validation")
+    other = Space_Galaxi(draw_survey(seed=1), split="validation")
+    with ProcessesExecutor(train, other, compute, workers=1, accelerators=0):
+        assert sum(len(np.load(path)) for path in tmp_path.rglob("*.npy")) == 240
+    assert not any(tmp_path.iterdir())
+    with ProcessesExecutor(train, validation, compute, workers=1, accelerators=0) as executor:
+        # Both splits are of one survey, which is written once.
+        assert sum(len(np.load(path)) for path in tmp_path.rglob("*.npy")) == 120
+        found = search(executor=executor, train=train, validation=validation, max_layers=1)
+        assert bits(found) == bits(search(max_layers=1))
+    assert not any(tmp_path.rglob("*.npy"))
+
+
+class Killer(SearchObserver):
+    """Kills the workers that run, as soon as one has learned from a batch of a candidate; so often for each."""
+
+    def __init__(self, before: list[psutil.Process], times: int) -> None:
+        self.before, self.left = before, times
+        self.batches = 0
+        self.done: list[int] = []
+        self.promised: list[int] = []
+
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
+        self.promised.append(samples)
+
+    def batch_trained(self, samples: int) -> None:  # noqa: ARG002
+        self.batches += 1
+        workers = [worker for worker in running() if worker not in self.before]
+        if self.left and workers:
+            self.left -= 1
+            kill_all(workers)
+
+
+def test_a_worker_that_is_killed_costs_time_and_changes_no_bit(
+    search: Search, three: ProcessesExecutor, start: Callable[[int], ProcessesExecutor], tmp_path: Path
+) -> None:
+    assert three.workers == 3
+    options = {"epochs_per_eval": 40, "max_layers": 1}
+    journal, killer = FolderJournal(tmp_path / "journal"), Killer(running(), times=2)
+    with start(1) as executor:
+        found = search(executor=executor, journal=journal, checkpoints=True, observer=killer, **options)
+    assert killer.left == 0
+    assert bits(found) == bits(search(**options))
+    assert found.evaluated == 2
+    # What was known before each kill is not learned again.
+    assert killer.batches < 2 * 40 * 4 + 2 * 40
+    journal.close()
+
+
+def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
+    search: Search, start: Callable[[int], ProcessesExecutor]
+) -> None:
+    before = running()
+    killer = Killer(before, times=1000)
+    with start(1) as executor, pytest.raises(ExecutorError) as caught:
+        search(executor=executor, epochs_per_eval=500, k_candidates=[2], observer=killer)
+    assert str(caught.value) == (
+        "3 workers in turn were lost while they evaluated conv k=2 "
+        "(SIGKILL, which the system sends when memory is short); lower search.workers or optimiser.batch_size"
+    )
+    assert killer.left == 997
+    assert running() == before
+
+
+class Interrupter(SearchObserver):
+    """Interrupts a search at its first epoch."""
+
+    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+        raise KeyboardInterrupt
+
+
+def test_a_search_that_is_interrupted_leaves_no_worker(
+    search: Search, start: Callable[[int], ProcessesExecutor]
+) -> None:
+    before = running()
+    with pytest.raises(KeyboardInterrupt), start(2) as executor:
+        search(executor=executor, epochs_per_eval=500, observer=Interrupter())
+    begin = time.monotonic()
+    assert running() == before
+    assert time.monotonic() - begin < 1
+
+
+def test_what_an_evaluation_raises_in_a_worker_is_raised_here(
+    search: Search, draw_survey: Callable[..., PreparedSurvey], compute: Compute
+) -> None:
+    survey = draw_survey(features=("z",))
+    data = [Space_Galaxi(survey, split=split) for split in ("train", "validation")]
+    message = "^the network was made for features z, z_err, but the survey has z; search again$"
+    with (
+        ProcessesExecutor(*data, compute, workers=1, accelerators=0) as executor,
+        pytest.raises(ModelError, match=message),
+    ):
+        search(executor=executor)
+
+
+def test_closing_twice_does_no_harm(start: Callable[[int], ProcessesExecutor]) -> None:
+    executor = start(2)
+    executor.close()
+    executor.close()

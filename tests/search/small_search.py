@@ -1,0 +1,105 @@
+"""Small searches, each in a process of its own: options as lines of JSON come in, what happens goes out as lines.
+
+Everything is imported once, before the first search, so that one more search is there in a moment.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def search(options: dict[str, Any]) -> dict[str, Any]:
+    # The optimiser imports it when it is first used.
+    import torch._dynamo  # noqa: F401
+
+    from spacewarps.model.progressive import Widths
+    from spacewarps.model.storage import pack_model
+    from spacewarps.search.candidate import WarmStart
+    from spacewarps.search.executors.inline import InlineExecutor
+    from spacewarps.search.executors.processes import ProcessesExecutor
+    from spacewarps.search.history import Candidate
+    from spacewarps.search.journal import FolderJournal, Journal
+    from spacewarps.search.observer import SearchObserver
+    from spacewarps.search.progressive import progressive_architecture_search
+    from spacewarps.search.strategies import STRATEGIES
+    from spacewarps.survey.augmentation import Augmentation
+    from spacewarps.survey.dataset import Space_Galaxi
+    from spacewarps.training.compute import set_up_compute
+    from spacewarps.training.fit import Epoch, Optimiser
+
+    class Speaker(SearchObserver):
+        """Says each epoch, and whether it was trained now or known before."""
+
+        last = 0
+
+        def batch_trained(self, samples: int) -> None:
+            self.last = samples
+
+        def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+            print("known" if self.last == len(train) else "trained", candidate.label, epoch.epoch, flush=True)
+
+    options = dict(options)
+    if not options:
+        return {}
+    prepared, folder, workers = options.pop("prepared"), options.pop("journal", None), options.pop("workers", 0)
+    train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
+    validation = Space_Galaxi(prepared, split="validation")
+    compute = set_up_compute("cpu", "fp32", threads=1)
+    journal = FolderJournal(Path(folder)) if folder else Journal()
+    limit = options.pop("largest_file", None)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    strategy = STRATEGIES[options.pop("strategy", "greedy")](beam_width=2, trained_per_step=2)
+    executor = (
+        ProcessesExecutor(train, validation, compute, workers=workers, accelerators=0)
+        if workers
+        else InlineExecutor(train, validation)
+    )
+    with executor:
+        result = progressive_architecture_search(
+            train,
+            validation,
+            strategy=strategy,
+            warm_start=WarmStart(options.pop("mode", "previous")),
+            widths=Widths(8, 2, 0.1),
+            optimiser=Optimiser(batch_size=16, learning_rate=0.01),
+            compute=compute,
+            executor=executor,
+            journal=journal,
+            observer=Speaker(),
+            **options,
+        )
+    bits = pack_model(result.model) + repr(result.history).encode()
+    return {
+        "bits": hashlib.sha256(bits).hexdigest(),
+        "evaluated": result.evaluated,
+        "found": result.found,
+        "candidates": sum(len(step.candidates) for step in result.history.steps),
+        "epochs": sum(len(found.epochs) for step in result.history.steps for found in step.candidates),
+        "failure": getattr(journal, "failure", None),
+    }
+
+
+def main() -> None:
+    search({})
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        pid = os.fork()
+        if pid == 0:
+            # What this search starts is found by its session.
+            os.setsid()
+            print("end", json.dumps(search(json.loads(line))), flush=True)
+            os._exit(0)
+        print("started", pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print("gone", os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
