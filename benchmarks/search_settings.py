@@ -30,11 +30,9 @@ from spacewarps.training.fit import score
 SETTINGS: dict[str, dict[str, Any]] = {
     "previous (the default)": {},
     "previous, jitter 0": {"warm_start": WarmStart("previous", jitter=0.0)},
-    "previous, jitter 0.2": {"warm_start": WarmStart("previous", jitter=0.2)},
     "siblings": {"warm_start": WarmStart("siblings")},
     "none": {"warm_start": WarmStart("none")},
     "trains: block": {"trains": "block"},
-    "all four kinds of block": {"block_kinds": ("conv", "residual", "separable", "inception")},
 }
 
 

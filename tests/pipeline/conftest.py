@@ -1,8 +1,10 @@
+import copy
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "compute": {"threads": 1},
     "simulate": {"n_samples": 90},
-    "search": {"max_layers": 2, "k_candidates": [3, 5], "epochs_per_eval": 1},
+    # Where the executor does not matter, no test waits for processes to start.
+    "search": {"max_layers": 2, "k_candidates": [3, 5], "epochs_per_eval": 1, "threads": 1, "executor": "inline"},
     "train": {"epochs": 2},
     "evaluate": {"bootstrap_resamples": 200},
 }
@@ -23,6 +26,8 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: What the whole pipeline said, once it has run.
+        self.said = ""
         for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
@@ -78,6 +83,25 @@ class Project:
     def spacewarps(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "spacewarps.cli", *arguments, check=False)
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a session of its own, as a terminal does."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def copy(self, folder: Path) -> "Project":
+        """Return the same project in another folder, its journal and its MLflow included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        other = copy.copy(self)
+        other.folder = folder
+        return other
+
     def lock(self) -> dict:
         return yaml.safe_load((self.folder / "dvc.lock").read_text())
 
@@ -91,6 +115,28 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Proje
 def finished(make_project: Callable[[], Project]) -> Project:
     """A project whose whole pipeline has run once; tests only look at it."""
     project = make_project()
-    project.dvc("repro")
+    project.said = project.dvc("repro").stdout
     project.commit("Run")
     return project
+
+
+@pytest.fixture
+def spacewarps_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run a command in this process, which has imported everything; return exit status, output and errors."""
+    before = signal.getsignal(signal.SIGTERM)
+    for name in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(project: Project, *arguments: str) -> tuple[int, str, str]:
+        from spacewarps.cli import main
+
+        capsys.readouterr()
+        with monkeypatch.context() as inside:
+            inside.chdir(project.folder)
+            status = main(list(arguments))
+        return (status, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

@@ -1,8 +1,13 @@
 import json
+import os
+import shutil
+import signal
+import time
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -152,9 +157,10 @@ def test_report_shows_every_picture_it_names(finished):
     assert all(f"({name})" in page for name in pictures)
 
 
-def test_result_repeats_the_test_accuracy(finished):
+def test_result_repeats_the_test_accuracy(finished, spacewarps_here):
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
-    assert f"test accuracy {metrics['test']['accuracy']:.4f}" in finished.spacewarps("result").stdout
+    status, said, _ = spacewarps_here(finished, "result")
+    assert (status, f"test accuracy {metrics['test']['accuracy']:.4f}" in said) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +172,153 @@ def test_result_repeats_the_test_accuracy(finished):
         ("plots/learning_curves.csv", "a\nb"),
     ],
 )
-def test_a_damaged_input_of_evaluate_is_named(finished, name, content):
+def test_a_damaged_input_of_evaluate_is_named(finished, spacewarps_here, name, content):
     file = finished.folder / "reports" / name
     original = file.read_bytes()
     file.write_text(content)
     try:
-        done = finished.spacewarps("evaluate")
+        status, _, errors = spacewarps_here(finished, "evaluate")
     finally:
         file.write_bytes(original)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"{name}: damaged" in done.stderr
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"{name}: damaged" in errors
+
+
+def test_the_search_says_how_many_candidates_it_evaluated_and_mlflow_knows(finished, runs):
+    summary = json.loads((finished.folder / "reports/search.json").read_text())
+    count = len(summary["candidates"])
+    assert f"{count} candidates evaluated, 0 found in the journal; " in finished.said
+    metrics = the_only(runs, **{"spacewarps.stage": "search"}).data.metrics
+    assert (metrics["candidates_evaluated"], metrics["candidates_found"]) == (count, 0)
+    assert 0 < metrics["logging_share"] < 1
+
+
+def test_a_param_that_changes_no_result_reruns_nothing(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    params["search"] |= {"executor": "processes", "workers": 7, "checkpoints": False}
+    params["search"]["ray"] = {"address": "auto", "gpu_share": 0.5}
+    project.write_params(params)
+    assert "up to date" in project.dvc("status").stdout
+    params["search"]["threads"] = 2
+    project.write_params(params)
+    assert "search.threads" in project.dvc("status").stdout
+
+
+def outputs_of_search(project):
+    files = [*sorted((project.folder / "models/search").iterdir()), project.folder / "reports/search.json"]
+    return {file.name: file.read_bytes() for file in [*files, project.folder / "reports/plots/depth.csv"]}
+
+
+def entries(project):
+    return {file.name: file.read_bytes() for file in (project.folder / ".spacewarps/journal").glob("*.candidate")}
+
+
+def test_processes_and_an_empty_journal_give_the_same_bytes_as_one_process_and_a_full_one(
+    finished, spacewarps_here, tmp_path
+):
+    project = finished.copy(tmp_path / "project")
+    count = len(json.loads((project.folder / "reports/search.json").read_text())["candidates"])
+    assert len(entries(project)) == count
+    status, said, _ = spacewarps_here(project, "search")
+    assert (status, f"0 candidates evaluated, {count} found in the journal; " in said) == (0, True)
+    assert outputs_of_search(project) == outputs_of_search(finished)
+    shutil.rmtree(project.folder / ".spacewarps")
+    params = project.params()
+    params["search"] |= {"executor": "processes", "workers": 2, "checkpoints": False}
+    project.write_params(params)
+    status, said, _ = spacewarps_here(project, "search")
+    assert (status, f"{count} candidates evaluated, 0 found in the journal; " in said) == (0, True)
+    assert outputs_of_search(project) == outputs_of_search(finished)
+    assert entries(project) == entries(finished)
+
+
+def test_the_journal_is_listed_and_pruned_by_a_command(finished, spacewarps_here, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    sizes = {path.name: path.stat().st_size for path in (project.folder / ".spacewarps/journal").glob("*.candidate")}
+    summary = json.loads((finished.folder / "reports/search.json").read_text())
+    status, said, _ = spacewarps_here(project, "journal")
+    *lines, last = said.splitlines()
+    assert status == 0
+    assert len(lines) == len(summary["candidates"]) == len(sizes)
+    expected = [f"layer {c['layer']}, conv k={c['k']}" for c in summary["candidates"]]
+    assert sorted(line.split("  ")[-1] for line in lines) == sorted(expected)
+    assert {line.split("  ")[1] for line in lines} == {name[:12] for name in sizes}
+    assert last.startswith(f"{len(sizes)} candidates, {sum(sizes.values()) / 1e6:.1f} MB in ")
+    newest = next(name for name in sizes if name.startswith(lines[0].split("  ")[1]))
+
+    status, said, _ = spacewarps_here(project, "journal", "--older-than", "1")
+    assert (status, said.splitlines()[0]) == (0, "0 candidates deleted, 0.0 MB")
+    room = sizes[newest] / 1e6
+    status, said, _ = spacewarps_here(project, "journal", "--larger-than", f"{room + 1e-6:.6f}")
+    assert (status, said.splitlines()[0].split(",")[0]) == (0, f"{len(sizes) - 1} candidates deleted")
+    assert list(entries(project)) == [newest]
+    status, said, _ = spacewarps_here(project, "journal", "--older-than", "0")
+    assert said.splitlines()[0].startswith("1 candidates deleted")
+    assert entries(project) == {}
+    status, said, _ = spacewarps_here(project, "search")
+    assert (status, f"{len(sizes)} candidates evaluated, 0 found" in said) == (0, True)
+    assert outputs_of_search(project) == outputs_of_search(finished)
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "many"])
+def test_an_age_or_size_that_is_none_is_refused(finished, spacewarps_here, value):
+    before = entries(finished)
+    for option in ("--older-than", "--larger-than"):
+        with pytest.raises(SystemExit) as caught:
+            spacewarps_here(finished, "journal", f"{option}={value}")
+        assert caught.value.code == 2
+    assert entries(finished) == before
+
+
+def test_a_journal_that_cannot_be_made_is_named(finished, spacewarps_here, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / ".spacewarps")
+    (project.folder / ".spacewarps").write_text("in the way")
+    status, _, errors = spacewarps_here(project, "search")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "the journal cannot be written" in errors
+    assert "set paths.journal" in errors
+
+
+def processes_of_session(leader):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", ["a polite kill", pytest.param("Ctrl-C", marks=pytest.mark.long)])
+def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_process(finished, tmp_path, how):
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    params["search"] |= {"executor": "processes", "workers": 2, "epochs_per_eval": 2000}
+    project.write_params(params)
+    search = project.start("spacewarps.cli", "search")
+    deadline = time.monotonic() + 120
+    # The driver, the server, its helper, two workers.
+    while len(processes_of_session(search.pid)) < 5 or not entries(project).keys() - entries(finished).keys():
+        assert search.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    start = time.monotonic()
+    if how == "Ctrl-C":
+        os.killpg(search.pid, signal.SIGINT)
+    else:
+        search.terminate()
+    _, errors = search.communicate(timeout=30)
+    assert time.monotonic() - start < 10
+    assert search.returncode == 130
+    assert errors == "spacewarps search: interrupted; nothing half-written is left\n"
+    assert processes_of_session(search.pid) == []
+    assert outputs_of_search(project) == outputs_of_search(finished)
+    assert not list((project.folder / ".spacewarps/journal").glob(".*"))
+    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("space-warps")
+    last, *_ = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    assert last.info.status == "KILLED"
+    assert not client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")

@@ -1,13 +1,17 @@
 """The pipeline as its users drive it, through DVC; each of these takes a while."""
 
+import contextlib
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -28,6 +32,11 @@ def runs_of(project):
     client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("space-warps")
     return client.search_runs([experiment.experiment_id], max_results=1000)
+
+
+def known(project):
+    folder = project.folder / ".spacewarps/journal"
+    return {path.name: path.read_bytes() for path in folder.glob("*.candidate")} if folder.exists() else {}
 
 
 def top_run(project, name):
@@ -66,6 +75,22 @@ def test_running_all_stages_again_by_force_changes_nothing(project):
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
+@pytest.mark.parametrize("executor", ["processes", "inline"])
+def test_another_executor_and_an_empty_journal_give_the_same_lock(project, executor):
+    before = (project.folder / "dvc.lock").read_bytes()
+    original = project.params()
+    changed = project.params()
+    changed["search"] |= {"executor": executor, "workers": 3}
+    project.write_params(changed)
+    shutil.rmtree(project.folder / ".spacewarps")
+    try:
+        said = project.dvc("repro", "--force", "--single-item", "search").stdout
+    finally:
+        project.write_params(original)
+    assert "4 candidates evaluated, 0 found in the journal" in said
+    assert (project.folder / "dvc.lock").read_bytes() == before
+
+
 def test_an_experiment_reruns_only_what_its_params_touch_and_can_be_compared(project):
     done = project.dvc("exp", "run", "--name", "deeper", "--set-param", "search.max_layers=3")
     ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
@@ -90,6 +115,21 @@ def test_an_experiment_reruns_only_what_its_params_touch_and_can_be_compared(pro
     project.git("checkout", "--quiet", "--force", "HEAD")
     project.git("clean", "--quiet", "--force", "-d")
     project.dvc("checkout", "--force")
+
+
+def test_an_experiment_in_a_temporary_copy_uses_the_projects_own_journal(project):
+    before = known(project)
+    project.dvc("exp", "run", "--temp", "--name", "wider-aside", "--set-param", "search.k_candidates=[3,5,7]")
+    (search,) = [
+        run
+        for run in runs_of(project)
+        if run.data.tags.get("spacewarps.stage") == "search" and run.data.tags.get("dvc.experiment") == "wider-aside"
+    ]
+    added = known(project).keys() - before.keys()
+    assert search.data.params["search.k_candidates"] == "[3, 5, 7]"
+    assert search.data.metrics["candidates_evaluated"] == len(added) >= 1
+    assert search.data.metrics["candidates_found"] == 6 - len(added) >= 2
+    assert before.items() <= known(project).items()
 
 
 def test_an_experiment_in_a_temporary_copy_is_tracked_in_the_projects_own_database(project):
@@ -151,6 +191,75 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
     assert not output.exists() or sorted(file.name for file in output.iterdir()) == ["model.json", "model.safetensors"]
     project.dvc("repro")
     assert (project.folder / "dvc.lock").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def searched(make_project):
+    """A project with a search that takes some seconds, on two processes, and has run once."""
+    project = make_project()
+    params = project.params()
+    params["search"] |= {"executor": "processes", "workers": 2, "k_candidates": [3, 4, 5], "epochs_per_eval": 60}
+    project.write_params(params)
+    project.dvc("repro", "search")
+    return project
+
+
+def sessions_processes(leader):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def driver_and_workers(processes):
+    """Return the process that searches and those that evaluate for it, of all that belong to a run of DVC."""
+    drivers = [process for process in processes if process.cmdline()[-1:] == ["search"] and "dvc" not in process.name()]
+    for driver in drivers:
+        workers = [worker for child in driver.children() for worker in child.children()]
+        if workers:
+            return driver, workers
+    return None, []
+
+
+@pytest.mark.parametrize("victim", ["everything", "the search", "a worker"])
+def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(searched, victim):
+    lock, entries = (searched.folder / "dvc.lock").read_bytes(), known(searched)
+    shutil.rmtree(searched.folder / ".spacewarps")
+    chance = random.Random(victim)
+    for _ in range(3):
+        run = searched.start("dvc", "repro", "--force", "--single-item", "search")
+        driver, workers = None, []
+        while run.poll() is None and not workers:
+            time.sleep(0.05)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                driver, workers = driver_and_workers(sessions_processes(run.pid))
+        assert workers, run.communicate()
+        time.sleep(chance.uniform(0, 4))
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if victim == "everything":
+                os.killpg(run.pid, signal.SIGKILL)
+            elif victim == "the search":
+                driver.kill()
+            else:
+                chance.choice(workers).kill()
+        said = run.communicate(timeout=120)
+        deadline = time.monotonic() + 10
+        while left := sessions_processes(run.pid):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+        if victim == "a worker":
+            assert run.returncode == 0, said
+            assert (searched.folder / "dvc.lock").read_bytes() == lock
+            shutil.rmtree(searched.folder / ".spacewarps")
+    searched.dvc("repro", "search")
+    assert (searched.folder / "dvc.lock").read_bytes() == lock
+    searched.dvc("repro", "--force", "--single-item", "search")
+    assert (searched.folder / "dvc.lock").read_bytes() == lock
+    assert known(searched) == entries
 
 
 @pytest.mark.skipif(SAMPLE is None, reason="SPACEWARPS_SAMPLE names no real sample")

@@ -33,7 +33,7 @@ from spacewarps.search.executors.ray_cluster import RayExecutor, room, sum_batch
 Search = Callable[..., SearchResult]
 Connect = Callable[..., RayExecutor]
 
-SECONDS_TO_END = 20.0
+SECONDS_TO_END = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,14 @@ def nobody() -> str:
 
 def same(one: SearchResult, other: SearchResult) -> bool:
     return one.history == other.history and pack_model(one.model) == pack_model(other.model)
+
+
+def becomes(holds: Callable[[], bool]) -> bool:
+    """Wait until something holds, but not for long."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return holds()
 
 
 def node(cpus: float = 0, gpus: float = 0, *, alive: bool = True) -> dict[str, Any]:
@@ -118,7 +126,9 @@ def test_what_the_journal_knows_needs_no_cluster(
 def executor(connect: Connect) -> Iterator[RayExecutor]:
     """Return one for several tests, as its cluster takes some seconds to start."""
     before = signal.getsignal(signal.SIGTERM)
-    with connect("local") as executor:
+    with pytest.MonkeyPatch.context() as patch, connect("local") as executor:
+        # Workers on other machines would not inherit it.
+        patch.delenv("OMP_WAIT_POLICY", raising=False)
         yield executor
         processes = psutil.Process().children(recursive=True)
     _, left = psutil.wait_procs(processes, timeout=SECONDS_TO_END)
@@ -195,7 +205,7 @@ class TestOnThisMachine:
         assert type(caught.value) is ModelError
         assert "\n" not in str(caught.value)
         # What failed is over and done with.
-        assert list(executor.wait(0)) == []
+        assert list(executor.wait(5.0)) == []
 
     def test_any_other_error_arrives_with_its_traceback(self, executor: RayExecutor) -> None:
         executor.submit(8, [])
@@ -219,12 +229,12 @@ class TestOnThisMachine:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("trains", ["all", "block"])
-def test_on_two_threads_the_result_is_that_of_this_process(search: Search, connect: Connect, trains: str) -> None:
+def test_on_two_threads_the_result_is_that_of_this_process(search: Search, connect: Connect) -> None:
     compute = set_up_compute("cpu", "fp32", threads=2)
-    here = search(compute=compute, trains=trains)
     with connect("local", compute=compute) as executor:
-        assert same(here, search(compute=compute, trains=trains, executor=executor))
+        for trains in ("all", "block"):
+            here = search(compute=compute, trains=trains)
+            assert same(here, search(compute=compute, trains=trains, executor=executor))
 
 
 SEARCH_WITHOUT_END = """
@@ -287,11 +297,8 @@ def test_the_end_of_the_search_is_the_end_of_its_cluster(
     # Ctrl-C reaches every process of a terminal; nothing else does.
     (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
     _, errors = process.communicate(timeout=SECONDS_TO_END)
-    deadline = time.monotonic() + SECONDS_TO_END
-    while marked(str(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.2)
     assert started > 1
-    assert marked(str(tmp_path)) == []
+    assert becomes(lambda: not marked(str(tmp_path)))
     assert errors.strip().endswith("KeyboardInterrupt") or how == signal.SIGKILL
 
 
@@ -310,11 +317,12 @@ def cluster() -> Iterator[Any]:
 
 def computing() -> list[psutil.Process]:
     """Return the workers that have a job."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any("ray::_events" in part for part in process.cmdline())
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ray::_events" in part for part in process.cmdline()):
+                found.append(process)
+    return found
 
 
 class Accident(SearchObserver):
@@ -338,8 +346,7 @@ def lose(what: str, cluster: Any) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("what", ["node", "worker"])
-@pytest.mark.parametrize("trains", ["all", "block"])
+@pytest.mark.parametrize(("what", "trains"), [("node", "all"), ("node", "block"), ("worker", "all")])
 def test_a_loss_changes_no_result(
     search: Search,
     connect: Connect,
@@ -376,7 +383,8 @@ def test_a_loss_changes_no_result(
         assert accident.happened
         assert len(lost) == 1
         assert all("\n" not in event.reason for event in lost)
-        assert executor.workers == (1 if what == "node" else 2)
+        # It takes Ray some seconds to be sure.
+        assert becomes(lambda: executor.workers == (1 if what == "node" else 2))
         assert capfd.readouterr() == ("", "")
         if what == "node":
             cluster.add_node(num_cpus=3)
@@ -418,7 +426,7 @@ def test_a_node_without_the_dependencies_is_named_in_one_line(connect: Connect, 
     cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
     with connect(cluster.address) as executor:
         executor.submit(1, [])
-        with pytest.raises(ExecutorError, match="no safetensors here.*dependencies") as caught:
+        with pytest.raises(ExecutorError, match=r"no safetensors here.*dependencies") as caught:
             list(executor.wait(60))
     assert "\n" not in str(caught.value)
 
@@ -432,9 +440,7 @@ def test_through_ray_client_the_result_is_that_of_this_process(search: Search, c
     head = {"num_cpus": 2, "include_dashboard": False, "ray_client_server_port": port}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        deadline = time.monotonic() + SECONDS_TO_END
-        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        assert becomes(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         with connect(f"ray://{nobody}") as executor:
             assert executor.workers == 2
             assert same(search(), search(executor=executor))

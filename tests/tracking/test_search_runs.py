@@ -1,0 +1,95 @@
+import pytest
+
+from spacewarps.model.blocks import BlockSpec
+from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.tracking.pipeline_run import StageRun, open_tracker
+from spacewarps.tracking.search_runs import SearchRuns
+from spacewarps.training.fit import Epoch, Score
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return open_tracker(tmp_path_factory.mktemp("mlflow"))
+
+
+@pytest.fixture
+def stage(tracker):
+    return StageRun(tracker, None, tracker.start_run("search", None, {}))
+
+
+def result(candidate, accuracies, parent=None, finished=True):
+    epochs = tuple(Epoch(number, 1.0, Score(a, 1 - a)) for number, a in enumerate(accuracies, start=1))
+    return CandidateResult(candidate, 1, 100 + candidate.block.k, epochs, parent, finished)
+
+
+def below(stage, run_id):
+    runs = stage.tracker.client.search_runs([stage.tracker.experiment_id])
+    found = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == run_id]
+    return {run.info.run_name: run for run in found}
+
+
+def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(stage):
+    watcher = SearchRuns(stage)
+    first, second = Candidate(1, BlockSpec(4), 7), Candidate(1, BlockSpec(8, "residual", 5), 8, trunk=1)
+    watcher.search_started(2)
+    watcher.step_started(1, [first, second], 1000)
+    watcher.candidate_started(first)
+    watcher.candidate_started(second)
+    ends = [result(second, [0.25, 0.75]), result(first, [0.5], finished=False)]
+    for end in ends:
+        watcher.candidate_finished(end)
+    watcher.step_finished(Step(1, tuple(ends[::-1]), (ends[0],), (None, None)))
+    history = History((Step(1, tuple(ends[::-1]), (ends[0],), (None, None)),))
+    watcher.search_finished(history)
+
+    (step,) = below(stage, stage.run_id).values()
+    assert step.info.run_name == "step 1"
+    assert step.data.params == {"step": "1", "candidates": "conv k=4, residual 5x5 k=8 on trunk 2"}
+    assert step.data.metrics == {"score": 0.75}
+    assert step.data.tags["spacewarps.chosen"] == "residual 5x5 k=8 on trunk 2"
+    runs = below(stage, step.info.run_id)
+    assert runs.keys() == {"conv k=4", "residual 5x5 k=8 on trunk 2"}
+    assert runs["conv k=4"].data.params == {
+        "step": "1",
+        "trunk": "1",
+        "kind": "conv",
+        "k": "4",
+        "kernel_size": "3",
+        "seed": "7",
+        "epochs": "1",
+    }
+    other = runs["residual 5x5 k=8 on trunk 2"]
+    assert (other.data.params["kind"], other.data.params["kernel_size"], other.data.params["trunk"]) == (
+        "residual",
+        "5",
+        "2",
+    )
+    curve = stage.tracker.client.get_metric_history(other.info.run_id, "val_accuracy")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.75)]
+    assert (other.data.metrics["score"], other.data.metrics["trainable_params"]) == (0.75, 108)
+    assert {run.info.status for run in (step, *runs.values())} == {"FINISHED"}
+    top = stage.tracker.client.get_run(stage.run_id).data
+    assert top.metrics["num_layers"] == 1
+    assert top.tags["spacewarps.architecture"] == "residual 5x5 k=8 on trunk 2"
+
+
+def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage):
+    watcher = SearchRuns(stage)
+    candidates = [Candidate(2, BlockSpec(k), k) for k in (1, 2, 3)]
+    watcher.step_started(2, candidates, 1000)
+    ends = [result(candidate, [candidate.block.k / 4]) for candidate in candidates]
+    for end in ends:
+        watcher.candidate_started(end.candidate)
+        watcher.candidate_finished(end)
+    watcher.step_finished(Step(2, tuple(ends), (ends[2], ends[1]), (0.3, 0.2, 0.1)))
+    watcher.step_started(3, candidates[:1], 1000)
+    watcher.candidate_started(candidates[0])
+    watcher.candidate_finished(ends[0])
+    watcher.step_finished(Step(3, (ends[0],), (), (0.4,)))
+    steps = below(stage, stage.run_id)
+    assert steps["step 2"].data.tags["spacewarps.chosen"] == "conv k=3 + conv k=2"
+    assert steps["step 2"].data.metrics["predictor_rank_correlation"] == pytest.approx(-1)
+    assert steps["step 3"].data.tags["spacewarps.chosen"] == "none: no gain"
+    assert "predictor_rank_correlation" not in steps["step 3"].data.metrics
