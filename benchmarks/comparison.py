@@ -395,11 +395,11 @@ def draw(runs: dict[tuple[str, int], tuple[list[Found], float]], seeds: Sequence
     figure.savefig(DOCS / "images" / "comparison.png", dpi=110)
 
 
-def write_table(name: str, lines: Sequence[str]) -> None:
-    """Print a table, and put it in its place in the document."""
+def write_table(lines: Sequence[str]) -> None:
+    """Print the table, and put it in its place in the document."""
     print("\n".join(lines))
     page = DOCS / "comparison.md"
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    begin, end = "<!-- methods -->\n", "\n<!-- end of methods -->"
     before, rest = page.read_text(encoding="utf-8").split(begin, 1)
     page.write_text(before + begin + "\n".join(lines) + end + rest.split(end, 1)[1], encoding="utf-8")
 
@@ -431,7 +431,7 @@ def main() -> None:
         writer.writerow(Found.__annotations__)
         writer.writerows(asdict(found).values() for found_by_run, _ in runs.values() for found in found_by_run)
     draw(runs, options.seeds, options.seconds)
-    write_table("methods", table(runs, options.seeds))
+    write_table(table(runs, options.seeds))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from comparison import KS, MAX_LAYERS, Task, interval, prepare, write_table
+from comparison import KS, MAX_LAYERS, Task, interval, prepare
 from spacewarps.search.candidate import WarmStart
 from spacewarps.search.progressive import progressive_architecture_search
 from spacewarps.training.fit import score
@@ -95,7 +95,7 @@ def main() -> None:
         tasks = [(setting, seed) for seed in options.seeds for setting in SETTINGS]
         found = pool.map(lambda task: run_in_a_process(task[0], task[1], Path(name, str(task[1]))), tasks)
         runs = dict(zip(tasks, found, strict=True))
-    write_table("settings", table(runs, options.seeds))
+    print("\n".join(table(runs, options.seeds)))
 
 
 def table(runs: dict[tuple[str, int], dict[str, float]], seeds: Sequence[int]) -> list[str]:

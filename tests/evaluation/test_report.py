@@ -36,7 +36,7 @@ SEARCH = {
     "num_layers": 1,
     "total_trainable_params": 12345,
     "stopped": "no gain",
-    "architecture": [{"layer": 1, "kind": "conv", "k": 16, "val_accuracy": 0.75}],
+    "architecture": [{"layer": 1, "kind": "conv", "k": 16, "kernel_size": 5, "val_accuracy": 0.75}],
     "candidates": [candidate(1, 8, 0.5, False), candidate(1, 16, 0.75, True), candidate(2, 8, 0.7, False)],
 }
 TRAINING = {"best_epoch": 2, "epochs": 3, "val_accuracy": 0.8}
@@ -59,6 +59,22 @@ def write(folder: Path, evaluation: Evaluation, test: Space_Galaxi, **changes: A
 @pytest.fixture(scope="module")
 def evaluation(train_data: Space_Galaxi, test_data: Space_Galaxi) -> Evaluation:
     return evaluate(train_data, test_data)
+
+
+def test_the_report_names_what_each_block_is(evaluation: Evaluation, test_data: Space_Galaxi, tmp_path: Path) -> None:
+    page = write(tmp_path / "report", evaluation, test_data)
+    table = page[page.index("| layer | kind | k | kernel size | validation accuracy |") :].splitlines()
+    assert table[2] == "| 1 | conv | 16 | 5 | 0.7500 |"
+
+
+def test_candidates_of_several_kinds_are_drawn_apart(tmp_path: Path) -> None:
+    rows = [candidate(1, k, 0.5 + k / 100, k == 16) for k in (8, 16)]
+    pictures = []
+    for kinds in (("conv", "conv"), ("conv", "residual")):
+        table = pd.DataFrame([{**row, "kind": kind} for row, kind in zip(rows, kinds, strict=True)])
+        plots.plot_depth(table, tmp_path / "depth.png")
+        pictures.append((tmp_path / "depth.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 def test_the_numbers_are_those_of_the_network(evaluation: Evaluation, test_data: Space_Galaxi) -> None:

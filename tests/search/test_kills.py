@@ -1,5 +1,7 @@
 """Searches in processes of their own, which are killed, run side by side, or run out of disk."""
 
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -103,15 +105,6 @@ def others() -> Iterator[Searches]:
     found.close()
 
 
-@pytest.fixture(scope="module")
-def bits(searches: Searches, prepared_folder: Path) -> dict[str, str]:
-    """What searches that nobody disturbs come to, by the number of their layers."""
-    ends = [searches.run({"prepared": str(prepared_folder), **options})[0] for options in (SHALLOW, DEEP)]
-    # All layers are grown, or later tests would have less to do than they think.
-    assert [end["epochs"] for end in ends] == [2 * 3 * 3, 3 * 5 * 6]
-    return {"shallow": ends[0]["bits"], "deep": ends[1]["bits"]}
-
-
 def finished(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Return file and content of every entry that holds a candidate trained to the end."""
     entries = [entry for entry in list_entries(folder) if entry.epochs == entry.of_epochs]
@@ -130,122 +123,128 @@ def check(folder: Path, before: dict[str, tuple[int, bytes]]) -> None:
     assert before.items() <= after.items()
 
 
-def kill_often(
-    searches: Searches, options: dict[str, Any], folder: Path, kills: int, chance: random.Random
-) -> tuple[dict[str, Any], int]:
-    """Run a search that is killed ``kills`` times; return how it ended, and how many epochs were trained in all."""
-    trained = 0
-    for _ in range(kills):
-        before = finished(folder)
-        searches.start(options)
-        # An epoch is said just before it is written, so that many of these moments lie within the writing.
-        epochs, delay = chance.randrange(4), chance.uniform(0, 0.03)
-        if not epochs:
-            time.sleep(delay)
-            os.kill(searches.pid, signal.SIGKILL)
-        for word in searches.epochs():
+def run_and_kill(searches: Searches, options: dict[str, Any], moment: tuple[int, float] | None) -> tuple[bool, int]:
+    """Run a search that is killed so many seconds after so many epochs, if it takes that long.
+
+    Return whether it was killed, and how many epochs it trained.
+    """
+    searches.start(options)
+    said, trained = searches.epochs(), 0
+    if moment is not None:
+        epochs, delay = moment
+        while trained < epochs and (word := next(said, None)) is not None:
             trained += word == "trained"
-            if word == "trained" and epochs:
-                epochs -= 1
-                if not epochs:
-                    time.sleep(delay)
-                    os.kill(searches.pid, signal.SIGKILL)
-        assert searches.status == -signal.SIGKILL
-        searches.wait_until_nothing_runs()
-        check(folder, before)
-    before = finished(folder)
-    end, epochs_of_end = searches.run(options)
-    check(folder, before)
-    assert end["found"] >= len(before)
-    return end, trained + epochs_of_end.count("trained")
+        time.sleep(delay)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(searches.pid, signal.SIGKILL)
+    trained += sum(word == "trained" for word in said)
+    searches.wait_until_nothing_runs()
+    assert searches.status in (0, -signal.SIGKILL)
+    return searches.status != 0, trained
+
+
+def kill_often(searches: Searches, options: dict[str, Any], folder: Path, kills: int, seed: int) -> None:
+    """Kill a search ``kills`` times, each time starting it again; check it after each kill and whenever it ends."""
+    chance, bits = random.Random(seed), searches.run(options)[0]["bits"]
+    slack = (1 if options["checkpoints"] else options["epochs_per_eval"]) * max(1, options.get("workers", 0))
+    left = kills
+    for number in itertools.count():
+        journal = folder / str(number)
+        trained, before, allowance = 0, {}, 0
+        killed = True
+        while killed:
+            # An epoch is said just before it is written, so that many of these moments lie within the writing.
+            moment = (chance.randrange(4), chance.uniform(0, 0.03)) if left else None
+            killed, epochs = run_and_kill(searches, {**options, "journal": str(journal)}, moment)
+            left -= killed
+            trained += epochs
+            # A kill costs what was under way and not yet written down.
+            allowance += slack * killed
+            check(journal, before)
+            before = finished(journal)
+        assert searches.end["bits"] == bits
+        assert searches.end["evaluated"] + searches.end["found"] == searches.end["candidates"] == len(before)
+        assert searches.end["epochs"] <= trained <= searches.end["epochs"] + allowance
+        if not left:
+            return
 
 
 def test_a_search_that_is_killed_and_goes_on_ends_with_the_same_bits(
-    searches: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path
+    searches: Searches, prepared_folder: Path, tmp_path: Path
 ) -> None:
-    options = {"prepared": str(prepared_folder), "journal": str(tmp_path / "journal"), "checkpoints": True, **SHALLOW}
-    end, trained = kill_often(searches, options, tmp_path / "journal", 3, random.Random(2))
-    assert end["bits"] == bits["shallow"]
-    # Each kill costs the epoch under way, and one that was not yet written.
-    assert trained <= end["epochs"] + 3
+    kill_often(searches, {"prepared": str(prepared_folder), "checkpoints": True, **SHALLOW}, tmp_path, 3, seed=2)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("workers", "kills"), [(0, 30), (2, 10)])
-def test_a_search_that_is_killed_many_times_ends_with_the_same_bits_and_trains_no_candidate_twice(
-    searches: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path, workers: int, kills: int
+@pytest.mark.parametrize(
+    ("kills", "options"),
+    [
+        (30, {"checkpoints": True, **DEEP}),
+        (10, {"checkpoints": False, **SHALLOW}),
+        (10, {"checkpoints": True, "strategy": "beam", **SHALLOW}),
+        (10, {"checkpoints": True, "mode": "siblings", **SHALLOW}),
+        (8, {"checkpoints": True, "workers": 2, **DEEP}),
+    ],
+)
+def test_a_search_that_is_killed_many_times_ends_with_the_same_bits_and_trains_nothing_twice_that_was_written_down(
+    searches: Searches, prepared_folder: Path, tmp_path: Path, kills: int, options: dict[str, Any]
 ) -> None:
-    folder = tmp_path / "journal"
-    options = {"prepared": str(prepared_folder), "journal": str(folder), "checkpoints": True, "workers": workers}
-    end, trained = kill_often(searches, options | DEEP, folder, kills, random.Random(workers))
-    assert end["bits"] == bits["deep"]
-    assert end["evaluated"] + end["found"] == end["candidates"] == 15
-    assert trained <= end["epochs"] + kills * max(1, workers)
-    again, epochs = searches.run(options | DEEP)
-    assert (again["bits"], again["evaluated"], again["found"]) == (bits["deep"], 0, 15)
-    assert set(epochs) == {"known"}
-
-
-@pytest.mark.long
-def test_without_checkpoints_a_kill_costs_the_candidates_under_way_and_nothing_else(
-    searches: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path
-) -> None:
-    options = {"prepared": str(prepared_folder), "journal": str(tmp_path / "journal"), "checkpoints": False, **SHALLOW}
-    end, trained = kill_often(searches, options, tmp_path / "journal", 10, random.Random(5))
-    assert end["bits"] == bits["shallow"]
-    assert trained <= end["epochs"] + 10 * 3
+    kill_often(searches, {"prepared": str(prepared_folder), **options}, tmp_path, kills, seed=kills)
 
 
 def test_two_searches_at_once_share_a_journal_and_evaluate_each_candidate_once(
-    searches: Searches, others: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path
+    searches: Searches, others: Searches, prepared_folder: Path, tmp_path: Path
 ) -> None:
-    options = {"prepared": str(prepared_folder), "journal": str(tmp_path / "journal"), **SHALLOW}
-    searches.start(options)
-    others.start(options)
+    options = {"prepared": str(prepared_folder), **SHALLOW, "epochs_per_eval": 10}
+    alone, _ = searches.run(options)
+    assert alone["candidates"] == 6
+    for both in (searches, others):
+        both.start(options | {"journal": str(tmp_path / "journal")})
     first, second = list(searches.epochs()), list(others.epochs())
     ends = (searches.end, others.end)
-    assert [end["bits"] for end in ends] == [bits["shallow"]] * 2
+    assert [end["bits"] for end in ends] == [alone["bits"]] * 2
     assert sum(end["evaluated"] for end in ends) == 6
     assert sum(end["found"] for end in ends) == 6
-    assert (first + second).count("trained") == 18
+    assert (first + second).count("trained") == 60
     # Otherwise one had waited for the other to end.
     assert all(end["evaluated"] for end in ends)
 
 
 def test_a_search_takes_over_what_one_that_was_killed_had_in_hand(
-    searches: Searches, others: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path
+    searches: Searches, others: Searches, prepared_folder: Path, tmp_path: Path
 ) -> None:
-    options = {"prepared": str(prepared_folder), "journal": str(tmp_path / "journal"), **SHALLOW}
+    options = {"prepared": str(prepared_folder), **SHALLOW, "max_layers": 1, "epochs_per_eval": 25}
+    alone, _ = searches.run(options)
+    options |= {"journal": str(tmp_path / "journal")}
     searches.start(options)
     epochs = searches.epochs()
     assert next(epochs) == "trained"
     os.kill(searches.pid, signal.SIGSTOP)
     others.start(options)
     others_epochs = others.epochs()
-    # The widest is in the hands of the first search, and no candidate of the next layer can begin without it.
-    assert [next(others_epochs) for _ in range(6)] == ["trained"] * 6
+    # The widest is in the hands of the first search.
+    assert [next(others_epochs) for _ in range(50)] == ["trained"] * 50
     time.sleep(1)
-    assert not list((tmp_path / "journal").glob("*.candidate"))[2:]
+    assert len(list((tmp_path / "journal").glob("*.candidate"))) == 2
     os.kill(searches.pid, signal.SIGKILL)
-    assert not list(epochs)
-    list(others_epochs)
-    assert others.end["bits"] == bits["shallow"]
-    assert (others.end["evaluated"], others.end["found"]) == (6, 0)
+    list(epochs)
+    assert list(others_epochs) == ["trained"] * 25
+    assert others.end["bits"] == alone["bits"]
+    assert (others.end["evaluated"], others.end["found"]) == (3, 0)
 
 
 @pytest.mark.parametrize("largest_file", [0, 3000, 5000])
 def test_a_full_disk_costs_notes_and_not_the_search(
-    searches: Searches, bits: dict[str, str], prepared_folder: Path, tmp_path: Path, largest_file: int
+    searches: Searches, prepared_folder: Path, tmp_path: Path, largest_file: int
 ) -> None:
     folder = tmp_path / "journal"
     options = {"prepared": str(prepared_folder), "journal": str(folder), "checkpoints": True, **SHALLOW}
-    end, _ = searches.run(options | {"largest_file": largest_file})
-    assert end["bits"] == bits["shallow"]
-    assert end["failure"] == "File too large"
+    full, _ = searches.run(options | {"largest_file": largest_file})
+    assert full["failure"] == "File too large"
     assert not list(folder.glob(".*"))
     check(folder, {})
     again, _ = searches.run(options)
-    assert (again["bits"], again["failure"]) == (bits["shallow"], None)
+    assert (again["bits"], again["failure"]) == (full["bits"], None)
     assert len(finished(folder)) == 6
 
 

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,14 @@ Data = tuple[Space_Galaxi, Space_Galaxi]
 @pytest.fixture(scope="module")
 def data(draw_survey: Callable[..., PreparedSurvey]) -> Data:
     survey = draw_survey(sizes={"train": 40, "validation": 20}, channels=3)
+    return Space_Galaxi(survey, split="train", augmentation=Augmentation()), Space_Galaxi(survey, split="validation")
+
+
+@pytest.fixture(scope="module")
+def large_data(draw_survey: Callable[..., PreparedSurvey]) -> Data:
+    """Stamps of 64 pixels, large enough for the ways of computing that are for large maps."""
+    survey = draw_survey(sizes={"train": 20, "validation": 10})
+    survey = replace(survey, stamps=survey.stamps.repeat(4, axis=2).repeat(4, axis=3))
     return Space_Galaxi(survey, split="train", augmentation=Augmentation()), Space_Galaxi(survey, split="validation")
 
 
@@ -103,6 +112,38 @@ def test_a_training_put_down_after_any_epoch_and_taken_up_from_bytes_ends_with_t
             second.resume(history, load(moments))
         advance([second], data, EPOCHS - stop)
         assert bits(second) == bits(through)
+
+
+@pytest.mark.parametrize("trains", ["all", "block"])
+def test_on_large_maps_too_trainings_alone_together_or_put_down_end_with_the_same_bits(
+    large_data: Data, compute: Compute, trains: Trains
+) -> None:
+    train, _ = large_data
+    models = []
+    for k in (48, 110):
+        with named_random_state(0, "initialisation"):
+            model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.3))
+            model.add_block(48)
+        with named_random_state(k, "initialisation"):
+            model.add_block(k)
+        models.append(model)
+    alone = [new_training(copy.deepcopy(model), large_data, compute, trains, seed=3) for model in models]
+    for training in alone:
+        advance([training], large_data, 2)
+    resumed = []
+    for model in models:
+        first = new_training(copy.deepcopy(model), large_data, compute, trains, seed=3)
+        advance([first], large_data, 1)
+        network, moments, history = bits(first)
+        second = new_training(unpack_model(network), large_data, compute, trains, seed=3)
+        second.resume(history, load(moments))
+        advance([second], large_data, 1)
+        resumed.append(bits(second))
+    assert [bits(training) for training in alone] == resumed
+    if trains == "block":
+        together = [new_training(copy.deepcopy(model), large_data, compute, trains, seed=3) for model in models]
+        advance(together, large_data, 2)
+        assert [bits(training) for training in together] == resumed
 
 
 def test_a_training_put_down_after_every_epoch_ends_with_the_same_bits(

@@ -57,9 +57,9 @@ def same(one: SearchResult, other: SearchResult) -> bool:
     return one.history == other.history and pack_model(one.model) == pack_model(other.model)
 
 
-def becomes(holds: Callable[[], bool]) -> bool:
+def becomes(holds: Callable[[], bool], seconds: float = SECONDS_TO_END) -> bool:
     """Wait until something holds, but not for long."""
-    deadline = time.monotonic() + SECONDS_TO_END
+    deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.2)
     return holds()
@@ -111,6 +111,20 @@ def test_an_address_where_no_cluster_is_is_one_line(
         assert not ray.is_initialized()
 
 
+def test_a_polite_kill_while_ray_starts_is_what_it_was_before() -> None:
+    def of_ray(number: int, _frame: object) -> None:
+        sys.exit(number)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ray_cluster._own_signals():
+            signal.signal(signal.SIGTERM, of_ray)
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("trains", ["all", "block"])
 def test_what_the_journal_knows_needs_no_cluster(
     search: Search, connect: Connect, nobody: str, tmp_path: Path, trains: str
@@ -126,11 +140,12 @@ def test_what_the_journal_knows_needs_no_cluster(
 def executor(connect: Connect) -> Iterator[RayExecutor]:
     """Return one for several tests, as its cluster takes some seconds to start."""
     before = signal.getsignal(signal.SIGTERM)
+    others = set(psutil.Process().children(recursive=True))
     with pytest.MonkeyPatch.context() as patch, connect("local") as executor:
         # Workers on other machines would not inherit it.
         patch.delenv("OMP_WAIT_POLICY", raising=False)
         yield executor
-        processes = psutil.Process().children(recursive=True)
+        processes = set(psutil.Process().children(recursive=True)) - others
     _, left = psutil.wait_procs(processes, timeout=SECONDS_TO_END)
     assert processes
     assert left == []
@@ -298,7 +313,9 @@ def test_the_end_of_the_search_is_the_end_of_its_cluster(
     (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
     _, errors = process.communicate(timeout=SECONDS_TO_END)
     assert started > 1
-    assert becomes(lambda: not marked(str(tmp_path)))
+    # Where nobody could tell it to end, a worker that just starts looks for its cluster for a minute.
+    seconds = SECONDS_TO_END if how == signal.SIGINT else 90.0
+    assert becomes(lambda: not marked(str(tmp_path)), seconds), marked(str(tmp_path))
     assert errors.strip().endswith("KeyboardInterrupt") or how == signal.SIGKILL
 
 
