@@ -115,11 +115,15 @@ def test_a_polite_kill_while_ray_starts_is_what_it_was_before() -> None:
     def of_ray(number: int, _frame: object) -> None:
         sys.exit(number)
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), ray_cluster._own_signals():
+    def end_while_ray_starts() -> None:
+        with ray_cluster._own_signals():
             signal.signal(signal.SIGTERM, of_ray)
             signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            end_while_ray_starts()
         assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
