@@ -7,11 +7,18 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def say(*words: object) -> None:
+    # In one go, since several processes speak.
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def search(options: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +49,7 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
             self.last = samples
 
         def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
-            print("known" if self.last == len(train) else "trained", candidate.label, epoch.epoch, flush=True)
+            say("known" if self.last == len(train) else "trained", candidate.label, epoch.epoch)
 
     options = dict(options)
     if not options:
@@ -86,19 +93,30 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def run(options: dict[str, Any]) -> NoReturn:
+    # What this search starts is found by its session; one that hangs is no reason for tests to hang.
+    os.setsid()
+    signal.alarm(300)
+    status = 1
+    try:
+        say("started", os.getpid())
+        say("end", json.dumps(search(options)))
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
 def main() -> None:
     search({})
-    print("ready", flush=True)
+    say("ready")
     while line := sys.stdin.readline():
         pid = os.fork()
         if pid == 0:
-            # What this search starts is found by its session.
-            os.setsid()
-            print("end", json.dumps(search(json.loads(line))), flush=True)
-            os._exit(0)
-        print("started", pid, flush=True)
+            run(json.loads(line))
         _, status = os.waitpid(pid, 0)
-        print("gone", os.waitstatus_to_exitcode(status), flush=True)
+        say("gone", os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

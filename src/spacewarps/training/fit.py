@@ -340,16 +340,19 @@ def _predict(models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Co
     for model in models:
         model.eval()
     plain = data.without_augmentation()
-    logits: list[list[Tensor]] = [[] for _ in models]
+    # Whole from the start: small pieces that stay among large ones keep the memory of those from being used again.
+    logits = [torch.empty(len(data), len(data.classes)) for _ in models]
+    done = 0
     for indices in epoch_batches(len(plain), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
         batch = plain.batch(indices)
         # Not around the whole function: weights that are placed in inference mode could not be trained afterwards.
         with torch.inference_mode(), compute.autocast():
             maps = models[0].maps(batch.images.to(compute.device), depth)
             features = batch.features.to(compute.device)
-            for model, parts in zip(models, logits, strict=True):
-                parts.append(model.finish(maps, features, depth).float().cpu())
-    return [torch.cat(parts) for parts in logits]
+            for model, whole in zip(models, logits, strict=True):
+                whole[done : done + len(indices)] = model.finish(maps, features, depth).float()
+        done += len(indices)
+    return logits
 
 
 def _scores(models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int) -> list[Score]:
