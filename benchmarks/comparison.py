@@ -4,7 +4,7 @@ All methods see the same splits of the same survey, choose from the same archite
 thread, and have the same seconds of processor time. A network counts from the moment at which it has its accuracy on
 validation; its accuracy on test is measured beside the clock, and decides nothing.
 
-    python benchmarks/comparison.py --survey PATH [--seconds 90] [--seeds 1 2 3 4 5]
+    python benchmarks/comparison.py --survey PATH [--seconds 60] [--seeds 1 2 3 4 5]
 
 PATH holds catalogues and a folder `images`. Needs Optuna: pip install '.[dev]'.
 """
@@ -50,8 +50,10 @@ from spacewarps.training.compute import Compute, named_random_state, set_up_comp
 from spacewarps.training.fit import Optimiser, Training, fit, run_epoch, score
 
 KS, MAX_LAYERS = (8, 16, 32), 4
-#: Epochs of a network that starts from nothing. Tried: 6, 12 and 20.
+#: Epochs of a network that random search or Optuna starts from nothing. Tried: 6, 12 and 20.
 EPOCHS = 12
+#: Epochs of the stage `train`, as in params.yaml.
+FINAL_EPOCHS = 20
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -166,8 +168,9 @@ class Notes(Journal):
             self.task.note(model, checkpoint.epochs[-1].validation.accuracy, network)
 
 
-def search(task: Task, strategy: str, halving: int) -> None:
-    progressive_architecture_search(
+def grow(task: Task, strategy: str, halving: int, journal: Journal) -> ProgressiveModel:
+    """Search, and return the network that was found."""
+    result = progressive_architecture_search(
         task.train,
         task.validation,
         k_candidates=KS,
@@ -177,8 +180,22 @@ def search(task: Task, strategy: str, halving: int) -> None:
         halving=halving,
         compute=task.compute,
         seed=task.seed,
-        journal=Notes(task),
+        journal=journal,
     )
+    return result.model
+
+
+def search(task: Task, strategy: str, halving: int) -> None:
+    """Search, then train what was found to the end, as the pipeline does."""
+    model = grow(task, strategy, halving, Notes(task))
+    train(task, model, FINAL_EPOCHS, f"{'-'.join(map(str, model.ks))}, trained to the end")
+
+
+def searched(task: Task) -> None:
+    """Search beside the clock; then train what was found from nothing, as the fixed networks are."""
+    with task.stopped():
+        ks = grow(task, "greedy", 0, Journal()).ks
+    train_fixed(task, task.new_model(ks, ("searched",)), "-".join(map(str, ks)))
 
 
 def random_search(task: Task) -> None:
@@ -231,11 +248,8 @@ class FixedResNet(ProgressiveModel):
         return logits
 
 
-def train_fixed(task: Task, model: ProgressiveModel, network: str) -> None:
-    """Train for as many epochs as fit the seconds, which a part of one tells, beside the clock."""
-    task.fit_normalisers(model)
-    with task.stopped():
-        epochs = max(1, int(0.97 * task.budget / _seconds_an_epoch(task, copy.deepcopy(model))))
+def train(task: Task, model: ProgressiveModel, epochs: int, network: str) -> None:
+    """Train, and note the network after each epoch."""
 
     def check_time(_samples: int) -> None:
         if task.seconds > task.budget:
@@ -248,10 +262,18 @@ def train_fixed(task: Task, model: ProgressiveModel, network: str) -> None:
         epochs=epochs,
         optimiser=Optimiser(),
         compute=task.compute,
-        seed=derive_seed(task.seed, network),
+        seed=derive_seed(task.seed, "train"),
         on_epoch=lambda epoch: task.note(model, epoch.validation.accuracy, network),
         on_batch=check_time,
     )
+
+
+def train_fixed(task: Task, model: ProgressiveModel, network: str) -> None:
+    """Train for as many epochs as fit the seconds, which a part of one tells, beside the clock."""
+    task.fit_normalisers(model)
+    with task.stopped():
+        epochs = max(1, int(0.97 * task.budget / _seconds_an_epoch(task, copy.deepcopy(model))))
+    train(task, model, epochs, network)
 
 
 def _seconds_an_epoch(task: Task, model: ProgressiveModel) -> float:
@@ -287,6 +309,7 @@ def resnet(task: Task) -> None:
     train_fixed(task, model, "ResNet-18")
 
 
+#: The methods that choose a network within the seconds, then networks that were chosen before.
 METHODS: dict[str, tuple[str, Callable[[Task], None]]] = {
     "greedy": ("this search: greedy, the default", lambda task: search(task, "greedy", 0)),
     "halving": ("this search: greedy, the worse half stops at half", lambda task: search(task, "greedy", 1)),
@@ -294,6 +317,7 @@ METHODS: dict[str, tuple[str, Callable[[Task], None]]] = {
     "pnas": ("this search: pnas, beam of 2, 4 trained", lambda task: search(task, "pnas", 0)),
     "random": ("random search", random_search),
     "optuna": ("Optuna: TPE and Hyperband", optuna_search),
+    "searched": ("fixed: what the default search finds, its own time apart", searched),
     "vgg": ("fixed: VGG-like, 16-32-64-128", vgg),
     "resnet": ("fixed: ResNet-18", resnet),
 }
@@ -341,32 +365,35 @@ def best_at(found: Sequence[Found], seconds: float) -> Found | None:
     return next((each for each in reversed(found) if each.seconds <= seconds), None)
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return the mean and its 95% interval over seeds (Student's t)."""
+def interval(values: Sequence[float], sign: str = "") -> str:
+    """Return the mean, with its sign if it is to be shown, and its 95% interval over seeds (Student's t)."""
     half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):.4f} ± {half:.4f}"
+    return f"{statistics.mean(values):{sign}.4f} ± {half:.4f}"
 
 
 def table(runs: dict[tuple[str, int], tuple[list[Found], float]], seeds: Sequence[int]) -> list[str]:
     """Return the lines of the table, in Markdown."""
     lines = [
-        "| method | validation | test | seconds to its best | seconds to Optuna's best validation | ended |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| method | validation | less the default's | test | less the default's "
+        "| seconds to Optuna's best validation | ended |",
+        "| --- " * 7 + "|",
     ]
     for method, (what, _) in METHODS.items():
-        own = [runs[method, seed] for seed in seeds]
+        cells = []
+        for split in ("validation", "test"):
+            own, default = (
+                [getattr(runs[name, seed][0][-1], split) for seed in seeds] for name in (method, next(iter(METHODS)))
+            )
+            pairs = [mine - its for mine, its in zip(own, default, strict=True)]
+            cells += [interval(own), interval(pairs, "+") if any(pairs) else ""]
         reached = []
         for seed in seeds:
             goal = runs["optuna", seed][0][-1].validation
             reached.append(next((each.seconds for each in runs[method, seed][0] if each.validation >= goal), None))
         times = sorted(seconds for seconds in reached if seconds is not None)
-        when = f"{statistics.median(times):.0f} ({len(times)} of {len(seeds)} seeds)" if times else "never"
-        lines.append(
-            f"| {what} | {interval([found[-1].validation for found, _ in own])} "
-            f"| {interval([found[-1].test for found, _ in own])} "
-            f"| {statistics.median(found[-1].seconds for found, _ in own):.0f} | {when} "
-            f"| {statistics.median(ended for _, ended in own):.0f} |"
-        )
+        cells.append(f"{statistics.median(times):.0f} ({len(times)} of {len(seeds)} seeds)" if times else "never")
+        cells.append(f"{statistics.median(runs[method, seed][1] for seed in seeds):.0f}")
+        lines.append(f"| {what} | {' | '.join(cells)} |")
     return lines
 
 
@@ -385,7 +412,7 @@ def draw(runs: dict[tuple[str, int], tuple[list[Found], float]], seeds: Sequence
                 statistics.mean(getattr(best, split) for best in row if best) if all(row) else float("nan")
                 for row in bests
             ]
-            dashed = "--" if method in ("random", "optuna") else ":" if method in ("vgg", "resnet") else "-"
+            dashed = "--" if method in ("random", "optuna") else ":" if method in ("searched", "vgg", "resnet") else "-"
             axis.plot(moments, means, dashed, label=what)
             axis.set_title(f"{split} split, mean of {len(seeds)} seeds")
             axis.set_xlabel("processor time [s]")
@@ -408,7 +435,7 @@ def main() -> None:
     """Run all methods with all seeds, and write table, picture and every network found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--survey", type=Path, help="folder of catalogues and images")
-    parser.add_argument("--seconds", type=float, default=90.0, help="processor time of one run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="processor time of one run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 to 5")
     parser.add_argument("--run", choices=list(METHODS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -3,7 +3,7 @@
 Each measurement is a process of its own, since an allocator cannot be changed back. All of them take turns, and the
 tables give medians over the rounds (lowest to highest).
 
-    python benchmarks/throughput.py [--rounds 3] [--threads 2] [--k 120] [--trunks 64 54-86-80-90]
+    python benchmarks/throughput.py [--rounds 3] [--threads 1] [--k 120] [--trunks 64 54-86-80-90]
 """
 
 import argparse
@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[str, Callable[[Path, int, int], float]]] = {
     "data": ("this project's data pipeline alone (gather and augment)", throughput_ways.measure_data),
 }
 TRUNKS = ["16", "64", "128", "256", "64-64", "128-128", "64-64-64", "54-86-80-90", "16-32-64-128-256-256"]
-WORKERS_TRUNK = "64-64"
+WORKERS_TRUNKS = ("16", "64-64")
 MEASURES = ("peak", "logging", "candidate", "worker", *WAYS)
 
 Found = dict[str, float]
@@ -101,13 +101,12 @@ class Plan:
         """This project, at the architecture of the ways that it is compared with."""
         return self.candidate(str(self.k))
 
-    @property
-    def workers(self) -> dict[str, Task]:
-        """The ways of using two cores, by their names."""
+    def workers(self, trunk: str) -> dict[str, Task]:
+        """Return the ways of using two cores, by their names."""
         return {
-            "one process, one thread": Task("worker", 1, WORKERS_TRUNK),
-            "one process, two threads": Task("worker", 2, WORKERS_TRUNK),
-            "two processes, one thread each": Task("worker", 1, WORKERS_TRUNK, workers=2),
+            "one process, one thread": Task("worker", 1, trunk),
+            "one process, two threads": Task("worker", 2, trunk),
+            "two processes, one thread each": Task("worker", 1, trunk, workers=2),
         }
 
     def way(self, name: str) -> Task:
@@ -122,7 +121,8 @@ class Plan:
         """Return all tasks, each once."""
         ways = [self.way(name) for name in WAYS]
         candidates = [self.candidate(trunk) for trunk in self.trunks]
-        return dict.fromkeys([self.peak, *ways, self.project, *candidates, self.logging, *self.workers.values()])
+        workers = [task for trunk in WORKERS_TRUNKS for task in self.workers(trunk).values()]
+        return dict.fromkeys([self.peak, *ways, self.project, *candidates, self.logging, *workers])
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
         results = _take_turns(plan, options.rounds, Path(folder))
     precision = "bf16" if computes_in_bf16(torch.device("cpu")) else "fp32"
     print(
-        f"{plan.threads} threads, auto precision here: {precision}, torch {torch.__version__}, load before: {load:.1f}"
+        f"threads: {plan.threads}, auto precision here: {precision}, torch {torch.__version__}, load before: {load:.1f}"
     )
     print(f"median of {options.rounds} rounds taken in turn (lowest to highest); ratios are taken within a round")
     print(f"peak, a product of large matrices: {results.cell(plan.peak, 'gflops')} GFLOP/s")
@@ -150,7 +150,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each row (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of a process (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of a process, as search.threads (default: %(default)s)")
     parser.add_argument("--k", type=int, default=120, help="channels of the ways' one block (default: %(default)s)")
     parser.add_argument(
         "--trunks", nargs="+", default=TRUNKS, metavar="K-K", help=f"candidates (default: {' '.join(TRUNKS)})"
@@ -246,12 +246,15 @@ def _shares_table(plan: Plan, results: Results) -> str:
 
 def _workers_table(plan: Plan, results: Results) -> str:
     """Return the table of what one and two processes make of the same candidate."""
-    rows = list(plan.workers.items())
-    _, one = rows[0]
-    return _table(
-        [f"candidates at once (trunk {WORKERS_TRUNK})", "stamps/s together", "times the first"],
-        [[what, results.cell(task, "stamps"), f"{results.ratio(task, one, 'stamps'):.2f}"] for what, task in rows],
-    )
+    rows = []
+    for trunk in WORKERS_TRUNKS:
+        ways = plan.workers(trunk)
+        one = next(iter(ways.values()))
+        rows += [
+            [trunk, what, results.cell(task, "stamps"), f"{results.ratio(task, one, 'stamps'):.2f}"]
+            for what, task in ways.items()
+        ]
+    return _table(["trunk", "candidates at once", "stamps/s together", "times the first"], rows)
 
 
 def _table(heading: list[str], rows: list[list[str]]) -> str:

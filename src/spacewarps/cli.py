@@ -1,6 +1,7 @@
 """The command line: one command for each stage, and one that checks the params."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -83,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,16 @@ def test_sky_and_noise_need_only_the_chosen_stamps(count: int) -> None:
     part.fit(stamps[chosen].astype(np.float32))
     assert torch.equal(whole.sky, part.sky)
     assert torch.equal(whole.noise, part.noise)
+
+
+def test_the_stretch_is_the_inverse_hyperbolic_sine_with_its_gradient_and_for_any_pixel() -> None:
+    normaliser = StampNormaliser(1)
+    normaliser.sky.fill_(7.0)
+    normaliser.noise.fill_(3.0)
+    values = [7.0, 7.001, 6.9, 0.0, -40.0, 255.0, 1e9, 3e38, -3e38, math.inf, -math.inf, math.nan]
+    pixels = torch.tensor(values).reshape(1, 1, 3, 4)
+    expected = torch.asinh((pixels.double() - 7) / 3).float()
+    torch.testing.assert_close(normaliser(pixels), expected, atol=5e-7, rtol=5e-7, equal_nan=True)
+    torch.testing.assert_close(normaliser(pixels.requires_grad_()), expected, atol=5e-7, rtol=5e-7, equal_nan=True)
+    (gradient,) = torch.autograd.grad(normaliser(pixels)[..., 0, 0].sum(), pixels)
+    assert gradient[..., 0, 0] == pytest.approx(1 / 3)

@@ -75,8 +75,10 @@ def test_running_all_stages_again_by_force_changes_nothing(project):
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("executor", ["processes", "inline"])
+@pytest.mark.parametrize("executor", ["processes", "inline", "ray"])
 def test_another_executor_and_an_empty_journal_give_the_same_lock(project, executor):
+    if executor == "ray":
+        pytest.importorskip("ray")
     before = (project.folder / "dvc.lock").read_bytes()
     original = project.params()
     changed = project.params()

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Subset
 from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel
-from spacewarps.model.storage import load_model, save_model
+from spacewarps.model.storage import load_model, pack_model, save_model
 from spacewarps.search.candidate import WarmStart
+from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import SearchResult
@@ -386,3 +387,13 @@ def test_surveys_without_features_and_of_several_channels_are_searched(
 def test_numbers_of_numpy_do_for_k(search: Search, found: SearchResult) -> None:
     for ks in (np.array([2, 4]), list(np.array([2, 4]))):
         assert search(k_candidates=ks).history == found.history
+
+
+def test_an_executor_for_other_data_is_refused(
+    search: Search, train_data: Space_Galaxi, validation_data: Space_Galaxi
+) -> None:
+    twins = train_data.without_augmentation(), validation_data.without_augmentation()
+    with pytest.raises(ParamsError, match="the executor was made for other data, or another augmentation"):
+        search(executor=InlineExecutor(*twins))
+    same = search(executor=InlineExecutor(train_data, twins[1]), max_layers=1)
+    assert pack_model(same.model) == pack_model(search(max_layers=1).model)

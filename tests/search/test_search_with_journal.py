@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from spacewarps.model.storage import pack_model
-from spacewarps.search.candidate import WarmStart
+from spacewarps.search import evaluator
+from spacewarps.search.candidate import Checkpoint, Evaluation, WarmStart
+from spacewarps.search.executors.base import Job
+from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.history import Candidate, CandidateResult, History
-from spacewarps.search.journal import FolderJournal, list_entries
+from spacewarps.search.journal import FolderJournal, Journal, list_entries
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.strategies import STRATEGIES
@@ -331,3 +334,68 @@ def test_a_search_that_is_interrupted_after_any_epoch_goes_on_to_the_same_bits(
         assert bits(again) == bits(without)
         assert listener.done == listener.promised
         journal.close()
+
+
+class Memory(Journal):
+    """Remembers every checkpoint; knows of each candidate the one after as many epochs as it is told."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self._written: dict[str, dict[int, Checkpoint]] = {}
+
+    def find(self, key: str) -> Checkpoint | None:
+        of_key = list(self._written).index(key) if key in self._written else len(self.epochs)
+        return self._written[key][self.epochs[of_key]] if of_key < len(self.epochs) else None
+
+    def write(self, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:  # noqa: ARG002
+        self._written.setdefault(key, {})[len(checkpoint.epochs)] = checkpoint
+
+
+class Starts(InlineExecutor):
+    """Notes after how many epochs the evaluations of each job start."""
+
+    def submit(self, ticket: int, job: Job) -> None:
+        self.seen = [*getattr(self, "seen", []), [len(each.start.epochs) if each.start else 0 for each in job]]
+        super().submit(ticket, job)
+
+
+def test_those_that_share_a_trunk_go_on_each_from_its_own_last_epoch(
+    search: Search, train_data: Space_Galaxi, validation_data: Space_Galaxi
+) -> None:
+    options = {"trains": "block", "k_candidates": [2, 3, 4], "max_layers": 1, "epochs_per_eval": 4}
+    journal, executor = Memory(), Starts(train_data, validation_data)
+    first = search(journal=journal, checkpoints=True, **options)
+    journal.epochs = [3, 1, 3]
+    second = search(journal=journal, executor=executor, **options)
+    assert sorted(executor.seen) == [[1], [3, 3]]
+    assert (pack_model(second.model), second.history) == (pack_model(first.model), first.history)
+
+
+class Claimed(Journal):
+    """Another search has every candidate in hand, and gives it up after it was asked for often enough."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def claim(self, key: str) -> bool:  # noqa: ARG002
+        self.left -= 1
+        return self.left < 0
+
+
+class Awaiting(SearchObserver):
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def others_awaited(self, candidates: int) -> None:
+        self.heard.append(candidates)
+
+
+@pytest.mark.parametrize(("looks", "heard"), [(3, []), (30, [2])])
+def test_a_search_that_waits_for_another_says_so_once(
+    search: Search, monkeypatch: pytest.MonkeyPatch, looks: int, heard: list[int]
+) -> None:
+    monkeypatch.setattr(evaluator, "_SECONDS_BETWEEN_LOOKS", 2**-6)
+    monkeypatch.setattr(evaluator, "_SECONDS_UNTIL_SAID", 2**-3)
+    observer = Awaiting()
+    search(journal=Claimed(2 * looks), observer=observer, max_layers=1)
+    assert observer.heard == heard

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spacewarps.errors import ModelError
-from spacewarps.model.kernels import convolve, first_block, sees_data
+from spacewarps.model.kernels import convolve, evaluate_block, evaluates, first_block, sees_data
 from spacewarps.model.widening import Repeats
 
 _LARGEST_KERNEL = 15
@@ -139,6 +139,8 @@ class ConvBlock(Block):
     def forward(self, maps: Tensor) -> Tensor:
         """Return ``[B, k, H // 2, W // 2]`` for ``[B, channels, H, W]``."""
         # The rounding differs from that of the layers below, and the maps in between are never made.
+        if evaluates(maps, self.norm):
+            return evaluate_block(maps, self.conv, self.norm)
         if sees_data(maps, self.conv):
             return first_block(maps, self.conv, self.norm, self.dropout)
         return super().forward(maps)

@@ -16,7 +16,7 @@ _GROUP_BYTES = 6 * 2**20
 # Around these bounds a training step takes as long in either way: on one thread of a processor with AVX2, for batches
 # of 32. On smaller maps, what each call costs outweighs the rest.
 _LARGE_MAP = 1000
-_FEWEST_OUTPUTS, _OUTPUTS_PER_TAP = 36, 3
+_FEWEST_OUTPUTS, _OUTPUTS_PER_TAP = 32, 3
 _FEWEST_CHANNELS = 48
 
 
@@ -34,6 +34,33 @@ def sees_data(maps: Tensor, conv: nn.Conv2d) -> bool:
     return few and _are_large(maps) and not maps.requires_grad
 
 
+def evaluates(maps: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Say whether :func:`evaluate_block` takes ``maps``: large ones of which no gradient is asked."""
+    return not norm.training and not torch.is_grad_enabled() and _are_large(maps)
+
+
+def evaluate_block(maps: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Return Conv2d, BatchNorm2d with its running statistics, ReLU and MaxPool2d of ``maps``.
+
+    Args:
+        maps: ``[B, C, H, W]``.
+        conv: of an odd kernel, which keeps the size of a map; without bias.
+        norm: normalises what the convolution gives.
+
+    Returns:
+        ``[B, k, H // 2, W // 2]``, channels last in memory.
+    """
+    filters, shift = _fold(conv, norm, *_running_moments(norm))
+    k, _, size, _ = filters.shape
+    batch, _, height, width = maps.shape
+    group, last = _stamps_in_a_group(maps, k), _channels_last(filters)
+    result = maps.new_empty(batch, height // 2, width // 2, k).permute(0, 3, 1, 2)
+    for part, room in zip(torch.split(maps, group), torch.split(result, group), strict=True):
+        pooled = functional.max_pool2d(functional.conv2d(part, last, padding=size // 2), 2)
+        torch.clamp_min(pooled.add_(shift[:, None, None]), 0, out=room)
+    return result
+
+
 def first_block(maps: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dropout: nn.Dropout2d) -> Tensor:
     """Return Conv2d, BatchNorm2d, ReLU, Dropout2d and MaxPool2d of ``maps`` that :func:`sees_data` says yes to.
 
@@ -49,10 +76,7 @@ def first_block(maps: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dropout: nn
         ``[B, k, H // 2, W // 2]``, channels last in memory.
     """
     mean, variance = _batch_moments(maps, conv, norm) if norm.training else _running_moments(norm)
-    # Scale and shift of a normalised channel become part of its filter, so the map is never there before them.
-    scale = norm.weight.double() * torch.rsqrt(variance + norm.eps)
-    shift = (norm.bias.double() - mean * scale).float()
-    filters = (conv.weight.double() * scale[:, None, None, None]).float()
+    filters, shift = _fold(conv, norm, mean, variance)
     kept = dropout(maps.new_ones(len(maps), conv.out_channels, 1, 1))
     result: Tensor = _PooledConvolution.apply(maps, filters, shift, kept)
     return result
@@ -96,6 +120,13 @@ def _patches(maps: Tensor, size: int) -> Tensor:
 
 def _stamps_in_a_group(maps: Tensor, k: int) -> int:
     return max(1, _GROUP_BYTES // (4 * k * maps.shape[2] * maps.shape[3]))
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return filters and shift that convolve and normalise at once, so that no map is there before it is normalised."""
+    scale = norm.weight.double() * torch.rsqrt(variance + norm.eps)
+    shift = norm.bias.double() - mean * scale
+    return (conv.weight.double() * scale[:, None, None, None]).float(), shift.float()
 
 
 def _batch_moments(maps: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

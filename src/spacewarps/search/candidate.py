@@ -3,14 +3,16 @@
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from spacewarps.errors import ModelError, ParamsError
+from spacewarps.errors import ModelError, ParamsError, SpaceWarpsError
 from spacewarps.model.morphisms import scale_and_jitter, widen_block
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import pack_model, unpack_model
@@ -160,17 +162,33 @@ def evaluate(
 
     Raises:
         ModelError: a source or a checkpoint is damaged, or was made for other data.
+        SpaceWarpsError: memory is too short.
     """
-    trainings = [_training(evaluation, train) for evaluation in evaluations]
     first = evaluations[0]
-    while len(trainings[0].history) < first.until:
-        batch_size = first.settings.optimiser.batch_size
-        for samples in run_epoch(trainings, train, validation, batch_size=batch_size, seed=first.batches):
-            yield Trained(samples)
-        for position, (evaluation, training) in enumerate(zip(evaluations, trainings, strict=True)):
-            wanted = evaluation.checkpoints or len(training.history) == evaluation.until
-            checkpoint = _checkpoint(training, evaluation.settings.epochs) if wanted else None
-            yield EpochEnded(position, training.history[-1], checkpoint)
+    with _memory_is_enough(first.candidate):
+        trainings = [_training(evaluation, train) for evaluation in evaluations]
+        while len(trainings[0].history) < first.until:
+            batch_size = first.settings.optimiser.batch_size
+            for samples in run_epoch(trainings, train, validation, batch_size=batch_size, seed=first.batches):
+                yield Trained(samples)
+            for position, (evaluation, training) in enumerate(zip(evaluations, trainings, strict=True)):
+                wanted = evaluation.checkpoints or len(training.history) == evaluation.until
+                checkpoint = _checkpoint(training, evaluation.settings.epochs) if wanted else None
+                yield EpochEnded(position, training.history[-1], checkpoint)
+
+
+@contextmanager
+def _memory_is_enough(candidate: Candidate) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU, torch has no type of its own for it.
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise SpaceWarpsError(
+            f"memory is too short to evaluate {candidate.label} at step {candidate.step}; lower search.k_candidates, "
+            "search.workers or optimiser.batch_size"
+        ) from error
 
 
 def grow(source: ProgressiveModel, candidate: Candidate, settings: Settings, widens: bool) -> ProgressiveModel:

@@ -13,6 +13,7 @@ from spacewarps.training.fit import Epoch
 
 _ATTEMPTS = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_UNTIL_SAID = 5.0
 
 
 @dataclass
@@ -21,7 +22,9 @@ class _Work:
 
     evaluation: Evaluation
     key: str
+    #: Workers that were lost since the evaluation last came further, and how far that was.
     losses: int = 0
+    epochs: int = 0
 
 
 class Evaluator:
@@ -69,7 +72,7 @@ class Evaluator:
             together: those of one trunk share it frozen, so each worker takes several of them at once.
 
         Raises:
-            ExecutorError: a candidate lost its worker several times.
+            ExecutorError: a candidate lost its worker several times without coming further in between.
             SpaceWarpsError: what an evaluation raises.
         """
         work = [_Work(evaluation, key_of(evaluation, self._data, self._machine)) for evaluation in evaluations]
@@ -79,6 +82,7 @@ class Evaluator:
         waiting = _jobs([evaluation.candidate for evaluation in evaluations], workers, together)
         running: dict[int, list[int]] = {}
         ended: set[int] = set()
+        idle = 0.0
         try:
             while waiting or running:
                 for job in waiting.copy():
@@ -99,13 +103,25 @@ class Evaluator:
                             self._tell(work[position], checkpoint.epochs[: evaluations[position].until], learned=True)
                             yield position, checkpoint
                     if claimed:
+                        # Those that advance together stand at the same epoch.
+                        epochs = _epochs(known[claimed[0]])
+                        others = [position for position in claimed if _epochs(known[position]) != epochs]
+                        if others:
+                            waiting.append(others)
+                            for position in others:
+                                claimed.remove(position)
+                                self._journal.release(work[position].key)
                         self._tickets += 1
                         running[self._tickets] = claimed
                         self._submit(self._tickets, [(work[position], known[position]) for position in claimed])
                 if not running:
                     if waiting:
                         time.sleep(_SECONDS_BETWEEN_LOOKS)
+                        idle += _SECONDS_BETWEEN_LOOKS
+                        if idle == _SECONDS_UNTIL_SAID:
+                            self._observer.others_awaited(sum(map(len, waiting)))
                     continue
+                idle = 0.0
                 for ticket, event in self._executor.wait(_SECONDS_BETWEEN_LOOKS):
                     if isinstance(event, Trained):
                         self._observer.batch_trained(event.samples)
@@ -125,6 +141,8 @@ class Evaluator:
                             for position in left:
                                 self._lose(work[position], event.reason)
         finally:
+            if running:
+                self._executor.abandon()
             for position in (position for job in running.values() for position in job):
                 self._journal.release(work[position].key)
 
@@ -134,13 +152,9 @@ class Evaluator:
         return max(candidates, key=_epochs)
 
     def _submit(self, ticket: int, job: Sequence[tuple[_Work, Checkpoint | None]]) -> None:
-        starts = [start for _, start in job]
-        # Those that advance together must stand at the same epoch.
-        together = len({_epochs(start) for start in starts}) == 1
         evaluations = []
         for work, start in job:
             self._evaluated.add(work.key)
-            start = start if together else None
             self._tell(work, start.epochs if start else (), learned=True)
             evaluations.append(replace(work.evaluation, start=start))
         self._executor.submit(ticket, evaluations)
@@ -159,13 +173,15 @@ class Evaluator:
                 self._observer.epoch_finished(candidate, epoch)
 
     def _lose(self, work: _Work, reason: str) -> None:
-        work.losses += 1
+        epochs = _epochs(self._look_up(work))
+        work.losses = 1 if epochs > work.epochs else work.losses + 1
+        work.epochs = epochs
         self._journal.release(work.key)
         if work.losses == _ATTEMPTS:
             block = work.evaluation.candidate.block
             raise ExecutorError(
                 f"{_ATTEMPTS} workers in turn were lost while they evaluated {block.kind} k={block.k} ({reason}); "
-                "lower search.workers or optimiser.batch_size"
+                "if memory is short, lower search.workers or optimiser.batch_size"
             )
 
 

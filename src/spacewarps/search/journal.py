@@ -61,7 +61,7 @@ class Entry:
         epochs: how many are there.
         of_epochs: how many there are when it is finished.
         size: in bytes.
-        modified: when it was written, in seconds since 1970.
+        modified: when it was last used, in seconds since 1970.
     """
 
     path: Path
@@ -318,3 +318,7 @@ def _fingerprint_of_code() -> str:
         for file in files:
             found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()
+
+
+# While files are what they were when they were imported.
+_fingerprint_of_code()

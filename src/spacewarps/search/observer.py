@@ -22,6 +22,9 @@ class SearchObserver:
     def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
         """A candidate ended an epoch, now or in an earlier search that the journal remembers."""
 
+    def others_awaited(self, candidates: int) -> None:
+        """Nothing is left to do but to wait for another search, which has had ``candidates`` in hand for a while."""
+
     def candidate_finished(self, result: CandidateResult) -> None:
         """A candidate has its score."""
 
@@ -57,6 +60,10 @@ class SeveralObservers(SearchObserver):
     def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
         for observer in self.observers:
             observer.epoch_finished(candidate, epoch)
+
+    def others_awaited(self, candidates: int) -> None:
+        for observer in self.observers:
+            observer.others_awaited(candidates)
 
     def candidate_finished(self, result: CandidateResult) -> None:
         for observer in self.observers:

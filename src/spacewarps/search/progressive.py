@@ -103,6 +103,7 @@ def progressive_architecture_search(
 
     Raises:
         ParamsError: an argument is out of range, or two do not go together.
+        SpaceWarpsError: memory is too short for a candidate.
         ModelError: the stamps are too small for ``max_layers``, or a block cannot have a ``k`` or a kernel.
         ExecutorError: the executor lost its workers.
     """
@@ -118,10 +119,18 @@ def progressive_architecture_search(
     strategy = strategy or Greedy(beam_width=1, trained_per_step=1)
     compute = compute or set_up_compute("auto", "auto", threads=2)
     observer = observer or SearchObserver()
+    executor = executor or InlineExecutor(train_data, validation_data)
+    data = fingerprint_of_data(train_data, validation_data)
+    ours, theirs = (train_data, validation_data), executor.data
+    if any(mine is not its for mine, its in zip(ours, theirs, strict=True)) and fingerprint_of_data(*theirs) != data:
+        raise ParamsError(
+            "the executor was made for other data, or another augmentation, than the search is given; make it for the "
+            "same two data sets"
+        )
     evaluator = Evaluator(
-        executor or InlineExecutor(train_data, validation_data),
+        executor,
         journal or Journal(),
-        data=fingerprint_of_data(train_data, validation_data),
+        data=data,
         machine=kind_of_machine(compute.device),
         samples=len(train_data),
         observer=observer,

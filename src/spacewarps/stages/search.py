@@ -1,6 +1,5 @@
 """The stage ``search``: the progressive architecture search."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from joblib import cpu_count
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import write_json
@@ -51,6 +51,9 @@ class SearchDisplay(SearchObserver):
 
     def batch_trained(self, samples: int) -> None:
         self._advance(samples)
+
+    def others_awaited(self, candidates: int) -> None:
+        say(f"  another search is evaluating {candidates} of the candidates; waiting for what it writes to the journal")
 
     def candidate_finished(self, result: CandidateResult) -> None:
         score = result.score
@@ -143,8 +146,7 @@ def make_executor(search: SearchParams, train: Space_Galaxi, validation: Space_G
     accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
     if search.executor == "processes":
         # Half-used cores gain less than switching between processes costs.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = accelerators or max(1, cores // compute.threads)
+        fitting = accelerators or max(1, cpu_count() // compute.threads)
         workers = fitting if search.workers == "auto" else search.workers
         return ProcessesExecutor(train, validation, compute, workers=workers, accelerators=accelerators)
     try:

@@ -25,6 +25,7 @@ _KERNEL_VARIABLES = (
     "NVIDIA_TF32_OVERRIDE",
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 
 
@@ -73,6 +74,10 @@ def set_up_compute(device: str, precision: str, threads: int) -> Compute:
     # cuBLAS is deterministic only with a workspace of fixed size (CUDA's own advice, which torch checks for).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # What a notebook may have set, and a worker would not know of.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
     # Filling memory that is about to be written guards against reading it first; the tests do that instead.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()

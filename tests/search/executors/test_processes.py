@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spacewarps.errors import ModelError
+from spacewarps.errors import SpaceWarpsError
 from spacewarps.model.storage import pack_model
 from spacewarps.search.candidate import WarmStart
 from spacewarps.search.executors.base import ExecutorError
@@ -21,7 +21,7 @@ from spacewarps.search.strategies import STRATEGIES
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch
+from spacewarps.training.fit import Epoch, Optimiser
 
 Search = Callable[..., SearchResult]
 
@@ -172,10 +172,36 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
         search(executor=executor, epochs_per_eval=500, k_candidates=[2], observer=killer)
     assert str(caught.value) == (
         "3 workers in turn were lost while they evaluated conv k=2 "
-        "(SIGKILL, which the system sends when memory is short); lower search.workers or optimiser.batch_size"
+        "(SIGKILL, which the system sends when memory is short); if memory is short, lower search.workers or "
+        "optimiser.batch_size"
     )
     assert killer.left == 997
     assert running() == before
+
+
+class EpochKiller(SearchObserver):
+    """Kills the workers that run after each of the first ``times`` epochs."""
+
+    def __init__(self, before: list[psutil.Process], times: int) -> None:
+        self.before, self.left = before, times
+
+    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+        workers = [worker for worker in running() if worker not in self.before]
+        if self.left and workers:
+            self.left -= 1
+            kill_all(workers)
+
+
+def test_a_candidate_that_comes_further_each_time_may_lose_any_number_of_workers(
+    search: Search, start: Callable[[int], ProcessesExecutor], tmp_path: Path
+) -> None:
+    options = {"epochs_per_eval": 8, "max_layers": 1, "k_candidates": [2]}
+    journal, killer = FolderJournal(tmp_path / "journal"), EpochKiller(running(), times=5)
+    with start(1) as executor:
+        found = search(executor=executor, journal=journal, checkpoints=True, observer=killer, **options)
+    assert killer.left == 0
+    assert bits(found) == bits(search(**options))
+    journal.close()
 
 
 class Interrupter(SearchObserver):
@@ -196,17 +222,29 @@ def test_a_search_that_is_interrupted_leaves_no_worker(
     assert time.monotonic() - begin < 1
 
 
-def test_what_an_evaluation_raises_in_a_worker_is_raised_here(
-    search: Search, draw_survey: Callable[..., PreparedSurvey], compute: Compute
+def test_an_executor_serves_the_next_search_after_one_that_was_interrupted(
+    search: Search, start: Callable[[int], ProcessesExecutor], tmp_path: Path
 ) -> None:
-    survey = draw_survey(features=("z",))
-    data = [Space_Galaxi(survey, split=split) for split in ("train", "validation")]
-    message = "^the network was made for features z, z_err, but the survey has z; search again$"
-    with (
-        ProcessesExecutor(*data, compute, workers=1, accelerators=0) as executor,
-        pytest.raises(ModelError, match=message),
-    ):
-        search(executor=executor)
+    journal, options = FolderJournal(tmp_path / "journal"), {"epochs_per_eval": 3, "optimiser": Optimiser(batch_size=8)}
+    with start(2) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            search(executor=executor, journal=journal, epochs_per_eval=500, observer=Interrupter())
+        found = search(executor=executor, journal=journal, **options)
+    assert bits(found) == bits(search(**options))
+    journal.close()
+
+
+def test_what_an_evaluation_raises_in_a_worker_is_raised_here_and_the_next_search_runs(
+    search: Search, start: Callable[[int], ProcessesExecutor]
+) -> None:
+    with start(1) as executor:
+        with pytest.raises(SpaceWarpsError) as caught:
+            search(executor=executor, k_candidates=[2**45])
+        assert bits(search(executor=executor)) == bits(search())
+    assert str(caught.value) == (
+        "memory is too short to evaluate conv k=35184372088832 at step 1; lower search.k_candidates, search.workers or "
+        "optimiser.batch_size"
+    )
 
 
 def test_closing_twice_does_no_harm(start: Callable[[int], ProcessesExecutor]) -> None:

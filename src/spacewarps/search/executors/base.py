@@ -8,6 +8,7 @@ from typing import Self
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import EpochEnded, Evaluation, Trained
+from spacewarps.survey.dataset import Space_Galaxi
 
 Job = Sequence[Evaluation]
 
@@ -35,7 +36,14 @@ class Executor(ABC):
     """Runs jobs, each a few evaluations that advance together, and says what happens in them.
 
     Leaving the ``with`` block ends everything that it started, finished or not, within seconds.
+
+    Args:
+        train: the samples to learn from, with their augmentation.
+        validation: the samples to score on.
     """
+
+    def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
+        self.data = (train, validation)
 
     @property
     @abstractmethod
@@ -53,6 +61,10 @@ class Executor(ABC):
         Raises:
             SpaceWarpsError: what a job raised.
         """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Give up the jobs that have not ended: nothing is heard of them any more, and others can be submitted."""
 
     @abstractmethod
     def close(self) -> None:

@@ -16,7 +16,7 @@ class InlineExecutor(Executor):
     """
 
     def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
-        self._data = (train, validation)
+        super().__init__(train, validation)
         self._submitted: tuple[int, Job] | None = None
 
     @property
@@ -33,10 +33,14 @@ class InlineExecutor(Executor):
         if self._submitted is not None:
             ticket, job = self._submitted
             self._submitted = None
-            for event in evaluate(job, *self._data):
+            for event in evaluate(job, *self.data):
                 yield ticket, event
             yield ticket, Ended()
 
-    def close(self) -> None:
+    def abandon(self) -> None:
         """Forget the job that was submitted."""
         self._submitted = None
+
+    def close(self) -> None:
+        """Forget the job that was submitted."""
+        self.abandon()

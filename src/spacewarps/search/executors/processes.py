@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -18,9 +18,9 @@ import numpy as np
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import evaluate
-from spacewarps.search.executors.base import Ended, Event, Executor, Job, Lost
+from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.survey.dataset import Space_Galaxi, load_stamps
-from spacewarps.training.compute import Compute, set_up_again
+from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 
 @dataclass
@@ -48,11 +48,13 @@ class ProcessesExecutor(Executor):
     def __init__(
         self, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, *, workers: int, accelerators: int
     ) -> None:
+        super().__init__(train, validation)
         self._compute = compute
+        self._machine = kind_of_machine(compute.device)
         self._size = workers
         self._accelerators = accelerators
         self._closing = ExitStack()
-        self._data = _mapped(train, validation, self._closing)
+        self._mapped = _mapped(train, validation, self._closing)
         # A server that has imported torch once forks each worker in a moment.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["spacewarps.search.candidate"])
@@ -65,15 +67,15 @@ class ProcessesExecutor(Executor):
 
     def submit(self, ticket: int, job: Job) -> None:
         """Give the job to an idle worker; start one if there is none."""
-        for position, worker in enumerate(self._workers):
-            if worker is None:
-                worker = self._workers[position] = self._start(position)
-            if worker.ticket is None:
-                worker.ticket = ticket
-                # A worker that has died meanwhile is found when it is waited for.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    worker.connection.send(job)
-                return
+        position = next(
+            position for position, worker in enumerate(self._workers) if worker is None or worker.ticket is None
+        )
+        worker = self._workers[position] or self._start(position)
+        self._workers[position] = worker
+        worker.ticket = ticket
+        # A worker that has died meanwhile is found when it is waited for.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            worker.connection.send(job)
 
     def wait(self, seconds: float | None) -> Iterator[tuple[int, Event]]:
         """Yield what the workers have said since the last call."""
@@ -96,23 +98,33 @@ class ProcessesExecutor(Executor):
                 worker.ticket = None
             yield ticket, said
 
+    def abandon(self) -> None:
+        """Kill the workers that have a job."""
+        self._kill([position for position, worker in enumerate(self._workers) if worker and worker.ticket is not None])
+
     def close(self) -> None:
         """Kill all workers."""
-        for worker in self._workers:
-            if worker is not None:
-                worker.process.kill()
-        for worker in self._workers:
-            if worker is not None:
-                worker.process.join()
-                worker.connection.close()
-        self._workers = [None] * self._size
+        self._kill(range(self._size))
         self._closing.close()
+
+    def _kill(self, positions: Sequence[int]) -> None:
+        killed = [worker for position in positions if (worker := self._workers[position])]
+        for position in positions:
+            self._workers[position] = None
+        for worker in killed:
+            worker.process.kill()
+        for worker in killed:
+            worker.process.join()
+            worker.connection.close()
 
     def _start(self, position: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         device = position % self._accelerators if self._accelerators else None
         process = self._context.Process(
-            target=_work, args=(theirs, self._data, self._compute, device), name=f"worker {position + 1}", daemon=True
+            target=_work,
+            args=(theirs, self._mapped, self._compute, device, self._machine),
+            name=f"worker {position + 1}",
+            daemon=True,
         )
         process.start()
         # This process must not hold the worker's end, or it would never hear that the worker is gone.
@@ -121,7 +133,11 @@ class ProcessesExecutor(Executor):
 
 
 def _work(
-    connection: Connection, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, device: int | None
+    connection: Connection,
+    data: tuple[Space_Galaxi, Space_Galaxi],
+    compute: Compute,
+    device: int | None,
+    machine: str,
 ) -> None:
     """Evaluate jobs as they come, until there is nobody left who sends any."""
     # Ctrl-C reaches every process of a terminal; the one that was typed at ends this one.
@@ -137,6 +153,12 @@ def _work(
         except EOFError:
             return
         try:
+            here = kind_of_machine(compute.device)
+            if here != machine:
+                raise ExecutorError(
+                    f"a worker computes on {here}, the search on {machine}, and they may round differently; "
+                    "leave only devices of one kind in CUDA_VISIBLE_DEVICES"
+                )
             for event in evaluate(job, *data):
                 connection.send(event)
             connection.send(Ended())

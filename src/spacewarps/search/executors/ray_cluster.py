@@ -1,5 +1,6 @@
 """Candidates side by side, each a task of a Ray cluster: on this machine, or on many."""
 
+import contextlib
 import math
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from joblib import cpu_count
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray.exceptions import RayError, RayTaskError
@@ -59,7 +61,7 @@ class RayExecutor(Executor):
         address: str,
         gpu_share: float,
     ) -> None:
-        self._data = (train, validation)
+        super().__init__(train, validation)
         self._compute = compute
         self._size = workers
         self._address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
@@ -112,6 +114,14 @@ class RayExecutor(Executor):
                 self._tickets[task] = ticket
             yield from ((ticket, event) for event in events)
 
+    def abandon(self) -> None:
+        """Cancel the tasks that have not ended."""
+        for task in self._tickets:
+            # One that has just ended, or a cluster that is gone, is no reason not to go on.
+            with contextlib.suppress(Exception):
+                ray.cancel(task, force=True)
+        self._tickets.clear()
+
     def close(self) -> None:
         """End all tasks, and the cluster if it was started here."""
         self._tickets.clear()
@@ -142,8 +152,8 @@ class RayExecutor(Executor):
         ray_worker._worker_logs_enabled = False
         try:
             if self._address == _LOCAL:
-                cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-                options |= {"include_dashboard": False, "num_cpus": threads * (self._size or max(1, cores // threads))}
+                workers = self._size or max(1, cpu_count() // threads)
+                options |= {"include_dashboard": False, "num_cpus": threads * workers}
                 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
                 with _own_signals(), _loopback_only():
                     ray.init(**options)
@@ -151,7 +161,7 @@ class RayExecutor(Executor):
                 _check_reachable(self._address)
                 with _own_signals():
                     ray.init(**options)
-            self._shared = ray.put(_in_memory(*self._data))
+            self._shared = ray.put(_in_memory(*self.data))
         # Whatever kind of error Ray has for it.
         except Exception as error:
             self.close()
