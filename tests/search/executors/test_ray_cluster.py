@@ -462,8 +462,15 @@ def test_through_ray_client_the_result_is_that_of_this_process(search: Search, c
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         assert becomes(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
-        with connect(f"ray://{nobody}") as executor:
-            assert executor.workers == 2
-            assert same(search(), search(executor=executor))
+        for left in (2, 1, 0):
+            try:
+                with connect(f"ray://{nobody}") as executor:
+                    assert executor.workers == 2
+                    assert same(search(), search(executor=executor))
+                break
+            except ExecutorError as error:
+                # Ray gives the server of a client 30 seconds to start, which a busy machine may need.
+                if not left or "Starting Ray client server failed" not in str(error):
+                    raise
     finally:
         cluster.shutdown()

@@ -329,4 +329,6 @@ def _line(error: Exception) -> str:
     """Return the first sentence of a message that may go on with hints for those who know Ray."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".")
+    # A first line that only announces a traceback says nothing; its last one does.
+    line = lines[-1] if lines[0].endswith(":") else lines[0]
+    return line.split(". ")[0].rstrip(".")
