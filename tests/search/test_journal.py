@@ -236,6 +236,15 @@ def test_a_folder_in_the_place_of_an_entry_counts_as_not_there(journal: FolderJo
     assert journal.find(KEY) is None
 
 
+def test_a_pipe_in_the_place_of_an_entry_counts_as_not_there_and_is_not_waited_for(
+    journal: FolderJournal, evaluation: Evaluation
+) -> None:
+    os.mkfifo(entry(journal))
+    assert journal.find(KEY) is None
+    journal.write(KEY, evaluation, WHOLE)
+    assert journal.find(KEY) == WHOLE
+
+
 def test_a_journal_without_a_folder_remembers_nothing(evaluation: Evaluation) -> None:
     nothing = Journal()
     nothing.write(KEY, evaluation, WHOLE)

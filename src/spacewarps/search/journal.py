@@ -257,6 +257,9 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _read(path: Path, key: str) -> Checkpoint:
+    # A named pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
     digest, _, content = path.read_bytes().partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise ValueError("torn or altered")

@@ -43,7 +43,7 @@ class SearchDisplay(SearchObserver):
         self._bar.close()
 
     def search_started(self, steps: int) -> None:
-        say(f"search: up to {steps} layers")
+        say(f"search: up to {steps} layer{'s' * (steps != 1)}")
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
         self._bar.close()
@@ -130,7 +130,7 @@ def run(stage: Stage) -> None:
         f"validation accuracy {summary['final_val_accuracy']:.4f}"
     )
     say(
-        f"{result.evaluated} candidates evaluated, {result.found} found in the journal; "
+        f"{result.evaluated} candidate{'s' * (result.evaluated != 1)} evaluated, {result.found} found in the journal; "
         f"{seconds:.0f} s, of which MLflow {logging / seconds:.1%}"
     )
 
