@@ -133,18 +133,33 @@ def test_stamps_in_memory_are_mapped_from_a_temporary_folder_that_goes_with_the_
 
 
 class Killer(SearchObserver):
-    """Kills the workers that run, as soon as one has learned from a batch of a candidate; so often for each."""
+    """Kills the workers that run, so often as it is told, whenever :meth:`strike` is called."""
 
     def __init__(self, before: list[psutil.Process], times: int) -> None:
         self.before, self.left = before, times
-        self.batches = 0
 
-    def batch_trained(self, samples: int) -> None:  # noqa: ARG002
-        self.batches += 1
+    def strike(self) -> None:
         workers = [worker for worker in running() if worker not in self.before]
         if self.left and workers:
             self.left -= 1
             kill_all(workers)
+
+
+class BatchKiller(Killer):
+    """Kills as soon as a worker has learned from a batch of a candidate, and counts the batches."""
+
+    batches = 0
+
+    def batch_trained(self, samples: int) -> None:  # noqa: ARG002
+        self.batches += 1
+        self.strike()
+
+
+class EpochKiller(Killer):
+    """Kills when a worker has ended an epoch."""
+
+    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+        self.strike()
 
 
 def test_a_worker_that_is_killed_costs_time_and_changes_no_bit(
@@ -152,7 +167,7 @@ def test_a_worker_that_is_killed_costs_time_and_changes_no_bit(
 ) -> None:
     assert three.workers == 3
     options = {"epochs_per_eval": 40, "max_layers": 1, "k_candidates": [2]}
-    journal, killer = FolderJournal(tmp_path / "journal"), Killer(running(), times=1)
+    journal, killer = FolderJournal(tmp_path / "journal"), BatchKiller(running(), times=1)
     with start(1) as executor:
         found = search(executor=executor, journal=journal, checkpoints=True, observer=killer, **options)
     assert killer.left == 0
@@ -167,7 +182,7 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
     search: Search, start: Callable[[int], ProcessesExecutor]
 ) -> None:
     before = running()
-    killer = Killer(before, times=1000)
+    killer = BatchKiller(before, times=1000)
     with start(1) as executor, pytest.raises(ExecutorError) as caught:
         search(executor=executor, epochs_per_eval=500, k_candidates=[2], observer=killer)
     assert str(caught.value) == (
@@ -177,19 +192,6 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
     )
     assert killer.left == 997
     assert running() == before
-
-
-class EpochKiller(SearchObserver):
-    """Kills the workers that run after each of the first ``times`` epochs."""
-
-    def __init__(self, before: list[psutil.Process], times: int) -> None:
-        self.before, self.left = before, times
-
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
-        workers = [worker for worker in running() if worker not in self.before]
-        if self.left and workers:
-            self.left -= 1
-            kill_all(workers)
 
 
 def test_a_candidate_that_comes_further_each_time_may_lose_any_number_of_workers(
