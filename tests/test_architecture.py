@@ -13,8 +13,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "features": set(),
     "files": set(),
     "seeds": set(),
-    "params": set(),
+    "params": {"yaml_params"},
     "progress": set(),
+    "yaml_params": set(),
     "survey": set(),
     "model": set(),
     "training": {"survey", "model"},
@@ -22,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "cli": {"stages", "params", "progress"},
+    "cli": {"stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}

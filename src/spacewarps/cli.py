@@ -8,10 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-import yaml
-
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.params import load_params
+from spacewarps.yaml_params import write_yaml
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+            print(valid if options.check else write_yaml(params.model_dump()), end="")
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
