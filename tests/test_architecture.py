@@ -6,7 +6,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "seeds"}
+TOOLS = {"errors", "features", "files", "reading", "seeds"}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "params": {"yaml_params"},
     "progress": set(),
+    "reading": set(),
     "yaml_params": set(),
     "survey": set(),
     "model": set(),

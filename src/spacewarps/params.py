@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from spacewarps.errors import ParamsError
-from spacewarps.files import read_bytes
+from spacewarps.reading import read_bytes
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]

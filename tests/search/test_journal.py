@@ -34,7 +34,8 @@ from spacewarps.search.journal import (
     prune,
 )
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, named_random_state
 from spacewarps.training.fit import Epoch, Optimiser, Score
 
