@@ -22,7 +22,7 @@ def run(stage: Stage) -> None:
             f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
             f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
         ]
-        if "features_alone" in baseline:
+        if baseline.get("features_alone"):
             lines.append(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
