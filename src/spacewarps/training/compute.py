@@ -18,8 +18,8 @@ from spacewarps.seeds import derive_seed
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_SIZE, _NEVER = 2**31 - 1, -1
-# As many give the same bits on a smaller machine; a training step on 2 cores takes four times as long with 64 threads as
-# with 1, and fourteen times with 1,024.
+# Params of a larger machine give the same bits on a smaller one. On 2 cores a training step takes four times as long
+# with 64 threads as with 1, and fourteen times with 1,024.
 _THREADS_ANYWHERE, _THREADS_A_CORE = 64, 4
 _KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
