@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,9 @@ _STAGES = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class may have a name that the terminal's encoding has no letters for.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A polite kill ends as Ctrl-C does: workers are told, temporary folders go, MLflow hears of it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
