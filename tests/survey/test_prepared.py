@@ -151,7 +151,7 @@ def one_nan(stamps: Any) -> Any:
     [
         (
             lambda stamps: stamps[:, 0],
-            "stamps.npy should be [samples, channels, height, width] of uint8, uint16, ",
+            "stamps.npy should be [samples, channels, height, width] of uint8, float32, ",
         ),
         (lambda stamps: stamps[:, :, :0], "but is [60, 1, 0, 12] of |u1"),
         (lambda stamps: stamps.astype(str), "but is [60, 1, 12, 12] of <U3"),
@@ -159,7 +159,7 @@ def one_nan(stamps: Any) -> Any:
         (lambda stamps: stamps.astype("datetime64[s]"), "but is [60, 1, 12, 12] of <M8[s]"),
         (lambda stamps: stamps.astype("complex64"), "but is [60, 1, 12, 12] of <c8"),
         (lambda stamps: stamps.astype(">f4"), "but is [60, 1, 12, 12] of >f4"),
-        (lambda stamps: stamps.astype(">u2"), "but is [60, 1, 12, 12] of >u2"),
+        (lambda stamps: stamps.astype("uint16"), "but is [60, 1, 12, 12] of <u2"),
         (lambda stamps: stamps.astype("float64"), "but is [60, 1, 12, 12] of <f8"),
         # Objects are pickles, which could run code.
         (lambda stamps: stamps.astype(object), "stamps.npy: Array can't be memory-mapped: Python objects in dtype."),

@@ -18,7 +18,7 @@ from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 SPLITS = ("train", "validation", "test")
 _TEXT_COLUMNS = ("id", "source", "split", "label")
 _POSITIONS = ("ra", "dec")
-_PIXELS = (np.dtype("uint8"), np.dtype("uint16"), np.dtype("float32"))
+_PIXELS = (np.dtype("uint8"), np.dtype("float32"))
 # Some megabytes of memory, whatever the survey's size.
 _STAMPS_AT_ONCE = 1024
 
