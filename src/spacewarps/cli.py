@@ -3,15 +3,15 @@
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
 from pathlib import Path
 
-import yaml
-
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.params import load_params
+from spacewarps.yaml_params import write_yaml
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -26,13 +26,16 @@ _STAGES = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class may have a name that the terminal's encoding has no letters for.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A polite kill ends as Ctrl-C does: workers are told, temporary folders go, MLflow hears of it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+            print(valid if options.check else write_yaml(params.model_dump()), end="")
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.

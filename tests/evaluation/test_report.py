@@ -11,7 +11,8 @@ from PIL import Image
 from spacewarps.errors import ModelError
 from spacewarps.evaluation import plots
 from spacewarps.evaluation.report import Evaluation, confusion_table, evaluate_predictions, roc_table, write_report
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 
 PICTURES = ["confusion.png", "depth.png", "learning_curves.png", "mistakes.png", "roc.png"]
 

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 import resource
 import struct
@@ -167,6 +168,33 @@ def test_truncated_weights_are_refused(folder: Path, share: float) -> None:
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
+    assert "not a model that can be loaded" in complaint(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_is_refused_without_waiting_for_it(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert "a pipe or a device, not a file" in complaint(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["head.classify.bias", "trunk.0.norm.running_var"])
+def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, folder / "model.safetensors")
+    assert complaint(folder) == (
+        f"{folder}: not a model that can be loaded ({name} in model.safetensors holds what is not a finite number; "
+        "make the model again)"
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":' + b"9" * 100_000, b"{" + b" " * 100_000]
+)
+def test_a_header_that_no_parser_should_follow_is_refused(folder: Path, header: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     assert "not a model that can be loaded" in complaint(folder)
 
 

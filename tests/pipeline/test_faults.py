@@ -1,6 +1,9 @@
 """What a user sees who got something wrong: one line, exit status 2, and earlier outputs as they were."""
 
+import io
+
 import pytest
+import yaml
 
 from spacewarps.cli import main
 
@@ -45,6 +48,20 @@ def test_wrong_params_are_named_with_what_is_right(project, section, name, value
 def test_valid_params_pass(project):
     done = project.spacewarps("params", "--check")
     assert (done.returncode, done.stdout) == (0, "params.yaml is valid\n")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u661f"), ("latin-1", r"\u661f"), ("utf-8", "星")])
+def test_a_letter_that_the_terminal_does_not_have_is_written_as_its_number(
+    project, tmp_path, monkeypatch, encoding, shown
+):
+    params = project.params()
+    params["data"]["columns"]["label"] = "星"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
+    assert main(["params"]) == 0
+    assert f"label: {shown}\n" in written.getvalue().decode(encoding)
 
 
 def test_missing_params_file_is_named(tmp_path, monkeypatch, capsys):

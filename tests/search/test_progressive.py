@@ -18,8 +18,9 @@ from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import SearchResult
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import create_train_val_dataloaders
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
 from spacewarps.training.fit import Epoch, Optimiser, score
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ def test_a_good_survey_is_kept_whole_and_described(delivery: Any) -> None:
         "stamp": {"channels": 1, "height": 8, "width": 8, "dtype": "uint8"},
         "samples": 30,
         "sources": 30,
+        "sha256": {name: hashlib.sha256(files[name]).hexdigest() for name in ("samples.csv", "stamps.npy")},
     }
     audit = json.loads(files["audit.json"])
     assert audit["rows_in"] == audit["rows_kept"] == 30

@@ -10,7 +10,8 @@ import torch
 from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import Batch, BatchIndices, PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import Epoch, Optimiser, Score, fit, one_cycle, predict, score
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.files import write_json, write_text
+from spacewarps.reading import sha256_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import Columns, read_catalogue
 from spacewarps.survey.sources import group_sources
@@ -53,8 +54,9 @@ def prepare_survey(
     """Clean, group, split and pack a survey into the folder ``target``.
 
     Writes ``stamps.npy`` (``[samples, channels, height, width]``), ``samples.csv`` (one row for each stamp, in the
-    same order), ``survey.json`` (classes, features, the shape of a stamp) and ``audit.json`` (every row and image
-    that was left out, and why). Samples are in the order of their ids, so the order of the catalogue has no influence.
+    same order), ``survey.json`` (classes, features, the shape of a stamp, the hashes of both) and ``audit.json``
+    (every row and image that was left out, and why). Samples are in the order of their ids, so the order of the
+    catalogue has no influence.
 
     Args:
         target: an existing folder.
@@ -107,7 +109,8 @@ def prepare_survey(
     write_text(
         target / SAMPLES_FILE, samples[["id", "source", "split", "label", "ra", "dec", *features]].to_csv(index=False)
     )
-    write_json(target / SURVEY_FILE, _describe_survey(samples, classes, features, shape))
+    hashes = {name: sha256_of(target / name) for name in (SAMPLES_FILE, STAMPS_FILE)}
+    write_json(target / SURVEY_FILE, {**_describe_survey(samples, classes, features, shape), "sha256": hashes})
     write_json(target / AUDIT_FILE, audit.as_json())
     return audit
 

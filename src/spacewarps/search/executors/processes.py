@@ -19,7 +19,8 @@ import numpy as np
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
-from spacewarps.survey.dataset import Space_Galaxi, load_stamps
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import load_stamps
 from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 
