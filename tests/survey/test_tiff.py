@@ -141,7 +141,7 @@ def test_one_page_is_a_stamp_and_several_are_not() -> None:
     assert (decode(pages(picture), 1) == np.asarray(picture)).all()
     assert shape_of(pages(picture, thumbnail)) == StampShape(1, 4, 3, "uint8")
     assert (decode(pages(picture, thumbnail, thumbnail), 1) == np.asarray(picture)).all()
-    for content in (pages(picture, other), pages(picture, thumbnail, other)):
+    for content in (pages(picture, other), pages(picture, thumbnail, other), pages(picture, *[thumbnail] * 20)):
         assert refused(content) == "TIFF of several pages, of which one would be read; save one picture a file"
 
 

@@ -13,6 +13,8 @@ _FORMATS = {1: "uint", 2: "int", 3: "float"}
 _UNCOMPRESSED = 1
 _ALPHA = {(1,), (2,)}
 _REDUCED_RESOLUTION = 1
+# More than the halvings of the largest stamp; a file of nothing but pages would keep a reader busy for long.
+_MOST_PAGES = 16
 # Pillow reads the smaller ones as uint8 or uint16 with the same values.
 _SMALL = ("uint1", "uint2", "uint4", "uint8", "uint12", "uint16")
 # What Pillow unpacks as if the file's order of bytes were still there after libtiff has decompressed it.
@@ -65,13 +67,14 @@ def sample_type(tags: Mapping[int, Any]) -> str:
 
 def _has_other_pages(image: TiffImageFile) -> bool:
     """Say whether there is a page that is not the first one at a lower resolution."""
-    page = 0
+    if not image.is_animated:
+        return False
     try:
-        while image.is_animated:
-            page += 1
+        for page in range(1, _MOST_PAGES):
             image.seek(page)
             if not image.tag_v2.get(_KIND_OF_PAGE, 0) & _REDUCED_RESOLUTION:
                 return True
     except EOFError:
         image.seek(0)
-    return False
+        return False
+    return True
