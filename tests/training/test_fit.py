@@ -138,6 +138,8 @@ def test_of_two_scores_the_higher_accuracy_is_better_and_then_the_lower_loss() -
     assert Score(0.9, 0.1).better_than(Score(0.9, 0.2))
     assert Score(0.9, 0.1).better_than(Score(0.9, math.inf))
     assert not Score(0.9, 0.1).better_than(Score(0.9, 0.1))
+    assert Score(0.8, 9.0).better_than(Score(0.9, math.inf))
+    assert not Score(0.9, math.inf).better_than(Score(0.8, 9.0))
 
 
 @pytest.mark.parametrize("learning_rate", [1e4, 1e38])

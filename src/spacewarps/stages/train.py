@@ -1,6 +1,5 @@
 """The stage ``train``: the found architecture, trained to the end."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +46,7 @@ def run(stage: Stage) -> None:
         best = history[0]
         for epoch in history:
             best = epoch if epoch.validation.better_than(best.validation) else best
-        if not math.isfinite(best.validation.loss):
+        if best.validation.diverged:
             raise ModelError("the training diverged in every epoch; lower optimiser.learning_rate in params.yaml")
         save_model(model, final)
         summary = {

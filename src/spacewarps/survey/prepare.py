@@ -15,14 +15,14 @@ from spacewarps.files import write_json, write_text
 from spacewarps.reading import sha256_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import Columns, read_catalogue
+from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import (
     Inspected,
     Progress,
-    StampError,
     StampFolder,
-    StampShape,
+    describe_misfits,
     inspect_stamps,
     most_common_shape,
     pack_stamps,
@@ -129,11 +129,12 @@ def _match_stamps(
     with progress_bar("inspect stamps", len(found)) as progress:
         inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
     shape = most_common_shape([*inspected.values(), *faults.values()])
+    misfits = describe_misfits({stamp.shape for stamp in inspected.values() if isinstance(stamp, Inspected)}, shape)
     for key, stamp in inspected.items():
         if isinstance(stamp, StampError):
             faults[key] = stamp
-        elif stamp.shape != shape:
-            faults[key] = StampError("stamp of another size")
+        elif stamp.shape in misfits:
+            faults[key] = StampError(misfits[stamp.shape])
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
