@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spacewarps.evaluation.bootstrap import accuracy_interval, difference_interval
+from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
 
 
 def interval(
@@ -81,3 +81,26 @@ def test_a_classifier_does_not_differ_from_itself_and_a_clear_gain_is_above_0(ri
     assert 0 < low < 1 - right.mean() < high
     turned = difference(right, np.ones(100, dtype=bool))
     assert turned == pytest.approx((-high, -low))
+
+
+def balanced(right: NDArray[np.bool_], labels: NDArray[np.int64], sources: NDArray[np.int64]) -> tuple[float, float]:
+    return balanced_accuracy_interval(
+        right, labels, sources, resamples=2000, confidence=0.95, generator=np.random.default_rng(0)
+    )
+
+
+def test_each_class_weighs_the_same_in_the_balanced_interval() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    # All of the large class is right and nothing of the small one, whatever is drawn, unless that one is not drawn.
+    assert balanced(labels == 0, labels, np.arange(100)) == (0.5, 0.5)
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean() -> None:
+    # A quarter of the draws has the first source only, a quarter the second one only.
+    two = np.array([0, 1])
+    assert balanced(np.array([True, False]), two, two) == (0.0, 1.0)
+
+
+def test_with_one_class_the_balanced_interval_is_the_plain_one(right: NDArray[np.bool_]) -> None:
+    sources = np.arange(100) // 2
+    assert balanced(right, np.zeros(100, dtype=np.int64), sources) == interval(right, sources)

@@ -1,8 +1,9 @@
-"""The last word of a run: the test accuracy, and where to look further."""
+"""The last word of a run: the test accuracy, what it hides, and where to look further."""
 
 import json
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.progress import say
 from spacewarps.stages.context import Stage
 
@@ -21,10 +22,16 @@ def run(stage: Stage) -> None:
         test, baseline = metrics["test"], metrics["baseline"]
         lines = [
             f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
-            f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
+            f"{test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
+            f"({test['samples']} samples of {test['sources']} sources)",
+            *blind_spots(metrics),
         ]
         if "features_alone" in baseline:
-            lines.append(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
+            alone = baseline["features_alone"]
+            lines.append(
+                f"  gradient boosting on the features alone: {alone['accuracy']:.4f}, "
+                f"balanced accuracy {alone['balanced_accuracy']:.4f}"
+            )
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
     except (ValueError, KeyError, TypeError):
