@@ -130,7 +130,8 @@ def roc_table(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def _as_plotted(name: str) -> str:
-    # DVC writes the tables of its plots into a script of its page as they are, and a name could end that script. A single angle quotation mark looks like the sign.
+    # DVC writes the tables of its plots into a script of its page as they are, and a name could end that script. The
+    # single angle quotation mark looks alike and ends nothing.
     return name.replace("<", "\u2039")
 
 

@@ -34,7 +34,7 @@ def run(stage: Stage) -> None:
             )
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force evaluate`") from None
     lines += [
         f"  report and pictures: {report}",
