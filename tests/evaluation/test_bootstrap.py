@@ -89,16 +89,17 @@ def balanced(right: NDArray[np.bool_], labels: NDArray[np.int64], sources: NDArr
     )
 
 
-def test_each_class_weighs_the_same_in_the_balanced_interval() -> None:
-    labels = np.array([0] * 90 + [1] * 10)
-    # All of the large class is right and nothing of the small one, whatever is drawn, unless that one is not drawn.
+def test_a_rare_class_that_is_never_found_is_missed_in_every_resample() -> None:
+    labels = np.array([0] * 99 + [1])
     assert balanced(labels == 0, labels, np.arange(100)) == (0.5, 0.5)
 
 
-def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean() -> None:
-    # A quarter of the draws has the first source only, a quarter the second one only.
-    two = np.array([0, 1])
-    assert balanced(np.array([True, False]), two, two) == (0.0, 1.0)
+def test_each_class_weighs_the_same_in_the_balanced_interval() -> None:
+    labels = np.array([0] * 1000 + [1] * 10)
+    right = np.array([True] * 1000 + [True] * 8 + [False] * 2)
+    low, high = balanced(right, labels, np.arange(1010))
+    # The shares of ten draws of 0.8: 5 of 10 to all.
+    assert (low, high) == (0.75, 1.0)
 
 
 def test_with_one_class_the_balanced_interval_is_the_plain_one(right: NDArray[np.bool_]) -> None:

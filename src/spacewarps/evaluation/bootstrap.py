@@ -1,7 +1,5 @@
 """Intervals by resampling sources."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,29 +39,25 @@ def balanced_accuracy_interval(
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the interval of the mean of the classes' shares of ``right``, from the same draws as above.
+    """Return the interval of the mean of the classes' shares of ``right``.
 
-    A class that a resample lacks is left out of its mean.
+    The sources of each class are resampled by themselves. From all sources together, some draws would lack a rare
+    class, and count as if there were none to miss.
 
     Args:
         right: whether each sample was classified right, ``[N]``.
         labels: the number of each sample's class, ``[N]``.
-        sources: the number of each sample's source, ``[N]``, from 0 without gaps.
+        sources: the number of each sample's source, ``[N]``.
         resamples: how often the sources are drawn with replacement.
         confidence: the share of the resamples that lies inside.
         generator: makes the draws.
     """
-    shape = (int(sources.max()) + 1, int(labels.max()) + 1)
-    cells = sources * shape[1] + labels
-    samples = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-    hits = np.bincount(cells, weights=right, minlength=shape[0] * shape[1]).reshape(shape)
-    means = []
-    for draws in _draws(shape[0], resamples, generator):
-        # Whole numbers, so that their sums are exact in whatever order they are added.
-        times = np.stack([np.bincount(draw, minlength=shape[0]) for draw in draws]).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means.append(np.nanmean((times @ hits) / (times @ samples), axis=1))
-    return _percentiles(np.concatenate(means), confidence)
+    shares = []
+    for label in np.unique(labels):
+        of_class = labels == label
+        _, own = np.unique(sources[of_class], return_inverse=True)
+        shares.append(_resampled_means(right[of_class].astype(np.float64), own, resamples, generator))
+    return _percentiles(np.mean(shares, axis=0), confidence)
 
 
 def difference_interval(
@@ -85,14 +79,12 @@ def _resampled_means(
 ) -> NDArray[np.float64]:
     """Return the mean of ``values`` in each of ``resamples`` draws of the sources."""
     sums, counts = np.bincount(sources, weights=values), np.bincount(sources).astype(np.float64)
-    draws = _draws(len(counts), resamples, generator)
-    return np.concatenate([sums[some].sum(axis=1) / counts[some].sum(axis=1) for some in draws])
-
-
-def _draws(sources: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield which sources each resample draws, ``[resamples, sources]`` in all, some resamples at a time."""
+    number = len(counts)
+    means = []
     for start in range(0, resamples, _RESAMPLES_AT_ONCE):
-        yield generator.integers(sources, size=(min(_RESAMPLES_AT_ONCE, resamples - start), sources))
+        draws = generator.integers(number, size=(min(_RESAMPLES_AT_ONCE, resamples - start), number))
+        means.append(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
+    return np.concatenate(means)
 
 
 def _percentiles(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
