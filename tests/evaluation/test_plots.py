@@ -65,6 +65,10 @@ def test_long_names_are_numbered_and_cut_and_never_collide() -> None:
     assert plots.class_labels([*GALAXIES, "QSO"], plots.LABEL_WIDTH)[-1] == "[11] QSO"
 
 
+def test_a_name_of_any_length_is_cut_to_the_room() -> None:
+    assert plots.class_labels(["i" * 100_000, "b"], 1.0) == ["[1] iiiiiiiiiiiiiiii…", "[2] b"]
+
+
 def test_a_name_that_the_font_cannot_draw_is_its_number() -> None:
     assert plots.class_labels(["星系", "STAR", "a\u202eb"], 3.0) == ["[1]", "[2] STAR", "[3]"]
 

@@ -59,10 +59,10 @@ def are_numbered(classes: list[str]) -> bool:
 
 
 def _cut(label: str, width: float) -> str:
-    shown = label
+    # No more letters than these fit anywhere; a name of a thousand would be measured a thousand times.
+    shown = label if len(label) <= 100 else f"{label[:100]}…"
     while _width(shown) > width:
-        label = label[:-1].rstrip()
-        shown = f"{label}…"
+        shown = f"{shown[:-2].rstrip()}…"
     return shown
 
 
