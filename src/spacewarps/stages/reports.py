@@ -2,10 +2,10 @@
 
 import io
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.reading import MAX_JSON_BYTES, read_bytes, read_json
@@ -53,20 +53,31 @@ class TrainingReport(Report):
     val_accuracy: float
 
 
-class _Accuracy(Report):
+class _Accuracies(Report):
     accuracy: float
+    balanced_accuracy: float
+
+
+class _Test(_Accuracies):
     accuracy_low: float
     accuracy_high: float
-
-
-class _Test(_Accuracy):
     confidence: float
     samples: _Count
     sources: _Count
+    support: dict[str, int]
+    recall: dict[str, float]
+    never_predicted: list[str]
+
+    @model_validator(mode="after")
+    def _of_the_same_classes(self) -> Self:
+        if self.recall.keys() != self.support.keys() or not self.support.keys() >= set(self.never_predicted):
+            raise ValueError("support, recall and never_predicted are not of the same classes")
+        return self
 
 
 class _Baseline(Report):
-    features_alone: _Accuracy | None = None
+    most_frequent_class: _Accuracies
+    features_alone: _Accuracies | None = None
 
 
 class MetricsReport(Report):
