@@ -1,6 +1,7 @@
 import pytest
 
-from spacewarps.tracking.pipeline_run import TrackingError, flatten, open_tracker, stage_run
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.pipeline_run import flatten, open_tracker, stage_run
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(tracker
     tracker.log(run_id, metrics={"score": 0.5})
     assert tracker.start_run("second", run_id, {}) is None
     tracker.end_run(run_id)
-    assert capsys.readouterr().out.count("MLflow stopped taking notes") == 1
+    assert capsys.readouterr().out.count("MLflow did not take a note") == 1
 
 
 def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path, monkeypatch):
@@ -77,7 +78,7 @@ def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(tmp_path,
     (tmp_path / "mlartifacts").write_text("in the way")
     with stage_run("evaluate", {"seed": 1}) as stage:
         stage.log_artifacts(tmp_path / "report.txt")
-    assert "MLflow stopped taking notes" in capsys.readouterr().out
+    assert "MLflow did not take a note" in capsys.readouterr().out
 
 
 def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(tmp_path, monkeypatch):

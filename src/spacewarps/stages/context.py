@@ -11,7 +11,8 @@ from spacewarps.files import replaced_file
 from spacewarps.params import Params
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi, load_prepared_survey
-from spacewarps.tracking.pipeline_run import StageRun, flatten, project_root, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.store import project_root
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.fit import Optimiser
 
