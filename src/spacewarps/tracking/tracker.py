@@ -117,13 +117,14 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics, curves, params = metrics or {}, curves or {}, params or {}
         renamed = {acceptable_name(name): name for name in chain(metrics, curves, params)}
-        labels = {**{new: name for new, name in renamed.items() if new != name}, **(tags or {})}
+        labels = {new: name for new, name in renamed.items() if new != name}
+        labels |= {acceptable_name(name): value for name, value in (tags or {}).items()}
         points = [Metric(acceptable_name(name), float(value), now, 0) for name, value in metrics.items()]
         for name, values in curves.items():
             key = acceptable_name(name)
             points += [Metric(key, float(value), now, step) for step, value in enumerate(values, start=1)]
         settings = (Param(acceptable_name(name), str(value)[:_PARAM_LENGTH]) for name, value in params.items())
-        notes = (RunTag(acceptable_name(name), value[:_TAG_LENGTH]) for name, value in labels.items())
+        notes = (RunTag(key, value[:_TAG_LENGTH]) for key, value in labels.items())
         waiting: list[tuple[Iterator[Entry], int]] = [
             (iter(points), _METRICS_A_BATCH),
             (settings, _PARAMS_A_BATCH),
