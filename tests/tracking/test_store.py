@@ -1,7 +1,12 @@
+import mlflow
+import numpy as np
 import pytest
 
+from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.storage import save_model
+from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason
-from spacewarps.tracking.pipeline_run import open_tracker
+from spacewarps.tracking.pipeline_run import open_tracker, stage_run
 from spacewarps.tracking.store import find_store
 
 ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]
@@ -90,3 +95,20 @@ def test_a_failed_connection_is_told_without_the_password_and_with_its_cause():
     assert told.startswith("to http://me:***@host failed")
     assert told.endswith("Connection refused")
     assert len(told) < 320
+
+
+def test_the_network_is_stored_and_served_from_a_folder_of_any_name(tmp_path, monkeypatch, validation_data):
+    folder = tmp_path / "what? 50%20off"
+    folder.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    model = ProgressiveModel(validation_data.stamp_shape, validation_data.feature_names, validation_data.classes)
+    save_model(model, folder / "final")
+    with stage_run("train", {"seed": 1}) as stage:
+        log_model(stage, folder / "final", validation_data)
+    example = {
+        "stamps": np.stack([validation_data[i].images.numpy() for i in range(2)]).astype("float32"),
+        "features": validation_data.features[:2].numpy(),
+    }
+    served = mlflow.pyfunc.load_model(f"runs:/{stage.run_id}/model")
+    assert served.predict(example).shape == (2, 3)
+    assert stage.tracker.client.get_run(stage.run_id).info.status == "FINISHED"

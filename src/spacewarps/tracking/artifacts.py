@@ -70,7 +70,7 @@ def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={"model": str(folder.resolve())},
+                artifacts={"model": folder.resolve().as_uri()},
                 signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
                 input_example=samples,
                 pip_requirements=[f"spacewarps=={version('spacewarps')}"],
