@@ -47,7 +47,8 @@ compare: $(READY) ## search beside Optuna and fixed networks, on SURVEY=FOLDER (
 	python benchmarks/search_settings.py --survey $(SURVEY)
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
-	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	@uri=$$(python -m spacewarps.tracking.ui) && \
+	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

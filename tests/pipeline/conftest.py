@@ -126,7 +126,7 @@ def spacewarps_here(
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Run a command in this process, which has imported everything; return exit status, output and errors."""
     before = signal.getsignal(signal.SIGTERM)
-    for name in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI"):
+    for name in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
 
     def run(project: Project, *arguments: str) -> tuple[int, str, str]:

@@ -11,7 +11,19 @@ from spacewarps.errors import SpaceWarpsError
 from spacewarps.stages.reports import MetricsReport, SearchReport, TrainingReport, read_learning_curves, read_report
 
 BLOCK = {"layer": 1, "kind": "conv", "k": 8, "kernel_size": 3, "val_accuracy": 0.5}
-ACCURACY = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
+TEST = {
+    "accuracy": 0.5,
+    "accuracy_low": 0.4,
+    "accuracy_high": 0.6,
+    "balanced_accuracy": 0.5,
+    "confidence": 0.95,
+    "samples": 4,
+    "sources": 3,
+    "support": {"A": 3, "B": 1},
+    "recall": {"A": 0.5, "B": 0.0},
+    "never_predicted": ["B"],
+    "roc_auc": None,
+}
 GOOD: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "search.json": (
         SearchReport,
@@ -30,8 +42,8 @@ GOOD: dict[str, tuple[Any, str, dict[str, Any]]] = {
         MetricsReport,
         "evaluate",
         {
-            "test": ACCURACY | {"confidence": 0.95, "samples": 4, "sources": 3, "roc_auc": None},
-            "baseline": {"most_frequent_class": {"accuracy": 0.3}},
+            "test": TEST,
+            "baseline": {"most_frequent_class": {"accuracy": 0.3, "balanced_accuracy": 0.5}},
         },
     ),
 }

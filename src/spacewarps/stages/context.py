@@ -12,7 +12,8 @@ from spacewarps.params import Params
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey, load_prepared_survey
-from spacewarps.tracking.pipeline_run import StageRun, flatten, project_root, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.store import project_root
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.fit import Optimiser
 
