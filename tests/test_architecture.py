@@ -13,7 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "features": set(),
     "files": set(),
     "seeds": set(),
-    "params": set(),
+    "params": {"survey"},
     "progress": set(),
     "survey": set(),
     "model": set(),

@@ -1,5 +1,7 @@
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,15 +9,29 @@ from hypothesis import strategies as st
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.catalogue import Columns, read_catalogue
+from spacewarps.survey.catalogue import read_catalogue
+from spacewarps.survey.columns import Columns
 
 HEADER = "id,class,ra,dec,z,z_err\n"
 GOOD = "a1,STAR,10,20,0.1,0.01\na2,QSO,11,21,0.2,0.02\na3,STAR,12,22,0.3,0.03\n"
 
 
-def read(path: Path, features: tuple[str, ...] = ("z", "z_err"), columns: Columns | None = None):
+NO_POSITIONS = Columns(ra=None, dec=None)
+
+
+def read(
+    path: Path,
+    features: tuple[str, ...] = ("z", "z_err"),
+    columns: Columns = Columns(),
+    *,
+    missing_codes: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    max_bad_fraction: float = 1.0,
+):
     audit = Audit()
-    return read_catalogue(path, columns or Columns(), list(features), audit), audit
+    samples = read_catalogue(
+        path, columns, features, audit, missing_codes=missing_codes, max_bad_fraction=max_bad_fraction
+    )
+    return samples, audit
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -97,7 +113,7 @@ def test_byte_order_mark_crlf_spaces_quotes_and_blank_lines_are_no_matter(tmp_pa
 
 
 def test_catalogue_without_positions_has_none(tmp_path: Path) -> None:
-    samples, audit = read(write(tmp_path / "c.csv", "id,class\na,STAR\n"), ())
+    samples, audit = read(write(tmp_path / "c.csv", "id,class\na,STAR\n"), (), NO_POSITIONS)
     assert samples[["ra", "dec"]].isna().all(axis=None)
     assert audit.rows_in == len(samples) == 1
 
@@ -116,13 +132,18 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
         ('"x\0y",STAR,1,2,3,4', "id with a control character"),
         ('"x\ny",STAR,1,2,3,4', "id with a control character"),
         ("x,,1,2,3,4", "no label"),
-        ("x,null,1,2,3,4", "no label"),
+        ("x,null,1,2,3,4", 'no label (the word "null")'),
         ('x,"ST\rAR",1,2,3,4', "label with a control character"),
         ("x,STAR\0,1,2,3,4", "label with a control character"),
         ("x,STAR,NaN,2,3,4", "no usable position"),
         ("x,STAR,inf,2,3,4", "no usable position"),
         ("x,STAR,,2,3,4", "no usable position"),
-        ("x,STAR,1_0,2,3,4", "no usable position"),
+        ("x,STAR,1_0,2,3,4", "position that is not a plain number of degrees, such as '1_0'"),
+        ("x,STAR,1.5 deg,2,3,4", "position that is not a plain number of degrees, such as '1.5 deg'"),
+        ("x,STAR,12:34:56,2,3,4", "position in hours, minutes or seconds instead of degrees, such as '12:34:56'"),
+        ("x,STAR,12h34m56s,2,3,4", "position in hours, minutes or seconds instead of degrees, such as '12h34m56s'"),
+        ("x,STAR,1,-12 34 56.7,3,4", "position in hours, minutes or seconds instead of degrees, such as '-12 34 56.7'"),
+        ('x,STAR,"1,5",2,3,4', "position with a decimal comma, such as '1,5'"),
         ("x,STAR,360.5,2,3,4", "no usable position"),
         ("x,STAR,1,91,3,4", "no usable position"),
         ("x,STAR,1,-1e999,3,4", "no usable position"),
@@ -130,7 +151,7 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
         ("x,STAR,1,2,3,4,5", "wrong number of columns"),
         ("x", "wrong number of columns"),
         ('"x"y,STAR,1,2,3,4', "not a line of CSV"),
-        (f"{'x' * 200_000},STAR,1,2,3,4", "not a line of CSV"),
+        (f"{'x' * 200_000},STAR,1,2,3,4", "cell of more than 131072 characters"),
         ("a1,STAR,10,20,0.1,0.01", "repeated row"),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -144,9 +165,13 @@ def test_a_bad_row_is_left_out_and_its_neighbours_are_kept(tmp_path: Path, row: 
 
 @pytest.mark.parametrize("text", ["1_5", "0x10", "1,5", "abc", "1e", "--1"])
 def test_a_feature_that_is_no_number_is_missing_and_counted(tmp_path: Path, text: str) -> None:
-    samples, audit = read(write(tmp_path / "c.csv", f'id,class,z\na,STAR,"{text}"\nb,QSO,nan\n'), ("z",))
-    assert samples["z"].isna().all()
+    path = write(tmp_path / "c.csv", f'id,class,z\na,STAR,"{text}"\nb,QSO,nan\nc,QSO,1\n')
+    samples, audit = read(path, ("z",), NO_POSITIONS)
+    assert samples["z"].isna().tolist() == [True, True, False]
     assert audit.details["features"]["z"] == {"missing": 2, "not_a_number": 1}
+    assert audit.notes == [
+        f"feature 'z': 1 of 3 values are not numbers and count as missing, such as '{text}' in c.csv:2"
+    ]
 
 
 @pytest.mark.parametrize("order", ["AAB", "ABA", "BAA"])
@@ -160,7 +185,7 @@ def test_rows_of_one_id_that_differ_are_all_left_out_in_any_order(tmp_path: Path
 
 def test_a_quote_that_is_never_closed_counts_every_line_it_swallows(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", "id,class,note\na,STAR,\nb,STAR,\"5'\nc,QSO,\nd,QSO,\n")
-    samples, audit = read(path, ())
+    samples, audit = read(path, (), NO_POSITIONS)
     assert samples["id"].tolist() == ["a"]
     assert audit.left_out == {"not a line of CSV": ["c.csv:3", "c.csv:4", "c.csv:5"]}
     assert audit.rows_in == 4
@@ -168,7 +193,7 @@ def test_a_quote_that_is_never_closed_counts_every_line_it_swallows(tmp_path: Pa
 
 def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", 'id,class\na,STAR\n"b,STAR\nc,QSO\nd,QSO"\ne,QSO\n')
-    samples, audit = read(path, ())
+    samples, audit = read(path, (), NO_POSITIONS)
     assert samples["id"].tolist() == ["a", "e"]
     assert reasons(audit) == {"wrong number of columns": 3}
     assert audit.rows_in == 5
@@ -182,17 +207,26 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         ("\n\n", ["empty"]),
         (HEADER, ["header but no rows"]),
         ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "data.columns.id"]),
-        ("id;class\na;STAR\n", ["no id column 'id'", "'id;class'"]),
+        ("name;class\na;STAR\n", ["no id column 'id'", "'name', 'class'"]),
+        ("ID,Class\na,STAR\n", ["no id column 'id'", "did you mean 'ID'?"]),
+        ("# id class ra dec\na STAR 1 2\n", ["separated by spaces"]),
+        ("# no header\n# at all\n", ["empty"]),
         ("id,type\na,STAR\n", ["no label column 'class'", "data.columns.label"]),
         ("id,class,z,z\na,STAR,1,2\n", ["'z'", "twice"]),
         ("id,class,ra\na,STAR,1\n", ["no column 'dec'"]),
-        ("id,class,redshift,z_er\na,STAR,1,2\n", ["no column 'z'", "data.features"]),
-        ("id,class,z,z_er\na,STAR,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
-        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8"]),
-        (HEADER.encode("utf-16"), ["not UTF-8"]),
+        ("id,class,ra,dec,redshift,z_er\na,STAR,1,2,1,2\n", ["no column 'z'", "data.features"]),
+        ("id,class,ra,dec,z,z_er\na,STAR,1,2,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
+        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8 text (byte 0xff in line 5)"]),
+        ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\xe9,1,2,3,4\r", ["byte 0xe9 in line 5"]),
+        ((HEADER + "x" * 70_000 + "\n").encode() + b'"\n\n\xe9"\n', ["byte 0xe9 in line 5"]),
+        (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
+        (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
+        (b"\x1f\x8b\x08\0", ["a gzip archive"]),
+        (b"PK\x03\x04\x14\0", ["a zip archive or a spreadsheet"]),
+        (b"SIMPLE  =                    T", ["a FITS file"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["not UTF-8"]),
         ('"id,class\na,STAR\n', ["line 1 is not a header"]),
-        ("\0\0\0\n\0", ["no id column"]),
+        ("\0\0\0\n\0", ["NUL characters"]),
         ("\x1b[2J\u2028" + "x" * 100_000 + ",b\n1,2\n", ["no id column"]),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -212,15 +246,15 @@ def test_a_missing_catalogue_and_a_folder_without_one_are_refused(tmp_path: Path
 def test_a_column_of_two_joined_files_is_refused_if_it_is_needed(tmp_path: Path) -> None:
     write(tmp_path / "1.csv", "id,class,z,z_err,note\na,STAR,1,2,x\n")
     write(tmp_path / "2.csv", "id,z,note\na,1,y\n")
-    message = message_of(tmp_path)
+    message = message_of(tmp_path, columns=NO_POSITIONS)
     assert "'z' stands in both 1.csv and 2.csv" in message
-    assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent)[0]) == 1
+    assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent, columns=NO_POSITIONS)[0]) == 1
 
 
 @pytest.mark.parametrize("name", ["label", "source", "split", "ra"])
 def test_a_feature_cannot_take_the_place_of_a_column_of_the_sample_table(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "c.csv", f"id,class,{name}\na,STAR,1\n")
-    message = message_of(path, features=(name,), columns=Columns(ra="RAJ2000", dec="DEJ2000"))
+    message = message_of(path, features=(name,), columns=NO_POSITIONS)
     assert repr(name) in message
     assert "data.features" in message
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import stat
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -53,18 +54,20 @@ class Inspected:
 
 
 class StampFolder:
-    """The image files of a folder, by the id that names them."""
+    """The image files of a folder, by the id that names them, in Unicode's composed form (NFC)."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise SurveyError(f"{path}: no such folder; point data.images at the folder of stamps")
+            what = "not a folder" if path.exists() else "no such folder"
+            raise SurveyError(f"{path}: {what}; point data.images at the folder of stamps")
         self.path = path
         self.files: dict[str, list[str]] = {}
         with os.scandir(path) as entries:
             for name in sorted(entry.name for entry in entries):
                 file = Path(name)
                 if file.suffix.lower() in SUFFIXES:
-                    self.files.setdefault(file.stem, []).append(name)
+                    # Some systems write an accented letter as one character, some as two.
+                    self.files.setdefault(unicodedata.normalize("NFC", file.stem), []).append(name)
         if not self.files:
             raise SurveyError(
                 f"{path}: holds no image ({', '.join(SUFFIXES)}); point data.images at the folder of stamps"
@@ -80,7 +83,7 @@ class StampFolder:
         """
         if "/" in sample_id or "\\" in sample_id or "\0" in sample_id:
             raise StampError("id that is not a file name")
-        names = self.files.get(sample_id)
+        names = self.files.get(unicodedata.normalize("NFC", sample_id))
         if names is None:
             raise StampError("no stamp")
         if len(names) > 1:
