@@ -1,5 +1,6 @@
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -97,9 +98,11 @@ def test_ids_keep_all_their_digits(tmp_path: Path) -> None:
     assert samples["id"].tolist() == sorted(ids)
 
 
-@pytest.mark.parametrize("key", ["7.0e+27", "7.004987300150006E27", "7004987300150005914600060103.0", "7E+27", "12.00"])
+@pytest.mark.parametrize(
+    "key", ["7.0e+27", "7.004987300150006E27", "7004987300150005914600060103.0", "7E+27", "12.00", "1,23765E+18"]
+)
 def test_ids_that_were_read_as_numbers_are_refused(tmp_path: Path, key: str) -> None:
-    message = message_of(write(tmp_path / "c.csv", HEADER + GOOD + f"{key},STAR,1,2,3,4\n"))
+    message = message_of(write(tmp_path / "c.csv", HEADER + GOOD + f'"{key}",STAR,1,2,3,4\n'))
     assert "c.csv:5" in message
     assert key in message
     assert "ids as text" in message
@@ -249,6 +252,93 @@ def test_a_column_of_two_joined_files_is_refused_if_it_is_needed(tmp_path: Path)
     message = message_of(tmp_path, columns=NO_POSITIONS)
     assert "'z' stands in both 1.csv and 2.csv" in message
     assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent, columns=NO_POSITIONS)[0]) == 1
+
+
+@pytest.mark.parametrize("names", [("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("ra_deg", "dec_deg"), ("ra", "decl")])
+def test_positions_under_other_names_are_asked_for(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = write(tmp_path / "c.csv", f"id,class,{names[0]},{names[1]}\na,STAR,1,2\n")
+    named = f"'{names[0]}' and '{names[1]}' look like positions"
+    assert named in message_of(path, features=())
+    message = message_of(path, features=(), columns=NO_POSITIONS)
+    assert "are null" in message
+    assert named in message
+    assert read(path, (), Columns(ra=names[0], dec=names[1]))[0]["ra"].tolist() == [1]
+
+
+def test_a_catalogue_without_positions_is_refused_unless_the_params_say_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class,ra_err\na,STAR,1\n")
+    message = message_of(path, features=())
+    assert "there is no column 'ra' and no column 'dec' for positions" in message
+    assert "set data.columns.ra and data.columns.dec to null" in message
+    write(path, "id,class,East,North\na,STAR,1,2\n")
+    assert "did you mean 'East'?" in message_of(path, features=(), columns=Columns(ra="east", dec="north"))
+
+
+def test_other_delimiters_comments_and_hidden_files_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", (HEADER + GOOD).replace(",", ";"))
+    write(tmp_path / "b.csv", "#Table1\n" + (HEADER + GOOD.replace("a", "b")).replace(",", ";"))
+    write(tmp_path / "c.csv", "# " + (HEADER + GOOD.replace("a", "c")).replace(",", "\t"))
+    write(tmp_path / "._a.csv", b"\0\5\x16\7\xff")
+    write(tmp_path / ".backup.csv", "id,class\na1,OLD\n")
+    write(tmp_path / "~$a.csv", "\5owner")
+    samples, audit = read(tmp_path)
+    assert samples["id"].tolist() == ["a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3"]
+    assert audit.notes == [
+        "hidden or temporary, so not read: '._a.csv' and 2 more",
+        "separated by semicolons: 'a.csv' and 1 more",
+        "separated by tabs: 'c.csv'",
+        "lines that begin with # and were taken for comments: 1 in 'b.csv'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path.symlink_to(path.with_name("nowhere")), "a link to nothing"),
+        (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "not a file"),
+    ],
+)
+def test_a_chunk_that_went_away_is_missed(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    write(tmp_path / "1.csv", HEADER + GOOD)
+    make(tmp_path / "2.csv")
+    assert f"2.csv: {what} among the catalogues" in message_of(tmp_path)
+
+
+def test_a_pipe_and_a_device_are_no_catalogues(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a file nor a folder" in message_of(tmp_path / "pipe")
+    assert "neither a file nor a folder" in message_of(Path("/dev/zero"))
+
+
+def test_one_class_as_integers_and_as_decimals_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "id,class\na,0\nb,1\n")
+    write(tmp_path / "2.csv", "id,class\nc,1.0\n")
+    message = message_of(tmp_path, features=(), columns=NO_POSITIONS)
+    assert message.startswith("2.csv:2: label '1.0' is the same number as '1' in 1.csv:3")
+
+
+def test_labels_are_one_in_any_form_of_unicode_and_a_difference_in_case_is_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class\na,\u00c9toile\nb,E\u0301toile\nc,STAR\nd,Star\n")
+    samples, audit = read(path, (), NO_POSITIONS)
+    assert samples["label"].tolist() == ["\u00c9toile", "\u00c9toile", "STAR", "Star"]
+    assert audit.notes == ["2 classes differ only in case or spaces: 'STAR', 'Star'; should they be one?"]
+
+
+def test_ids_join_in_any_form_of_unicode(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "id,class\n\u00fc,STAR\n")
+    write(tmp_path / "2.csv", "id,z\nu\u0308,1\n")
+    samples, _ = read(tmp_path, ("z",), NO_POSITIONS)
+    assert samples[["id", "z"]].to_numpy().tolist() == [["\u00fc", 1]]
+
+
+def test_rows_that_differ_only_in_columns_that_nobody_reads_are_one_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", ",id,class,z\n0,a,STAR,1\n1,b,QSO,2\n2,a, STAR,1\n3,b,QSO,3\n")
+    samples, audit = read(path, ("z",), NO_POSITIONS)
+    assert samples["id"].tolist() == ["a"]
+    assert audit.left_out["repeated row"] == ["c.csv:4 (a)"]
+    assert sorted(audit.left_out["id of several rows that differ"]) == ["c.csv:3 (b)", "c.csv:5 (b)"]
+    assert len(read(path, (), NO_POSITIONS)[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["label", "source", "split", "ra"])

@@ -62,7 +62,9 @@ def read_catalogue(
             by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
     """
     wanted = {name for name in (columns.id, columns.label, columns.ra, columns.dec, *features) if name is not None}
-    tables = _stack([_read_chunk(file, wanted, audit) for file in _catalogue_files(path, audit)], columns.id)
+    chunks = [read_table(file, wanted) for file in _catalogue_files(path, audit)]
+    _note_oddities(chunks, audit)
+    tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features)
     main = next(table for table in tables if columns.label in table.header)
     others = [table for table in tables if table is not main]
@@ -129,31 +131,37 @@ def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
         raise SurveyError(f"{path}: no such file or folder; point data.catalog at one CSV or a folder of them")
     if not path.is_dir():
         return [path]
-    files = []
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() != ".csv":
-            continue
-        # What a file system or a spreadsheet puts beside a file of the same name.
-        if file.name.startswith((".", "~$")):
-            audit.notes.append(f"{shown(file.name)} is a hidden or temporary file and was not read")
-        elif not file.is_file():
-            # A chunk that went away must not go unnoticed.
+    listing = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+    # What a file system or a spreadsheet puts beside a file of the same name.
+    beside = [file.name for file in listing if file.name.startswith((".", "~$"))]
+    if beside:
+        audit.notes.append(f"hidden or temporary, so not read: {_first_of(beside)}")
+    files = [file for file in listing if file.name not in beside]
+    for file in files:
+        # A chunk that went away must not go unnoticed.
+        if not file.is_file():
             what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
             raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
-        else:
-            files.append(file)
     if not files:
         raise SurveyError(f"{path}: the folder holds no .csv file; point data.catalog at one CSV or a folder of them")
     return files
 
 
-def _read_chunk(path: Path, wanted: Collection[str], audit: Audit) -> Table:
-    table = read_table(path, wanted)
-    if table.delimiter != ",":
-        audit.notes.append(f"{shown(table.name)} is separated by {DELIMITERS[table.delimiter]}")
-    if table.comments:
-        audit.notes.append(f"{shown(table.name)}: {table.comments} lines that begin with # were taken for comments")
-    return table
+def _note_oddities(tables: Sequence[Table], audit: Audit) -> None:
+    """Note what was understood of files that are not plain CSVs."""
+    for delimiter, what in DELIMITERS.items():
+        names = [table.name for table in tables if table.delimiter == delimiter != ","]
+        if names:
+            audit.notes.append(f"separated by {what}: {_first_of(names)}")
+    commented = [table for table in tables if table.comments]
+    if commented:
+        lines = sum(table.comments for table in commented)
+        names = [table.name for table in commented]
+        audit.notes.append(f"lines that begin with # and were taken for comments: {lines} in {_first_of(names)}")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return shown(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _stack(tables: list[Table], id_column: str) -> list[Table]:

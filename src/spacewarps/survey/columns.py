@@ -14,6 +14,9 @@ _FRAME = r"((j|b|fk5|icrs)?\d{0,4}(deg|degrees|icrs|fk5|mean|stack|targ|target|o
 _SEXTRACTOR = r"(win|peak|psf|model)?(j2000|sky|b1950)"
 _RIGHT_ASCENSION = re.compile(rf"{_WHOSE}(ra|rightascension){_FRAME}|alpha{_SEXTRACTOR}")
 _DECLINATION = re.compile(rf"{_WHOSE}(dec|decl|declination|de(?=j|icrs|deg|fk5)){_FRAME}|delta{_SEXTRACTOR}")
+# Of a survey with a name of its own, as ls_ra; but e_ra and pm_ra are no positions.
+_NO_PREFIX = re.compile(r"(e|err|error|pm|d|sig|sigma|std|unc|cos)[_ .-].*")
+_SEPARATOR = re.compile(r"[_ .-]")
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ def nearest(name: str, there: Sequence[str]) -> str | None:
 
 def positions_among(names: Sequence[str]) -> tuple[str, str] | None:
     """Return the first names that look like right ascension and declination; None if there is no such pair."""
-    found = []
-    for pattern in (_RIGHT_ASCENSION, _DECLINATION):
-        found.append(next((name for name in names if pattern.fullmatch(re.sub(r"[^a-z0-9]", "", name.lower()))), None))
-    ra, dec = found
+    ra = next((name for name in names if _looks_like(name, "ra", _RIGHT_ASCENSION)), None)
+    dec = next((name for name in names if _looks_like(name, "dec", _DECLINATION)), None)
     return None if ra is None or dec is None else (ra, dec)
+
+
+def _looks_like(name: str, plain: str, pattern: re.Pattern[str]) -> bool:
+    lower = name.lower()
+    if pattern.fullmatch(re.sub(r"[^a-z0-9]", "", lower)):
+        return True
+    return _SEPARATOR.split(lower)[-1] == plain and not _NO_PREFIX.fullmatch(lower)
