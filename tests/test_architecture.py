@@ -13,7 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "features": set(),
     "files": set(),
     "seeds": set(),
-    "params": {"yaml_params"},
+    "params": {"survey", "yaml_params"},
     "progress": set(),
     "reading": set(),
     "yaml_params": set(),

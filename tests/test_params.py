@@ -97,6 +97,25 @@ def test_the_shipped_file_loads() -> None:
         ("search", MISSING, "search is missing; add it"),
         ("search.warm_start", MISSING, "search.warm_start is missing; add it"),
         ("data.columns.dec", MISSING, "data.columns.dec is missing; add it"),
+        (
+            "data.columns.dec",
+            "ra",
+            "data.columns: id, label, ra and dec must be different columns, but 'ra' stands for two",
+        ),
+        (
+            "data.columns.dec",
+            None,
+            "data.columns: ra and dec must both be names, or both null for a survey without positions, "
+            "but got ra='ra' and dec=None",
+        ),
+        ("data.columns.ra", 1, "data.columns.ra is 1, but input should be a valid string"),
+        (
+            "data.missing_codes",
+            {"y": [99]},
+            "data: missing_codes must name features, but 'y' is none of ['z', 'z_err']",
+        ),
+        ("data.missing_codes", {"z": 99}, "data.missing_codes.z is 99, but input should be a valid list"),
+        ("data.missing_codes", {"z": ["x"]}, "data.missing_codes.z.0 is 'x', but input should be a valid number"),
         ("search", 3, "search is 3, but it should be a section with names"),
         ("data.features", "z", "data.features is 'z', but input should be a valid list"),
         ("data.features", ["z", "z"], "data: features must differ from each other, but got ['z', 'z']"),
@@ -308,6 +327,15 @@ def test_dvc_reruns_a_stage_when_a_module_that_it_computes_with_changes(stage: s
         module = name.removeprefix("spacewarps.")
         file = f"src/spacewarps/{module.replace('.', '/')}.py"
         assert module in aside or any(file == dep or file.startswith(f"{dep}/") for dep in watched), module
+
+
+def test_a_survey_may_have_no_positions_and_codes_for_missing_values(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["data"]["columns"] |= {"ra": None, "dec": None}
+    changed["data"]["missing_codes"] = {"z": [-9999, 99.5]}
+    data = load_text(tmp_path, yaml.safe_dump(changed)).data
+    assert (data.columns.ra, data.columns.dec) == (None, None)
+    assert data.missing_codes == {"z": [-9999, 99.5]}
 
 
 def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[str, Any]) -> None:

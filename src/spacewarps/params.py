@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ParamsError, SurveyError
 from spacewarps.reading import read_bytes
+from spacewarps.survey.columns import Columns
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,12 +66,20 @@ class SimulateParams(Section):
 
 
 class ColumnsParams(Section):
-    """The catalogue's names for what every survey has."""
+    """The catalogue's names for what every survey has; no ``ra`` and ``dec`` where it has no positions."""
 
     id: str
     label: str
-    ra: str
-    dec: str
+    ra: str | None
+    dec: str | None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        try:
+            Columns(**self.model_dump())
+        except SurveyError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class SplitParams(Section):
@@ -95,6 +104,7 @@ class DataParams(Section):
     images: Annotated[str, Field(min_length=1)]
     columns: ColumnsParams
     features: list[str]
+    missing_codes: dict[str, Annotated[list[float], Field(min_length=1)]]
     group_radius_arcsec: Annotated[float, Field(ge=0, le=3600)]
     label_conflicts: Literal["keep", "drop"]
     fraction: Annotated[float, Field(gt=0, le=1)]
@@ -107,6 +117,9 @@ class DataParams(Section):
             raise ValueError(f"features must differ from each other, but got {self.features}")
         if self.columns.id in self.features or self.columns.label in self.features:
             raise ValueError(f"features must not hold the id or the label, but got {self.features}")
+        stray = next((name for name in self.missing_codes if name not in self.features), None)
+        if stray is not None:
+            raise ValueError(f"missing_codes must name features, but {stray!r:.80} is none of {self.features}")
         return self
 
 

@@ -159,6 +159,21 @@ def test_report_shows_every_picture_it_names(finished):
     assert all(f"({name})" in page for name in pictures)
 
 
+def test_prepare_says_what_it_understood_and_what_looks_wrong(finished, spacewarps_here, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    catalogues = sorted((project.folder / "data/demo/catalog").iterdir())
+    for file in catalogues:
+        file.write_text("#Table1\n" + file.read_text().replace(",", ";"))
+    status, said, _ = spacewarps_here(project, "prepare")
+    assert status == 0
+    more = f"'{catalogues[0].name}' and {len(catalogues) - 1} more"
+    assert f"  note: separated by semicolons: {more}\n" in said
+    assert f"  note: lines that begin with # and were taken for comments: {len(catalogues)} in {more}\n" in said
+    for name in ("samples.csv", "stamps.npy"):
+        place = f"data/prepared/{name}"
+        assert (project.folder / place).read_bytes() == (finished.folder / place).read_bytes()
+
+
 def test_result_repeats_the_test_accuracy(finished, spacewarps_here):
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
     status, said, _ = spacewarps_here(finished, "result")

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
 from spacewarps.survey.prepared import SPLITS, PreparedSurvey, load_prepared_survey
 from spacewarps.survey.split import class_of_sources, take_fraction
@@ -68,6 +69,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         augmentation: applied to whole batches as they are fetched; none without it.
         validation_share: the share of the sources in ``validation``, where ``survey`` is a catalogue.
         seed: determines the split of a catalogue, and the choice of a fraction.
+        columns: the catalogue's names for id, label and position, where ``survey`` is a catalogue.
 
     Raises:
         SurveyError: the survey cannot be used, or ``split`` holds no sample.
@@ -84,6 +86,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         augmentation: Augmentation | None = None,
         validation_share: float = 0.2,
         seed: int = 0,
+        columns: Columns = Columns(),
     ) -> None:
         if not 0 < fraction <= 1:
             raise SurveyError(f"fraction must be above 0 and at most 1, but got fraction={fraction}")
@@ -92,7 +95,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         elif images is None:
             prepared = load_prepared_survey(Path(survey))
         else:
-            prepared = _prepare_in_memory(Path(survey), Path(images), list(features), validation_share, seed)
+            prepared = _prepare_in_memory(Path(survey), Path(images), columns, list(features), validation_share, seed)
         rows = _rows_of(prepared.samples, split, fraction, seed)
         self.prepared = prepared
         self.augmentation = augmentation
@@ -186,16 +189,16 @@ def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: in
 
 
 def _prepare_in_memory(
-    catalog: Path, images: Path, features: list[str], validation_share: float, seed: int
+    catalog: Path, images: Path, columns: Columns, features: list[str], validation_share: float, seed: int
 ) -> PreparedSurvey:
     if not 0 < validation_share < 1:
         raise SurveyError(f"validation_share must lie between 0 and 1, but got {validation_share}")
     with tempfile.TemporaryDirectory() as folder:
-        prepare_survey(
+        audit = prepare_survey(
             Path(folder),
             catalog=catalog,
             images=images,
-            columns=Columns(),
+            columns=columns,
             features=features,
             group_radius_arcsec=2.0,
             label_conflicts="keep",
@@ -205,4 +208,6 @@ def _prepare_in_memory(
             seed=seed,
             progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
         )
+        for note in audit.notes:
+            warnings.warn(note, stacklevel=3)
         return load_prepared_survey(Path(folder), in_memory=True)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,11 +38,12 @@ class Inspected:
 
 
 class StampFolder:
-    """The image files of a folder, by the id that names them."""
+    """The image files of a folder, by the id that names them, in Unicode's composed form (NFC)."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise SurveyError(f"{path}: no such folder; point data.images at the folder of stamps")
+            what = "not a folder" if path.exists() else "no such folder"
+            raise SurveyError(f"{path}: {what}; point data.images at the folder of stamps")
         self.path = path
         self.files: dict[str, list[str]] = {}
         others: Counter[str] = Counter()
@@ -49,7 +51,8 @@ class StampFolder:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 file = Path(entry.name)
                 if file.suffix.lower() in SUFFIXES:
-                    self.files.setdefault(file.stem, []).append(entry.name)
+                    # Some systems write an accented letter as one character, some as two.
+                    self.files.setdefault(unicodedata.normalize("NFC", file.stem), []).append(entry.name)
                 else:
                     others["folder" if entry.is_dir() else file.suffix.lower()[:20] or "file without a suffix"] += 1
         if not self.files:
@@ -68,7 +71,7 @@ class StampFolder:
         """
         if "/" in sample_id or "\\" in sample_id or "\0" in sample_id:
             raise StampError("id that is not a file name")
-        names = self.files.get(sample_id)
+        names = self.files.get(unicodedata.normalize("NFC", sample_id))
         if names is None:
             raise StampError(_NO_STAMP)
         if len(names) > 1:
