@@ -12,6 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
+    "own_code": set(),
     "seeds": set(),
     "params": set(),
     "progress": set(),
@@ -22,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "cli": {"stages", "params", "progress"},
+    "cli": {"own_code", "stages", "params", "progress"},
     "__init__": {"survey", "model", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}
