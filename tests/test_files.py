@@ -158,13 +158,14 @@ def test_a_folder_that_holds_what_was_not_written_here_is_refused_before_the_wor
 
 
 def test_what_a_user_adds_during_the_work_is_not_lost_either(tmp_path: Path) -> None:
+    def work() -> None:
+        with replaced_directory(tmp_path / "out") as target:
+            (target / "new").touch()
+            (tmp_path / "out" / "notes").write_text("mine", encoding="utf-8")
+
     write_folder(tmp_path / "out", old="old")
-    with (
-        pytest.raises(SpaceWarpsError, match=r"it holds 'notes', which was not written"),
-        replaced_directory(tmp_path / "out") as target,
-    ):
-        (target / "new").touch()
-        (tmp_path / "out" / "notes").write_text("mine", encoding="utf-8")
+    with pytest.raises(SpaceWarpsError, match=r"it holds 'notes', which was not written"):
+        work()
     assert content(tmp_path) == {"out/old": "old", "out/notes": "mine"}
 
 
@@ -208,8 +209,8 @@ def test_a_file_takes_no_folders_place_and_a_folder_no_files(tmp_path: Path) -> 
 
 def write_three(place: Path, text: str) -> None:
     with outputs() as out:
-        (out.folder(place / "model") / "weights").write_text(text, encoding="utf-8")
-        out.file(place / "plots" / "a.csv").write_text(text, encoding="utf-8")
+        (out.folder(place / "model") / "weights").write_text(text[:100], encoding="utf-8")
+        out.file(place / "plots" / "a.csv").write_text(text[:100], encoding="utf-8")
         write_json(out.file(place / "a.json"), text)
         if text == "failing":
             raise ValueError
@@ -230,21 +231,25 @@ def test_outputs_appear_together_at_the_end(tmp_path: Path) -> None:
 
 def test_a_failure_in_the_work_leaves_all_outputs_as_they_were(tmp_path: Path) -> None:
     write_three(tmp_path, "old")
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         write_three(tmp_path, "failing")
     assert content(tmp_path) == THREE
 
 
 @pytest.mark.parametrize("before", [{}, THREE], ids=["nothing stood there", "earlier outputs stood there"])
 def test_a_place_that_cannot_be_taken_leaves_all_outputs_as_they_were(tmp_path: Path, before: dict[str, str]) -> None:
+    def work() -> None:
+        with outputs() as out:
+            (out.folder(tmp_path / "model") / "weights").write_text("new", encoding="utf-8")
+            out.file(tmp_path / "b.csv").write_text("new", encoding="utf-8")
+            out.file(tmp_path / "a.json").write_text("new", encoding="utf-8")
+            (tmp_path / "a.json").unlink(missing_ok=True)
+            (tmp_path / "a.json").mkdir()
+
     if before:
         write_three(tmp_path, "old")
-    with pytest.raises(SpaceWarpsError, match=r"a\.json is a folder"), outputs() as out:
-        (out.folder(tmp_path / "model") / "weights").write_text("new", encoding="utf-8")
-        out.file(tmp_path / "b.csv").write_text("new", encoding="utf-8")
-        out.file(tmp_path / "a.json").write_text("new", encoding="utf-8")
-        (tmp_path / "a.json").unlink(missing_ok=True)
-        (tmp_path / "a.json").mkdir()
+    with pytest.raises(SpaceWarpsError, match=r"a\.json is a folder"):
+        work()
     (tmp_path / "a.json").rmdir()
     assert content(tmp_path) == {name: text for name, text in before.items() if name != "a.json"}
 
@@ -254,9 +259,8 @@ def test_a_disk_that_is_full_leaves_all_outputs_as_they_were(tmp_path: Path) -> 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"), outputs() as out:
-            (out.folder(tmp_path / "model") / "weights").write_text("new", encoding="utf-8")
-            write_json(out.file(tmp_path / "a.json"), "new " * 1000)
+        with pytest.raises(OSError, match="File too large"):
+            write_three(tmp_path, "new " * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert content(tmp_path) == THREE
@@ -288,7 +292,7 @@ def test_an_output_that_a_killed_run_had_moved_aside_comes_back(tmp_path: Path) 
     aside = tmp_path / ".out.abcd1234.tmp"
     aside.mkdir()
     (tmp_path / "out").rename(aside / "out.old")
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         fail_in_directory(tmp_path / "out", ValueError())
     assert content(tmp_path) == {"out/old": "old"}
 
