@@ -62,8 +62,6 @@ class PathsParams(Section):
             for own in map(Path, _PROJECTS_OWN):
                 if _overlap(_resolved(place), _resolved(own)):
                     raise ValueError(f"{name} must keep away from {own}, which no stage may write, but got {place}")
-            if _resolved("").is_relative_to(_resolved(place)):
-                raise ValueError(f"{name} must name a folder of its own, but {place} holds the project")
         return self
 
 
