@@ -12,6 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
+    "own_code": set(),
     "seeds": set(),
     "params": {"survey", "yaml_params"},
     "progress": set(),
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "cli": {"stages", "params", "progress", "yaml_params"},
+    "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}

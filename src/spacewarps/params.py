@@ -1,6 +1,7 @@
 """``params.yaml`` as typed, validated objects: the only reader of that file."""
 
 import difflib
+import os
 import reprlib
 from datetime import date
 from pathlib import Path
@@ -27,6 +28,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+# What a project cannot do without, and what DVC would delete for a stage that names it as its output.
+_PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "src", "tests")
+
+
+def _resolved(path: str | Path) -> Path:
+    """Return ``path`` without links and detours: as they are spelt, two ways to one folder can look apart."""
+    return Path(os.path.realpath(path))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
 class PathsParams(Section):
     """Where the stages write, relative to the project."""
 
@@ -46,8 +60,11 @@ class PathsParams(Section):
                 raise ValueError(f"{name} must name a folder inside the project, but got {str(place)!r:.80}")
         for name, place in places.items():
             for other, folder in places.items():
-                if name != other and place.is_relative_to(folder):
+                if name != other and _resolved(place).is_relative_to(_resolved(folder)):
                     raise ValueError(f"{name} and {other} must be folders apart, but got {place} and {folder}")
+            for own in map(Path, _PROJECTS_OWN):
+                if _overlap(_resolved(place), _resolved(own)):
+                    raise ValueError(f"{name} must keep away from {own}, which no stage may write, but got {place}")
         return self
 
 
@@ -292,13 +309,21 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _keep_the_survey(self) -> Self:
-        for name in ("prepared", "search", "final", "reports"):
-            place = Path(getattr(self.paths, name)).absolute()
+        for name, place in self.paths.model_dump().items():
+            folder = _resolved(place)
             for param in ("catalog", "images"):
-                if Path(getattr(self.data, param)).absolute().is_relative_to(place):
+                survey = _resolved(getattr(self.data, param))
+                if name == "demo" and survey == folder / param:
+                    continue
+                if survey.is_relative_to(folder):
                     raise ValueError(
-                        f"paths.{name} is {place.name}, a folder that a stage replaces, and data.{param} lies in it; "
+                        f"paths.{name} is {place}, a folder that a stage replaces, and data.{param} lies in it; "
                         "choose another"
+                    )
+                if folder.is_relative_to(survey):
+                    raise ValueError(
+                        f"paths.{name} is {place}, a folder that a stage writes, but it lies in data.{param}, "
+                        f"{survey}; keep the survey in a folder of its own"
                     )
         return self
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from spacewarps.errors import ModelError
+from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
@@ -104,8 +104,9 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     model = new_model()
     save_model(model, tmp_path / "a")
     save_model(load_model(tmp_path / "a").to(memory_format=torch.channels_last), tmp_path / "b")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["model.json", "model.safetensors"]
-    for name in ("model.json", "model.safetensors"):
+    files = [".spacewarps.json", "model.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
+    for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -144,11 +145,19 @@ def test_a_disk_that_is_full_is_said_in_one_line_and_leaves_what_stood_there(fol
 
 
 def test_a_network_takes_the_place_of_another(folder: Path) -> None:
-    (folder / "stray").touch()
     save_model(new_model(specs=(BlockSpec(2),)), folder)
     assert load_model(folder).ks == [2]
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [".spacewarps.json", "model.json", "model.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_network_takes_the_place_of_nothing_else(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    before = load_model(folder).ks
+    with pytest.raises(SpaceWarpsError, match=r"it holds 'notes\.txt', which was not written"):
+        save_model(new_model(specs=(BlockSpec(2),)), folder)
+    assert load_model(folder).ks == before
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])

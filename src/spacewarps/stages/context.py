@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacewarps.files import replaced_file
 from spacewarps.params import Params
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
@@ -67,6 +66,5 @@ class Stage:
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a data frame to ``path`` at once."""
-    with replaced_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    """Write a data frame to ``path``."""
+    table.to_csv(path, index=False, lineterminator="\n")

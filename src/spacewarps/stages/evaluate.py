@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
-from spacewarps.files import replaced_directory, write_json
+from spacewarps.files import check_replaceable, outputs, write_json
 from spacewarps.model.storage import load_model
 from spacewarps.stages import result
 from spacewarps.stages.context import Stage, write_csv
@@ -16,6 +16,7 @@ from spacewarps.training.fit import predict
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
     params, reports = stage.params.evaluate, stage.reports
+    check_replaceable(reports / "report")
     compute = stage.compute(stage.params.compute.threads)
     model = load_model(Path(stage.params.paths.final))
     test = stage.split("test")
@@ -32,7 +33,8 @@ def run(stage: Stage) -> None:
             confidence=params.confidence,
             seed=stage.params.seed,
         )
-        with replaced_directory(reports / "report") as folder:
+        with outputs() as out:
+            folder = out.folder(reports / "report")
             write_report(
                 folder,
                 evaluation,
@@ -42,9 +44,9 @@ def run(stage: Stage) -> None:
                 curves=curves,
             )
             write_csv(folder / "predictions.csv", evaluation.predictions)
-        write_csv(reports / "plots" / "confusion.csv", confusion_table(evaluation))
-        write_csv(reports / "plots" / "roc.csv", roc_table(evaluation))
-        write_json(reports / "metrics.json", evaluation.metrics)
+            write_csv(out.file(reports / "plots" / "confusion.csv"), confusion_table(evaluation))
+            write_csv(out.file(reports / "plots" / "roc.csv"), roc_table(evaluation))
+            write_json(out.file(reports / "metrics.json"), evaluation.metrics)
         numbers = {name: value for name, value in flatten(evaluation.metrics).items() if isinstance(value, int | float)}
         tracked.log_metrics(numbers, final=True)
         tracked.log_artifacts(reports / "report")
