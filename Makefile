@@ -21,6 +21,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## run the whole pipeline and say where its results are
+	@git rev-parse --git-dir >/dev/null 2>&1 || \
+	  { echo "DVC needs a git repository, and this folder is none (a zip download has none); type: git init" >&2; exit 2; }
 	dvc repro
 	@$(BIN)/spacewarps result
 

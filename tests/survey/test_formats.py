@@ -53,7 +53,7 @@ def test_pictures_of_other_formats_are_called_by_their_names(content: bytes, fou
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(picture("PNG")), "stamp that is packed as gzip; unpack it"),
+        (gzip.compress(picture("PNG"), mtime=0), "stamp that is packed as gzip; unpack it"),
         (
             b"\xef\xbb\xbf\n<!DOCTYPE html><html><title>404</title></html>",
             "stamp that is an HTML page, such as a server sends in place of a picture; fetch it again",
