@@ -325,6 +325,11 @@ def test_labels_are_one_in_any_form_of_unicode_and_a_difference_in_case_is_noted
     assert audit.notes == ["2 classes differ only in case or spaces: 'STAR', 'Star'; should they be one?"]
 
 
+def test_a_class_that_loses_every_row_is_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class,ra,dec\na,STAR,1,2\nb,NOISE,,\nc,None,1,2\n")
+    assert read(path, ())[1].notes == ["classes of which every row was left out: 'NOISE'"]
+
+
 def test_ids_join_in_any_form_of_unicode(tmp_path: Path) -> None:
     write(tmp_path / "1.csv", "id,class\n\u00fc,STAR\n")
     write(tmp_path / "2.csv", "id,z\nu\u0308,1\n")

@@ -36,6 +36,7 @@ def test_names_that_hold_other_delimiters_do_not_mislead(tmp_path: Path) -> None
         ("# id,class\n", 0, 2),
         ("#id,class\n#deg,name\n\n", 1, 4),
         ("# made by hand\n#\n\n# id , class\n", 2, 5),
+        ("sep=;\nid;class\n".replace(";", ","), 0, 3),
         ("# %ECSV 1.0\n# - {name: id, datatype: string}\nid,class\n", 2, 4),
     ],
 )

@@ -290,6 +290,34 @@ def test_the_first_row_of_a_fault_is_the_first_line_of_the_file(delivery: Any) -
     assert 'no label (the word "None") (2 rows, first catalog.csv:7 ' in message
 
 
+def test_a_class_whose_stamps_are_all_missing_is_noted(delivery: Any) -> None:
+    for number in range(3):
+        delivery.add(f"x{number}", "RARE", 60.0 + number)
+        (delivery.images / f"x{number}.png").unlink()
+    delivery.write()
+    assert delivery.prepare().audit.notes == ["classes of which every row was left out: 'RARE'"]
+
+
+def test_an_id_of_any_length_is_no_more_than_an_id_without_a_stamp(delivery: Any) -> None:
+    delivery.write(
+        rows=[row | {"id": f"{number % 10}" * (50_000 + number)} for number, row in enumerate(delivery.rows)]
+    )
+    assert len(refused(delivery)) < 500
+    delivery.rows[0] |= {"id": "7" * 100_000}
+    delivery.write()
+    assert "no stamp (1 rows, first 777" in refused(delivery, max_bad_fraction=0.0)
+
+
+def test_several_files_of_one_id_are_not_shown_as_an_id_astray(delivery: Any) -> None:
+    for row in delivery.rows:
+        delivery.draw(row["id"], 1).rename(delivery.images / f"{row['id']}.PNG")
+        delivery.draw(row["id"], 1)
+    delivery.write()
+    message = refused(delivery, max_bad_fraction=1.0)
+    assert "several stamps" in message
+    assert "without its suffix" not in message
+
+
 def test_ids_and_files_meet_in_any_form_of_unicode(delivery: Any) -> None:
     for number, row in enumerate(delivery.rows):
         composed, apart = f"\u00fc{number:02d}", f"u\u0308{number:02d}"

@@ -15,13 +15,19 @@ from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns, listed, nearest, positions_among, shown
 from spacewarps.survey.delimited import DELIMITERS, Table, read_table
 from spacewarps.survey.feature_values import read_feature
-from spacewarps.survey.labels import CONTROL_CHARACTER, label_fault, lookalikes, refuse_one_number_in_two_spellings
+from spacewarps.survey.labels import (
+    CONTROL_CHARACTER,
+    label_fault,
+    lookalikes,
+    note_lost_classes,
+    refuse_one_number_in_two_spellings,
+)
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.positions import read_positions
 
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
-_ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*[eE]\+\d+|\d*[.,]\d+[eE]\d+|\d+\.0+)")
+_ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?[eE]\+\d+|\d*[.,]\d+[eE]\d+|\d+\.0+)")
 # The sample table's own columns.
 _RESERVED = frozenset({"id", "source", "split", "label", "ra", "dec"})
 
@@ -109,6 +115,9 @@ def read_catalogue(
             audit.leave_out(fault, f"{rows[key].place} ({key})")
     kept = [row for row, fault in enumerate(faults) if fault is None]
     _check_labels(((labels[row], rows[ids[row]].place) for row in kept), audit)
+    note_lost_classes(
+        (label for label in label_faults if label_faults[label] is None), (labels[row] for row in kept), audit
+    )
 
     samples = pd.DataFrame({"id": ids, "label": labels, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}

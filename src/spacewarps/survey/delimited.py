@@ -1,6 +1,7 @@
 """Delimited text: one CSV, or a table that is separated otherwise, as rows of text and the place of each."""
 
 import csv
+import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # No line of a catalogue is as long; a file without lines must not fill memory.
 _LONGEST_LINE = 2**24
+# What a spreadsheet reads in the first line as the delimiter of the rest.
+_SPREADSHEETS_WORD = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
 # How files begin that somebody may take for a catalogue.
 _SIGNATURES = {
     b"\x1f\x8b": "a gzip archive, not text; unpack it",
@@ -80,7 +83,7 @@ def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
     lines = _lines(path, file)
     above: list[str] = []
     first = next(lines, "")
-    while first and (not first.strip() or first.startswith("#")):
+    while first and (not first.strip() or first.startswith("#") or _SPREADSHEETS_WORD.fullmatch(first)):
         above.append(first)
         first = next(lines, "")
     candidates = [first, *(line for line in above if line.startswith("#"))]

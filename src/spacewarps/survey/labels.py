@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from spacewarps.errors import SurveyError
+from spacewarps.survey.audit import Audit
+from spacewarps.survey.columns import listed
 from spacewarps.survey.numbers import NO_VALUE, read_number
 
 # These would break the lines of the sample table, or of a message.
@@ -54,6 +56,13 @@ def lookalikes(labels: Iterable[str]) -> list[list[str]]:
     for label in sorted(labels):
         groups.setdefault(appearance(label), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def note_lost_classes(before: Iterable[str], after: Iterable[str], audit: Audit) -> None:
+    """Note the labels of ``before`` that are none of ``after``: few rows may be a whole class."""
+    lost = sorted(set(before) - set(after))
+    if lost:
+        audit.notes.append(f"classes of which every row was left out: {listed(lost)}")
 
 
 def sort_classes(labels: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from spacewarps.survey.columns import shown
 from spacewarps.survey.numbers import read_numbers
 
-_SEXAGESIMAL = re.compile(r"[-+\N{MINUS SIGN}]?\d+\s*[:hd\N{DEGREE SIGN}\s]\s*\d.*", re.IGNORECASE)
+_SEXAGESIMAL = re.compile(r"[-+\N{MINUS SIGN}]?\d++(\s*+[:hd\N{DEGREE SIGN}]|\s)\s*+\d.*", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+\N{MINUS SIGN}]?\d*,\d+")
 
 
@@ -26,7 +26,8 @@ def read_positions(
     reasons: dict[str, str] = {}
     for row in np.flatnonzero(no_east | no_north).tolist():
         text = ra[row] if no_east[row] else dec[row]
-        fault = _fault(text)
+        # The beginning tells; some patterns take long on a long text.
+        fault = _fault(text[:40])
         faults[row] = reasons.setdefault(fault, f"{fault}, such as {shown(text)}")
     return east, north, faults
 

@@ -21,7 +21,7 @@ from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns, shown
 from spacewarps.survey.images import StampError, StampShape
-from spacewarps.survey.labels import sort_classes
+from spacewarps.survey.labels import note_lost_classes, sort_classes
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import (
@@ -93,6 +93,7 @@ def prepare_survey(
             "the survey has no positions (data.columns.ra is null): repeats of a source are seen only where their "
             "stamps are the same bytes, and other repeats may stand in several splits"
         )
+    labels = set(samples["label"])
     _check_bad_fraction(audit, audit.rows_in, max_bad_fraction, catalog)
     samples, files, digests, shape = _match_stamps(samples, StampFolder(images), audit, progress_bar)
     _check_bad_fraction(audit, audit.rows_in, max_bad_fraction, catalog)
@@ -113,6 +114,7 @@ def prepare_survey(
     audit.rows_kept = len(samples)
 
     classes = sort_classes(samples["label"])
+    note_lost_classes(labels, classes, audit)
     if len(classes) < 2:
         raise SurveyError(
             f"{catalog}: a classifier needs two classes, but the {len(samples)} usable rows hold "
@@ -143,15 +145,15 @@ def _match_stamps(
             found[key] = folder.find(key)
         except StampError as fault:
             faults[key] = fault
-    astray = sorted(faults.keys())
+    astray = sorted(faults.keys() - folder.files.keys())
     if astray:
-        audit.hints |= dict.fromkeys(map(str, faults.values()), _pair(astray[0], set(samples["id"]), folder))
-    if astray and not found:
-        reason = str(faults[astray[0]])
-        raise SurveyError(
-            f"{folder.path}: none of {len(astray)} ids names a stamp ({reason}: {audit.hints[reason]}); check "
-            "data.images and data.columns.id"
-        )
+        pair, reason = _pair(astray[0], set(samples["id"]), folder), str(faults[astray[0]])
+        audit.hints |= dict.fromkeys((str(faults[key]) for key in astray), pair)
+        if not found:
+            raise SurveyError(
+                f"{folder.path}: none of {len(samples)} ids names a stamp ({reason}: {pair}); check data.images and "
+                "data.columns.id"
+            )
     with progress_bar("inspect stamps", len(found)) as progress:
         inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
     shape = most_common_shape([*inspected.values(), *faults.values()])
@@ -178,7 +180,9 @@ def _match_stamps(
 def _pair(sample_id: str, ids: set[str], folder: StampFolder) -> str:
     """Say how an id without a stamp is written, and how the most similar file that no id names."""
     orphans = [stem for stem in islice(folder.files, 10_000) if stem not in ids]
-    near = max(orphans, key=lambda stem: difflib.SequenceMatcher(None, sample_id, stem).ratio(), default=None)
+    # No file has a longer name, and comparing takes time that grows with the square of it.
+    start = sample_id[:255]
+    near = max(orphans, key=lambda stem: difflib.SequenceMatcher(None, start, stem).ratio(), default=None)
     file = "" if near is None else f", file {shown(_as_text(folder.files[near][0]))}"
     return f"id {shown(sample_id)}{file}; an id is a file's name without its suffix"
 
@@ -242,9 +246,9 @@ def _check_bad_fraction(audit: Audit, rows: int, max_bad_fraction: float, catalo
     )
 
 
-def _in_order_of_numbers(place: str) -> list[str | int]:
+def _in_order_of_numbers(place: str) -> str:
     """Return what puts line 9 of a file before line 10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", place)]
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(12), place)
 
 
 def _check_every_class_is_in_every_split(splits: Mapping[str, Mapping[str, Any]], catalog: Path) -> None:
