@@ -6,13 +6,15 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "reading", "seeds"}
+TOOLS = {"errors", "features", "files", "interrupts", "reading", "resources", "seeds"}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
+    "interrupts": set(),
     "own_code": set(),
+    "resources": set(),
     "seeds": set(),
     "params": {"survey", "yaml_params"},
     "progress": set(),

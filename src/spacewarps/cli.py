@@ -7,12 +7,14 @@ import io
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Never
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.own_code import run_own_code
+from spacewarps.resources import check_address_space, shortage
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -42,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         # A class may have a name that the terminal's encoding has no letters for.
         sys.stdout.reconfigure(errors="backslashreplace")
     _tidy_up_when_told_to_end()
+    # Where there is no shared memory, joblib warns that it would start no processes; it is asked for none.
+    warnings.filterwarnings("ignore", ".*joblib will operate in serial mode", UserWarning)
     try:
         # Imported when needed: another package's may be the ones that this command runs.
         from spacewarps.params import load_params
@@ -55,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        check_address_space("torch, mlflow")
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
 
@@ -71,7 +76,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"spacewarps {options.command}: {where}{error.strerror or error}", file=sys.stderr)
+        what = shortage(error, options.command) or error.strerror or error
+        print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError, ImportError) as error:
+        # Libraries say in many ways what the machine is short of; anything else is a fault of this project's.
+        short = shortage(error, options.command)
+        if short is None:
+            raise
+        print(f"spacewarps {options.command}: {short}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)

@@ -633,11 +633,20 @@ def simulate_survey(
     jobs = stamp_jobs(sources, rows, seed)
     chunks = [jobs[start : start + CHUNK_SIZE] for start in range(0, len(jobs), CHUNK_SIZE)]
     report = progress if progress is not None else lambda _: None
-    if processes == 1:
+    pool = _pool(processes) if processes > 1 else None
+    if pool is None:
         for chunk in chunks:
             report(write_stamps(chunk, images))
         return
-    # Spawned, since a forked child of a process that has started torch's threads can hang.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with pool:
         for future in as_completed([pool.submit(write_stamps, chunk, images) for chunk in chunks]):
             report(future.result())
+
+
+def _pool(processes: int) -> ProcessPoolExecutor | None:
+    """Return processes that share work; None where the system has no shared memory (/dev/shm) for their locks."""
+    try:
+        # Spawned, since a forked child of a process that has started torch's threads can hang.
+        return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    except OSError:
+        return None
