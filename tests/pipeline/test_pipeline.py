@@ -309,7 +309,39 @@ def processes_of_session(leader):
     return found
 
 
-@pytest.mark.parametrize("how", ["a polite kill", pytest.param("Ctrl-C", marks=pytest.mark.long)])
+@pytest.mark.parametrize("stage", ["search", "train", "evaluate"])
+def test_outputs_of_a_stage_that_cannot_write_the_last_one_are_all_as_they_were(
+    finished, spacewarps_here, tmp_path, stage
+):
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    params["seed"] += 1
+    project.write_params(params)
+    in_the_way = (
+        project.folder
+        / {
+            "search": "reports/plots/depth.csv",
+            "train": "reports/plots/learning_curves.csv",
+            "evaluate": "reports/metrics.json",
+        }[stage]
+    )
+    in_the_way.unlink()
+    (in_the_way / "folder").mkdir(parents=True)
+    files = [path for name in ("models", "reports") for path in (project.folder / name).rglob("*")]
+    before = {path: path.read_bytes() for path in files if path.is_file()}
+    status, _, errors = spacewarps_here(project, stage)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"{in_the_way.relative_to(project.folder)} is a folder" in errors
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path for name in ("models", "reports") for path in (project.folder / name).rglob("*")) == sorted(
+        files
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["a polite kill", *(pytest.param(how, marks=pytest.mark.long) for how in ("Ctrl-C", "a terminal that closes"))],
+)
 def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_process(finished, tmp_path, how):
     project = finished.copy(tmp_path / "project")
     params = project.params()
@@ -325,6 +357,8 @@ def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_
     start = time.monotonic()
     if how == "Ctrl-C":
         os.killpg(search.pid, signal.SIGINT)
+    elif how == "a terminal that closes":
+        os.killpg(search.pid, signal.SIGHUP)
     else:
         search.terminate()
     _, errors = search.communicate(timeout=30)

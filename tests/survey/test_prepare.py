@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.columns import Columns
@@ -49,6 +51,7 @@ def test_a_good_survey_is_kept_whole_and_described(delivery: Any) -> None:
         "stamp": {"channels": 1, "height": 8, "width": 8, "dtype": "uint8"},
         "samples": 30,
         "sources": 30,
+        "sha256": {name: hashlib.sha256(files[name]).hexdigest() for name in ("samples.csv", "stamps.npy")},
     }
     audit = json.loads(files["audit.json"])
     assert audit["rows_in"] == audit["rows_kept"] == 30
@@ -137,8 +140,8 @@ def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: 
             "no usable position": place[7],
             "repeated row": place[10],
             "several stamps": keys[5],
-            "stamp of another size": keys[3],
-            "stamp that is not an image": keys[2],
+            "stamp of another size (9 x 9, where most have 8 x 8 pixels in width and height)": keys[3],
+            "stamp that is a text file": keys[2],
         }.items()
     }
     # The stamps of rows that the catalogue lost have no row either.
@@ -146,6 +149,19 @@ def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: 
         "count": 4,
         "names": sorted([f"{keys[6]}.png", f"{keys[7]}.png", "\\xff.jpg", "orphan.jpg"]),
     }
+
+
+def test_grey_and_colour_stamps_meet_where_nothing_is_lost(make_delivery: Callable[..., Any]) -> None:
+    delivery = make_delivery()
+    files = [delivery.images / f"{row['id']}.png" for row in delivery.rows]
+    grey = [np.asarray(Image.open(file)) for file in files]
+    Image.fromarray(np.dstack([grey[0]] * 3)).save(files[0])
+    Image.fromarray(grey[1]).convert("P").save(files[1])
+    delivery.draw(files[2].stem, 2, (8, 8, 3))
+    delivery.write()
+    prepared = delivery.prepare()
+    assert prepared.left_out == {"colour stamp among grey ones": 1}
+    assert (prepared.stamps[:, 0] == np.delete(grey, 2, axis=0)).all()
 
 
 def test_conflicting_labels_are_reported_and_kept_or_dropped(delivery: Any, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +20,10 @@ from torch.utils.data import Dataset
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
-from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE, prepare_survey
+from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.prepared import SPLITS, PreparedSurvey, load_prepared_survey
 from spacewarps.survey.split import class_of_sources, take_fraction
 
-SPLITS = ("train", "validation", "test")
 # While a survey is hashed: some megabytes of memory, whatever its size.
 _STAMPS_AT_ONCE = 1024
 
@@ -49,65 +48,6 @@ class BatchIndices(list[int]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BatchIndices, (list(self), self.seed)
-
-
-@dataclass(frozen=True)
-class PreparedSurvey:
-    """What the prepare stage wrote: ``stamps`` ``[N, C, H, W]`` beside the sample table of ``N`` rows."""
-
-    stamps: NDArray[Any]
-    samples: pd.DataFrame
-    classes: list[str]
-    features: list[str]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process maps the same file; NumPy by itself would send it a copy of every stamp.
-        name = self.stamps.filename if isinstance(self.stamps, np.memmap) else None
-        return _prepared_survey, (Path(name) if name else self.stamps, self.samples, self.classes, self.features)
-
-
-def _prepared_survey(stamps: NDArray[Any] | Path, *rest: Any) -> PreparedSurvey:
-    return PreparedSurvey(load_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
-
-
-def load_stamps(path: Path) -> NDArray[Any]:
-    """Return the stamps in ``path``, ``[N, C, H, W]``, mapped from disk."""
-    return np.lib.format.open_memmap(path, mode="r")
-
-
-def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSurvey:
-    """Open a prepared survey; its stamps are mapped from disk unless ``in_memory`` is set.
-
-    Raises:
-        SurveyError: a file is missing, or the files do not belong together.
-    """
-    if folder.is_file():
-        raise SurveyError(f"{folder}: a file, not the folder of a prepared survey; a catalogue needs images beside it")
-    try:
-        description = json.loads((folder / SURVEY_FILE).read_text(encoding="utf-8"))
-        classes, features = list(description["classes"]), list(description["features"])
-        text = dict.fromkeys(("id", "source", "split", "label"), str)
-        empty_numbers = {name: [""] for name in ("ra", "dec", *features)}
-        samples = pd.read_csv(
-            folder / SAMPLES_FILE,
-            dtype=text | dict.fromkeys(empty_numbers, np.float64),
-            keep_default_na=False,
-            na_values=empty_numbers,
-        )[[*text, *empty_numbers]]
-        stamps = load_stamps(folder / STAMPS_FILE)
-    except FileNotFoundError as error:
-        raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        # Pandas spreads its messages over several lines.
-        what = " ".join(str(error).split())
-        raise SurveyError(f"{folder}: not a prepared survey ({what}); prepare it again") from None
-    if stamps.ndim != 4 or len(stamps) != len(samples) or not set(samples["label"]) <= set(classes):
-        raise SurveyError(f"{folder}: stamps and sample table do not belong together; prepare the survey again")
-    astray = samples.drop_duplicates(["source", "split"])["source"]
-    if astray.duplicated().any():
-        source = astray[astray.duplicated()].iloc[0]
-        raise SurveyError(f"{folder / SAMPLES_FILE}: source {source!r} stands in two splits; prepare the survey again")
-    return PreparedSurvey(np.array(stamps) if in_memory else stamps, samples, classes, features)
 
 
 class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief gives it

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Sampler
 from spacewarps.seeds import derive_seed, torch_generator
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
-from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi, load_prepared_survey
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.prepared import load_prepared_survey
 
 
 def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool) -> Iterator[BatchIndices]:

@@ -16,18 +16,19 @@ import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.files import write_json, write_text
+from spacewarps.reading import sha256_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns, shown
+from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.labels import note_lost_classes, sort_classes
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import (
     Inspected,
     Progress,
-    StampError,
     StampFolder,
-    StampShape,
+    describe_misfits,
     inspect_stamps,
     most_common_shape,
     pack_stamps,
@@ -60,8 +61,9 @@ def prepare_survey(
     """Clean, group, split and pack a survey into the folder ``target``.
 
     Writes ``stamps.npy`` (``[samples, channels, height, width]``), ``samples.csv`` (one row for each stamp, in the
-    same order), ``survey.json`` (classes, features, the shape of a stamp) and ``audit.json`` (every row and image
-    that was left out, and why). Samples are in the order of their ids, so the order of the catalogue has no influence.
+    same order), ``survey.json`` (classes, features, the shape of a stamp, the hashes of both) and ``audit.json``
+    (every row and image that was left out, and why). Samples are in the order of their ids, so the order of the
+    catalogue has no influence.
 
     Args:
         target: an existing folder.
@@ -126,7 +128,8 @@ def prepare_survey(
     write_text(
         target / SAMPLES_FILE, samples[["id", "source", "split", "label", "ra", "dec", *features]].to_csv(index=False)
     )
-    write_json(target / SURVEY_FILE, _describe_survey(samples, classes, features, shape))
+    hashes = {name: sha256_of(target / name) for name in (SAMPLES_FILE, STAMPS_FILE)}
+    write_json(target / SURVEY_FILE, {**_describe_survey(samples, classes, features, shape), "sha256": hashes})
     write_json(target / AUDIT_FILE, audit.as_json())
     return audit
 
@@ -154,11 +157,12 @@ def _match_stamps(
     with progress_bar("inspect stamps", len(found)) as progress:
         inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
     shape = most_common_shape([*inspected.values(), *faults.values()])
+    misfits = describe_misfits({stamp.shape for stamp in inspected.values() if isinstance(stamp, Inspected)}, shape)
     for key, stamp in inspected.items():
         if isinstance(stamp, StampError):
             faults[key] = stamp
-        elif stamp.shape != shape:
-            faults[key] = StampError("stamp of another size")
+        elif stamp.shape in misfits:
+            faults[key] = StampError(misfits[stamp.shape])
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
