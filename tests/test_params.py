@@ -108,7 +108,7 @@ def test_the_shipped_file_loads() -> None:
             "data.columns: ra and dec must both be names, or both null for a survey without positions, "
             "but got ra='ra' and dec=None",
         ),
-        ("data.columns.ra", 1, "data.columns.ra is 1, but input should be a valid string"),
+        ("data.columns.ra", 1, "data.columns.ra is 1, but input should be a valid string; put it in quotes"),
         (
             "data.missing_codes",
             {"y": [99]},

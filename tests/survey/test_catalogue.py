@@ -307,8 +307,8 @@ def test_a_chunk_that_went_away_is_missed(tmp_path: Path, make: Callable[[Path],
 
 def test_a_pipe_and_a_device_are_no_catalogues(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "neither a file nor a folder" in message_of(tmp_path / "pipe")
-    assert "neither a file nor a folder" in message_of(Path("/dev/zero"))
+    assert "cannot be read (a pipe or a device, not a file)" in message_of(tmp_path / "pipe")
+    assert "cannot be read (a pipe or a device, not a file)" in message_of(Path("/dev/zero"))
 
 
 def test_one_class_as_integers_and_as_decimals_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_pipe_and_a_device_are_refused_without_being_opened(tmp_path: Path) ->
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):
-        with pytest.raises(SurveyError, match=f"{path}: neither a file nor a folder"):
+        with pytest.raises(SurveyError, match=rf"{path}: cannot be read \(a pipe or a device, not a file\)"):
             read_table(path, WANTED)
 
 

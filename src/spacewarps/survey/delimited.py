@@ -2,7 +2,6 @@
 
 import csv
 import re
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from spacewarps.errors import SurveyError
+from spacewarps.reading import check_file
 from spacewarps.survey.columns import shown
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
         SurveyError: ``path`` is not a regular file of UTF-8 text with a header and rows.
     """
     try:
-        # A pipe or a device might never come to an end, so it is not even opened.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise SurveyError(f"{path}: neither a file nor a folder; a catalogue is a CSV, or a folder of them")
+        check_file(path)
         _refuse_signature(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = _read(path, file, wanted)
