@@ -10,7 +10,7 @@ _STARTED_FOR = "SPACEWARPS_SOURCES"
 
 
 def run_own_code() -> None:
-    """Start this process anew with the code in ``src`` of this folder, if it holds any and other code is running.
+    """Start this process anew with the code in ``src`` of this project, if it holds any and other code is running.
 
     DVC hashes that ``src`` and takes a result for its work. In DVC's queue, in its temporary copies and in git's
     worktrees it is not what the environment has installed.
@@ -19,7 +19,7 @@ def run_own_code() -> None:
         SpaceWarpsError: even so, other code is running.
     """
     own, running = Path("src/spacewarps").resolve(), Path(__file__).resolve().parent
-    if not (own / "__init__.py").is_file() or own.samefile(running):
+    if not Path("params.yaml").exists() or not (own / "__init__.py").is_file() or own.samefile(running):
         return
     sources = str(own.parent)
     if os.environ.get(_STARTED_FOR) == sources:

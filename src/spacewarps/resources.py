@@ -13,8 +13,8 @@ from spacewarps.errors import SpaceWarpsError
 _MEMORY_IS_SHORT = re.compile(
     r"""
     _alloc(ation)?_failed | bad_alloc | (can't|cannot|could[ ]not|unable[ ]to)[ ]allocate
-    | could[ ]not[ ]create[ ]a[ ]memory | could[ ]not[ ]execute[ ]a[ ]primitive | failed[ ]to[ ]map[ ]segment | memory[ ]allocation | not[ ]enough[ ]memory
-    | out[ ]of[ ]memory | unable[ ]to[ ]mmap
+    | could[ ]not[ ]create[ ]a[ ]memory | could[ ]not[ ]execute[ ]a[ ]primitive | failed[ ]to[ ]map[ ]segment
+    | memory[ ]allocation | not[ ]enough[ ]memory | out[ ]of[ ]memory | unable[ ]to[ ]mmap
     | could[ ]not[ ]create[ ]a[ ]primitive$  # with more words behind it: there is no such kernel
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,

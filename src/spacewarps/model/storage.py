@@ -68,9 +68,10 @@ def describe_model(model: ProgressiveModel) -> dict[str, object]:
 
 
 def save_model(model: ProgressiveModel, folder: Path) -> None:
-    """Write ``model`` to ``folder``, in place of what stood there.
+    """Write ``model`` to ``folder``, in place of the network that stood there.
 
     Raises:
+        SpaceWarpsError: the folder holds what was not written there before.
         ModelError: the weights cannot be written, as on a full disk.
     """
     with replaced_directory(folder) as target:
