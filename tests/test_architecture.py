@@ -6,12 +6,14 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "seeds"}
+TOOLS = {"errors", "features", "files", "interrupts", "resources", "seeds"}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
+    "interrupts": set(),
+    "resources": set(),
     "seeds": set(),
     "params": set(),
     "progress": set(),

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import yaml
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.params import load_params
+from spacewarps.resources import check_address_space, shortage
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -25,6 +27,10 @@ _STAGES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
+    # A class or a path in letters that the terminal does not have is shown as escapes.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     # A polite kill ends as Ctrl-C does: workers are told, temporary folders go, MLflow hears of it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -32,11 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="", flush=True)
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        check_address_space(f"spacewarps.stages.{options.command}")
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
 
@@ -51,13 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         line = "".join(c if c.isprintable() else " " for c in str(error))
         print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"spacewarps {options.command}: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
         return 130
+    except Exception as error:
+        short = shortage(error, options.command)
+        if short is None and not isinstance(error, OSError):
+            raise
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        what = short or getattr(error, "strerror", None) or error
+        print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
+        return 2
     return 0
 
 

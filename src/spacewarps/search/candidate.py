@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
@@ -16,6 +15,7 @@ from spacewarps.errors import ModelError, ParamsError, SpaceWarpsError
 from spacewarps.model.morphisms import scale_and_jitter, widen_block
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import pack_model, unpack_model
+from spacewarps.resources import memory_is_short
 from spacewarps.search.history import Candidate
 from spacewarps.seeds import torch_generator
 from spacewarps.survey.dataset import Space_Galaxi
@@ -182,8 +182,7 @@ def _memory_is_enough(candidate: Candidate) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On the CPU, torch has no type of its own for it.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not memory_is_short(error):
             raise
         raise SpaceWarpsError(
             f"memory is too short to evaluate {candidate.label} at step {candidate.step}; lower search.k_candidates, "

@@ -1,8 +1,10 @@
 """Candidates side by side, each in a process of its own on this machine."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import threading
@@ -10,13 +12,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.interrupts import children_spared
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.survey.dataset import Space_Galaxi, load_stamps
@@ -27,6 +32,8 @@ from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 class _Worker:
     process: ForkServerProcess
     connection: Connection
+    #: How much all workers had said on their standard error when this one started.
+    said_before: int
     ticket: int | None = None
 
 
@@ -54,7 +61,9 @@ class ProcessesExecutor(Executor):
         self._size = workers
         self._accelerators = accelerators
         self._closing = ExitStack()
-        self._mapped = _mapped(train, validation, self._closing)
+        # As bytes, since multiprocessing's own way with tensors puts each into shared memory, which a container may
+        # have little or nothing of.
+        self._packed = pickle.dumps(_mapped(train, validation, self._closing))
         # A server that has imported torch once forks each worker in a moment.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["spacewarps.search.candidate"])
@@ -90,7 +99,7 @@ class ProcessesExecutor(Executor):
                 self._workers[position] = None
                 worker.process.join()
                 worker.connection.close()
-                yield ticket, Lost(_reason(worker.process.exitcode))
+                yield ticket, Lost(_reason(worker.process.exitcode, _last_words(worker.said_before)))
                 continue
             if isinstance(said, BaseException):
                 raise said
@@ -118,55 +127,91 @@ class ProcessesExecutor(Executor):
             worker.connection.close()
 
     def _start(self, position: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
         device = position % self._accelerators if self._accelerators else None
-        process = self._context.Process(
-            target=_work,
-            args=(theirs, self._mapped, self._compute, device, self._machine),
-            name=f"worker {position + 1}",
-            daemon=True,
-        )
-        process.start()
+        said_before = os.fstat(_errors().fileno()).st_size
+        try:
+            _start_server()
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_work,
+                args=(theirs, self._packed, self._compute, device, self._machine),
+                name=f"worker {position + 1}",
+                daemon=True,
+            )
+            process.start()
+        except (EOFError, OSError) as error:
+            # An EOFError has no words: the server is gone, which may have had some.
+            why = _last_words(said_before) or str(error) or "its server ended"
+            raise ExecutorError(
+                f"worker {position + 1} cannot be started ({why}); lower search.workers, or set search.executor to "
+                "inline"
+            ) from None
         # This process must not hold the worker's end, or it would never hear that the worker is gone.
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, said_before)
 
 
-def _work(
-    connection: Connection,
-    data: tuple[Space_Galaxi, Space_Galaxi],
-    compute: Compute,
-    device: int | None,
-    machine: str,
-) -> None:
-    """Evaluate jobs as they come, until there is nobody left who sends any."""
-    # Ctrl-C reaches every process of a terminal; the one that was typed at ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@functools.cache
+def _errors() -> BinaryIO:
+    """Return the file for what the server and the workers print as errors, one as there is one server."""
+    # Appended to, so that they do not write over each other.
+    return cast(BinaryIO, tempfile.TemporaryFile("a+b", prefix="spacewarps-"))
+
+
+def _last_words(said_before: int) -> str:
+    """Return the last line that was printed as an error after the first ``said_before`` bytes; mostly none."""
+    file = _errors().fileno()
+    size = os.fstat(file).st_size
+    lines = os.pread(file, 2000, max(said_before, size - 2000)).decode(errors="replace").split("\n")
+    return next((" ".join(line.split())[:200] for line in reversed(lines) if line.strip()), "")
+
+
+def _start_server() -> None:
+    """Start the server that forks the workers, if it does not run.
+
+    Ctrl-C passes it by, and what it or a worker prints as an error is kept for the reason why one is lost: libraries in
+    C++ say only there why they end a process.
+    """
+    # First, since it lets Ctrl-C through again when it has started.
+    resource_tracker.ensure_running()
+    with children_spared():
+        own = os.dup(2)
+        try:
+            os.dup2(_errors().fileno(), 2)
+            forkserver.ensure_running()
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+
+
+def _work(connection: Connection, packed: bytes, compute: Compute, device: int | None, machine: str) -> None:
+    """Evaluate jobs as they come, until there is nobody left who sends any, or one fails."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible_device(os.environ.get("CUDA_VISIBLE_DEVICES"), device)
-    set_up_again(compute)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        try:
-            here = kind_of_machine(compute.device)
-            if here != machine:
-                raise ExecutorError(
-                    f"a worker computes on {here}, the search on {machine}, and they may round differently; "
-                    "leave only devices of one kind in CUDA_VISIBLE_DEVICES"
-                )
-            for event in evaluate(job, *data):
+    try:
+        set_up_again(compute)
+        here = kind_of_machine(compute.device)
+        if here != machine:
+            raise ExecutorError(
+                f"a worker computes on {here}, the search on {machine}, and they may round differently; "
+                "leave only devices of one kind in CUDA_VISIBLE_DEVICES"
+            )
+        train, validation = pickle.loads(packed)
+        while True:
+            try:
+                job = connection.recv()
+            except EOFError:
+                return
+            for event in evaluate(job, train, validation):
                 connection.send(event)
             connection.send(Ended())
-        except SpaceWarpsError as error:
-            connection.send(error)
-        except Exception:
-            # The traceback itself cannot be sent.
-            connection.send(RuntimeError(f"in a worker: {traceback.format_exc()}"))
+    except SpaceWarpsError as error:
+        connection.send(error)
+    except Exception:
+        # The traceback itself cannot be sent.
+        connection.send(RuntimeError(f"in a worker: {traceback.format_exc()}"))
 
 
 def _visible_device(visible: str | None, device: int) -> str:
@@ -198,8 +243,10 @@ def _mapped(train: Space_Galaxi, validation: Space_Galaxi, closing: ExitStack) -
     return mapped[0], mapped[1]
 
 
-def _reason(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        killed = signal.Signals(-exit_code).name
-        return f"{killed}, which the system sends when memory is short" if killed == "SIGKILL" else killed
-    return f"exit status {exit_code}"
+def _reason(exit_code: int | None, last_words: str) -> str:
+    """Return why a worker was lost."""
+    code = exit_code or 0
+    ended = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if ended == "SIGKILL":
+        return "SIGKILL, which the system sends when memory is short"
+    return f"{ended}: {last_words}" if last_words else ended
