@@ -21,6 +21,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## run the whole pipeline and say where its results are
+	@git rev-parse --git-dir >/dev/null 2>&1 || \
+	  { echo "DVC needs a git repository, and this folder is none (a zip download has none); type: git init" >&2; exit 2; }
 	dvc repro
 	@$(BIN)/spacewarps result
 
@@ -47,7 +49,8 @@ compare: $(READY) ## search beside Optuna and fixed networks, on SURVEY=FOLDER (
 	python benchmarks/search_settings.py --survey $(SURVEY)
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
-	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	@uri=$$(python -m spacewarps.tracking.ui) && \
+	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

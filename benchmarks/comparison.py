@@ -44,7 +44,7 @@ from spacewarps.search.journal import Journal
 from spacewarps.search.progressive import progressive_architecture_search
 from spacewarps.search.strategies import STRATEGIES
 from spacewarps.seeds import derive_seed, numpy_generator
-from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
 from spacewarps.training.compute import Compute, named_random_state, set_up_compute
 from spacewarps.training.fit import Optimiser, Training, fit, run_epoch, score

@@ -15,7 +15,7 @@ from torch.nn.modules import module as module_hooks
 from torch.optim import optimizer as optimiser_hooks
 
 from spacewarps import Augmentation, ProgressiveModel, Space_Galaxi, progressive_architecture_search
-from spacewarps.survey.dataset import PreparedSurvey, load_prepared_survey
+from spacewarps.survey.prepared import PreparedSurvey, load_prepared_survey
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.fit import Optimiser, fit
 

@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.model.progressive import Head, Widths
-from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.demo import simulate_survey
 from spacewarps.survey.loaders import epoch_batches
 from spacewarps.survey.prepare import prepare_survey

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+    from spacewarps.survey.dataset import Space_Galaxi
+    from spacewarps.survey.prepared import PreparedSurvey
     from spacewarps.training.compute import Compute
 
 # The same examples every time, however slow the machine: a check that fails by chance is believed by nobody.
@@ -64,7 +65,7 @@ def draw_samples(
 @pytest.fixture(scope="session")
 def draw_survey() -> "Callable[..., PreparedSurvey]":
     """Draw a prepared survey in memory; every class has stamps and features of its own."""
-    from spacewarps.survey.dataset import PreparedSurvey
+    from spacewarps.survey.prepared import PreparedSurvey
 
     def draw(
         *,
@@ -104,7 +105,7 @@ def prepared_folder(draw_survey: "Callable[..., PreparedSurvey]", tmp_path_facto
 
 @pytest.fixture(scope="session")
 def prepared(prepared_folder: Path) -> "PreparedSurvey":
-    from spacewarps.survey.dataset import load_prepared_survey
+    from spacewarps.survey.prepared import load_prepared_survey
 
     return load_prepared_survey(prepared_folder)
 

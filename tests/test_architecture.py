@@ -6,17 +6,20 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "interrupts", "resources", "seeds"}
+TOOLS = {"errors", "features", "files", "interrupts", "reading", "resources", "seeds"}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
     "interrupts": set(),
+    "own_code": set(),
     "resources": set(),
     "seeds": set(),
-    "params": set(),
+    "params": {"survey", "yaml_params"},
     "progress": set(),
+    "reading": set(),
+    "yaml_params": set(),
     "survey": set(),
     "model": set(),
     "training": {"survey", "model"},
@@ -24,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "cli": {"stages", "params", "progress"},
+    "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}

@@ -1,17 +1,21 @@
 import ast
 import copy
+import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
 from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.blocks import BLOCK_KINDS, BlockSpec
 from spacewarps.params import INCEPTION_BRANCHES, Params, SearchParams, load_params
 from spacewarps.search.strategies import STRATEGIES
 from spacewarps.training.fit import Trains
+from spacewarps.yaml_params import read_yaml, write_yaml
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 MISSING = object()
@@ -93,6 +97,25 @@ def test_the_shipped_file_loads() -> None:
         ("search", MISSING, "search is missing; add it"),
         ("search.warm_start", MISSING, "search.warm_start is missing; add it"),
         ("data.columns.dec", MISSING, "data.columns.dec is missing; add it"),
+        (
+            "data.columns.dec",
+            "ra",
+            "data.columns: id, label, ra and dec must be different columns, but 'ra' stands for two",
+        ),
+        (
+            "data.columns.dec",
+            None,
+            "data.columns: ra and dec must both be names, or both null for a survey without positions, "
+            "but got ra='ra' and dec=None",
+        ),
+        ("data.columns.ra", 1, "data.columns.ra is 1, but input should be a valid string"),
+        (
+            "data.missing_codes",
+            {"y": [99]},
+            "data: missing_codes must name features, but 'y' is none of ['z', 'z_err']",
+        ),
+        ("data.missing_codes", {"z": 99}, "data.missing_codes.z is 99, but input should be a valid list"),
+        ("data.missing_codes", {"z": ["x"]}, "data.missing_codes.z.0 is 'x', but input should be a valid number"),
         ("search", 3, "search is 3, but it should be a section with names"),
         ("data.features", "z", "data.features is 'z', but input should be a valid list"),
         ("data.features", ["z", "z"], "data: features must differ from each other, but got ['z', 'z']"),
@@ -287,13 +310,32 @@ def test_dvc_reruns_a_stage_when_a_module_that_it_computes_with_changes(stage: s
     root = SHIPPED.parent
     watched = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
     # What only reports, reads params, or writes at once decides no result.
-    aside = {"errors", "files", "params", "progress", "stages.context", "stages.result"}
+    aside = {
+        "errors",
+        "files",
+        "params",
+        "progress",
+        "reading",
+        "stages.context",
+        "stages.reports",
+        "stages.result",
+        "yaml_params",
+    }
     modules = imported_by(root / "src", f"spacewarps.{imports}", set())
     assert f"spacewarps.{imports}" in modules
     for name in modules:
         module = name.removeprefix("spacewarps.")
         file = f"src/spacewarps/{module.replace('.', '/')}.py"
         assert module in aside or any(file == dep or file.startswith(f"{dep}/") for dep in watched), module
+
+
+def test_a_survey_may_have_no_positions_and_codes_for_missing_values(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["data"]["columns"] |= {"ra": None, "dec": None}
+    changed["data"]["missing_codes"] = {"z": [-9999, 99.5]}
+    data = load_text(tmp_path, yaml.safe_dump(changed)).data
+    assert (data.columns.ra, data.columns.dec) == (None, None)
+    assert data.missing_codes == {"z": [-9999, 99.5]}
 
 
 def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[str, Any]) -> None:
@@ -315,7 +357,10 @@ def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> 
         ("a: [", "not valid YAML: "),
         ("\0", "not valid YAML: "),
         ("a: 2020-13-45", "not valid YAML: "),
-        ("? [a]\n: 1", "not valid YAML: "),
+        ("? [a]\n: 1", "('a',) is not a parameter; the names here are seed, paths, "),
+        ("? {a: 1}\n: 1", "not valid YAML: while constructing a mapping, found unhashable key (line 1)"),
+        ("a: 1\n---\nb: 2", "not valid YAML: expected a single document in the stream, but found another document"),
+        ("a: !!int ''", "not valid YAML: "),
         ("[" * 5000, "not valid YAML: "),
         ("a: !!python/object/apply:os.system ['exit 1']", "not valid YAML: could not determine a constructor"),
         ("", "must hold sections with names, but it holds None"),
@@ -333,7 +378,100 @@ def test_a_name_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> No
     assert "seed stands twice" in complaint(tmp_path, f"{text}\nseed: 2\n")
     twice = text.replace("  epochs: 20", "  epochs: 20\n  epochs: 30")
     line = next(number for number, row in enumerate(twice.splitlines(), start=1) if row == "  epochs: 30")
-    assert f'epochs stands twice in "<unicode string>", line {line},' in complaint(tmp_path, twice)
+    assert complaint(tmp_path, twice) == f"not valid YAML: epochs stands twice (line {line})"
+
+
+def bomb(section: str, item: str) -> str:
+    """Return a small text whose aliases, written out, are ten billion values."""
+    rows = [f"a{n}: &a{n} {section % ', '.join([item % (n - 1)] * 10)}" for n in range(1, 11)]
+    return "\n".join(["a0: &a0 {x: 1}", *rows])
+
+
+TOO_MANY = "not valid YAML: more than 100,000 values, where aliases are written out (line 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb("[%s]", "*a%d"), TOO_MANY),
+        (bomb("{<<: [%s]}", "*a%d"), TOO_MANY),
+        ("seed: &a [*a]", TOO_MANY),
+        ("[" * 100_000, "not valid YAML: nested more than 64 deep (line 1)"),
+        ("a" * 200_000, "cannot be read (larger than 131,072 bytes)"),
+        ("seed: 0x" + "f" * 9000, "seed is a number of too many digits, but input should be less than"),
+        (f"{'a' * 1000}: 1", "aaaa"),
+        (
+            f"seed: [{'[1, 2, 3], ' * 100}]",
+            "seed is [[1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3], ...], but",
+        ),
+    ],
+    ids=["aliases", "merged sections", "in itself", "deep", "large", "long number", "long name", "long list"],
+)
+def test_what_would_fill_memory_or_take_hours_is_refused_at_once(tmp_path: Path, text: str, message: str) -> None:
+    start = time.monotonic()
+    told = complaint(tmp_path, text)
+    assert told.startswith(message)
+    assert len(told) < 500
+    assert time.monotonic() - start < 20
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match=r"params\.yaml: cannot be read \(a pipe or a device, not a file\)$"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8").replace("seed: 1 ", "seed: &a 7 ").replace("epochs: 20", "epochs: *a")
+    params = load_text(tmp_path, text)
+    assert (params.seed, params.train.epochs) == (7, 7)
+
+
+# fmt: off
+SCALARS = [
+    "No", "no", "on", "off", "yes", "Yes", "Y", "y", "n", "true", "True", "TRUE", "false", "null", "Null", "~", "",
+    "010", "08", "0o10", "0o8", "0b1", "0x1f", "1_000", "1__0", "_1", "1_0.5", "+1", "-0", "1,000",
+    "1:30", "2:30", "190:20:30", "2026-11-25", "2001-1-1", "2026-11-25 10:00:00", "10.0.0.1",
+    ".5", "+.5", "1.", "1e3", "1E5", "1e-05", "1.e-5", ".inf", "-.Inf", ".nan", "nan", "inf",
+    "'No'", '"No"', "'true'", "'1'", "!!str No", "!!str 1", "!!int '3'", "!!float 1", "<<x", "=x",
+    "|\n  No", ">-\n  010",
+]
+# fmt: on
+
+
+@pytest.mark.filterwarnings("ignore::ruamel.yaml.error.MantissaNoDotYAML1_1Warning")
+@pytest.mark.parametrize("start", ["", "%YAML 1.1\n---\n", "%YAML 1.2\n---\n"])
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_a_scalar_is_read_and_written_as_dvc_reads_it(start: str, scalar: str) -> None:
+    text = f"{start}a: {scalar}\n"
+    read, by_dvc = read_yaml(text), parse_yaml(text, "params.yaml")
+    # As text, since a number equals another of its kind, and NaN nothing.
+    assert repr(read) == repr(by_dvc)
+    assert repr(parse_yaml(write_yaml(read), "params.yaml")) == repr(by_dvc)
+
+
+@pytest.mark.parametrize("scalar", ["=", "<<", "!!bool x", "2020-13-45", "- 1", "&a *a"])
+def test_a_scalar_that_dvc_cannot_read_is_refused(tmp_path: Path, scalar: str) -> None:
+    with pytest.raises((YAMLFileCorruptedError, ValueError, KeyError)):
+        parse_yaml(f"a: {scalar}", "params.yaml")
+    assert complaint(tmp_path, f"a: {scalar}").startswith("not valid YAML: ")
+
+
+@pytest.mark.parametrize(
+    ("scalar", "found"),
+    [("true", "True"), ("12", "12"), ("1.50", "1.5"), ("2026-11-25", "datetime.date(2026, 11, 25)")],
+)
+def test_a_name_that_is_read_as_something_else_is_to_be_put_in_quotes(tmp_path: Path, scalar: str, found: str) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    told = complaint(tmp_path, text.replace("{id: id,", f"{{id: {scalar},"))
+    assert told == f"data.columns.id is {found}, but input should be a valid string; put it in quotes"
+    assert load_text(tmp_path, text.replace("{id: id,", f"{{id: '{scalar}',")).data.columns.id == scalar
+
+
+def test_the_seed_is_the_number_that_dvc_records(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert load_text(tmp_path, text.replace("seed: 1 ", "seed: 010 ")).seed == 10
+    assert complaint(tmp_path, text.replace("seed: 1 ", "seed: 2:30 ")).startswith("seed is '2:30', but input should")
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1E-5", "1.e-5", "0.00001", "+1e-05"])

@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from spacewarps.model.storage import load_model
     from spacewarps.search.progressive import progressive_architecture_search
     from spacewarps.survey.augmentation import Augmentation
+    from spacewarps.survey.columns import Columns
     from spacewarps.survey.dataset import Space_Galaxi
     from spacewarps.survey.loaders import create_train_val_dataloaders
 
 __all__ = [
     "Augmentation",
+    "Columns",
     "ProgressiveModel",
     "Space_Galaxi",
     "create_train_val_dataloaders",
@@ -22,6 +24,7 @@ __all__ = [
 
 _HOME = {
     "Augmentation": "spacewarps.survey.augmentation",
+    "Columns": "spacewarps.survey.columns",
     "ProgressiveModel": "spacewarps.model.progressive",
     "Space_Galaxi": "spacewarps.survey.dataset",
     "create_train_val_dataloaders": "spacewarps.survey.loaders",

@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-import yaml
+from types import FrameType
+from typing import Never
 
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.params import load_params
+from spacewarps.own_code import run_own_code
 from spacewarps.resources import check_address_space, shortage
 
 _STAGES = {
@@ -26,19 +26,32 @@ _STAGES = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted."""
-    # A class or a path in letters that the terminal does not have is shown as escapes.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted.
+
+    Args:
+        arguments: the command's words. Without them, those that this process was started with; then a project that
+            holds the code runs its own.
+    """
+    if arguments is None:
+        try:
+            run_own_code()
+        except SpaceWarpsError as error:
+            print(f"spacewarps: {error}", file=sys.stderr)
+            return 2
     options = _parser().parse_args(arguments)
-    # A polite kill ends as Ctrl-C does: workers are told, temporary folders go, MLflow hears of it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class may have a name that the terminal's encoding has no letters for.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _tidy_up_when_told_to_end()
     try:
+        # Imported when needed: another package's may be the ones that this command runs.
+        from spacewarps.params import load_params
+        from spacewarps.yaml_params import write_yaml
+
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else yaml.safe_dump(params.model_dump(), sort_keys=False), end="", flush=True)
+            print(valid if options.check else write_yaml(params.model_dump()), end="", flush=True)
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
@@ -70,6 +83,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
         return 2
     return 0
+
+
+def _tidy_up_when_told_to_end() -> None:
+    """Let a polite kill and a terminal that closes end as Ctrl-C does.
+
+    Workers are told, temporary folders go, MLflow hears of it. What ``nohup`` has made deaf to the terminal stays so.
+    """
+    polite = [signal.SIGTERM, signal.SIGHUP]
+
+    def interrupt(_number: int, _frame: FrameType | None) -> Never:
+        # A shell says it once more to what its terminal has told already; tidying up must not end half done.
+        for number in polite:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in polite:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def _parser() -> argparse.ArgumentParser:

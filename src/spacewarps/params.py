@@ -1,14 +1,18 @@
 """``params.yaml`` as typed, validated objects: the only reader of that file."""
 
 import difflib
-import re
+import os
+import reprlib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ParamsError, SurveyError
+from spacewarps.reading import read_bytes
+from spacewarps.survey.columns import Columns
+from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # As many as model/blocks.py gives such a block; not read from there, as reading params should not wait for torch.
@@ -22,6 +26,19 @@ class Section(BaseModel):
     """A section of ``params.yaml``: no unknown names, no silent conversion of types, no change once read."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+# What a project cannot do without, and what DVC would delete for a stage that names it as its output.
+_PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "src", "tests")
+
+
+def _resolved(path: str | Path) -> Path:
+    """Return ``path`` without links and detours: as they are spelt, two ways to one folder can look apart."""
+    return Path(os.path.realpath(path))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 class PathsParams(Section):
@@ -43,8 +60,11 @@ class PathsParams(Section):
                 raise ValueError(f"{name} must name a folder inside the project, but got {str(place)!r:.80}")
         for name, place in places.items():
             for other, folder in places.items():
-                if name != other and place.is_relative_to(folder):
+                if name != other and _resolved(place).is_relative_to(_resolved(folder)):
                     raise ValueError(f"{name} and {other} must be folders apart, but got {place} and {folder}")
+            for own in map(Path, _PROJECTS_OWN):
+                if _overlap(_resolved(place), _resolved(own)):
+                    raise ValueError(f"{name} must keep away from {own}, which no stage may write, but got {place}")
         return self
 
 
@@ -63,12 +83,20 @@ class SimulateParams(Section):
 
 
 class ColumnsParams(Section):
-    """The catalogue's names for what every survey has."""
+    """The catalogue's names for what every survey has; no ``ra`` and ``dec`` where it has no positions."""
 
     id: str
     label: str
-    ra: str
-    dec: str
+    ra: str | None
+    dec: str | None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        try:
+            Columns(**self.model_dump())
+        except SurveyError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class SplitParams(Section):
@@ -93,6 +121,7 @@ class DataParams(Section):
     images: Annotated[str, Field(min_length=1)]
     columns: ColumnsParams
     features: list[str]
+    missing_codes: dict[str, Annotated[list[float], Field(min_length=1)]]
     group_radius_arcsec: Annotated[float, Field(ge=0, le=3600)]
     label_conflicts: Literal["keep", "drop"]
     fraction: Annotated[float, Field(gt=0, le=1)]
@@ -105,6 +134,9 @@ class DataParams(Section):
             raise ValueError(f"features must differ from each other, but got {self.features}")
         if self.columns.id in self.features or self.columns.label in self.features:
             raise ValueError(f"features must not hold the id or the label, but got {self.features}")
+        stray = next((name for name in self.missing_codes if name not in self.features), None)
+        if stray is not None:
+            raise ValueError(f"missing_codes must name features, but {stray!r:.80} is none of {self.features}")
         return self
 
 
@@ -277,33 +309,23 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _keep_the_survey(self) -> Self:
-        for name in ("prepared", "search", "final", "reports"):
-            place = Path(getattr(self.paths, name)).absolute()
+        for name, place in self.paths.model_dump().items():
+            folder = _resolved(place)
             for param in ("catalog", "images"):
-                if Path(getattr(self.data, param)).absolute().is_relative_to(place):
+                survey = _resolved(getattr(self.data, param))
+                if name == "demo" and survey == folder / param:
+                    continue
+                if survey.is_relative_to(folder):
                     raise ValueError(
-                        f"paths.{name} is {place.name}, a folder that a stage replaces, and data.{param} lies in it; "
+                        f"paths.{name} is {place}, a folder that a stage replaces, and data.{param} lies in it; "
                         "choose another"
                     )
+                if folder.is_relative_to(survey):
+                    raise ValueError(
+                        f"paths.{name} is {place}, a folder that a stage writes, but it lies in data.{param}, "
+                        f"{survey}; keep the survey in a folder of its own"
+                    )
         return self
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it: numbers such as ``1e-05`` are floats, and a name stands once in its section."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: list[Any] = []
-        for key, _ in node.value:
-            if key.value in names:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
-            names.append(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-# PyYAML follows YAML 1.1, where a float needs a dot; DVC writes and reads YAML 1.2.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def load_params(path: Path) -> Params:
@@ -313,22 +335,28 @@ def load_params(path: Path) -> Params:
         ParamsError: naming the file, the first parameter at fault, what was found and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, at_most=MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the folder that holds params.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
         raise ParamsError(f"{path}: cannot be read ({error})") from None
     try:
-        values = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
-        # PyYAML's own constructors fail with the last three on tags that do not fit their value.
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(text)
+    except NotYamlError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error!s:.300}") from None
     if not isinstance(values, dict):
-        raise ParamsError(f"{path}: must hold sections with names, but it holds {values!r:.60}")
+        raise ParamsError(f"{path}: must hold sections with names, but it holds {_shown(values)}")
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         raise ParamsError(f"{path}: {_describe(error)}") from None
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
 
 
 def _describe(error: ValidationError) -> str:
@@ -339,20 +367,31 @@ def _describe(error: ValidationError) -> str:
     fault = (unknown or faults)[0]
     # The name of a union's member is no part of what the user wrote.
     names = [part for part in fault["loc"] if unknown or part not in _MEMBERS_OF_UNIONS]
-    place = ".".join(str(part) for part in names) or "params"
+    place = f"{'.'.join(str(part) for part in names) or 'params':.200}"
     if unknown:
         known = _names_beside(names[:-1])
-        line = f"{place} is not a parameter; {_suggest(str(names[-1]), names[:-1], known)}"
+        line = f"{place} is not a parameter; {_suggest(f'{names[-1]!s:.100}', names[:-1], known)}"
     elif fault["type"] == "missing":
         line = f"{place} is missing; add it"
     elif fault["type"] == "value_error":
-        line = f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+        line = f"{place}: {fault['msg'].removeprefix('Value error, '):.300}"
     elif fault["type"] == "model_type":
-        line = f"{place} is {fault['input']!r:.80}, but it should be a section with names"
+        line = f"{place} is {_shown(fault['input'])}, but it should be a section with names"
     else:
-        line = f"{place} is {fault['input']!r:.80}, but {_lower(fault['msg'])}"
+        line = f"{place} is {_shown(fault['input'])}, but {_lower(fault['msg'])}"
+        if fault["type"] == "string_type" and isinstance(fault["input"], int | float | date):
+            line += "; put it in quotes"
     others = len(faults) - 1 - sum(1 for other in faults if other["type"] == "missing" and unknown)
     return line if others <= 0 else f"{line} (and {others} more)"
+
+
+def _shown(value: Any) -> str:
+    """Return ``value`` for a message: what is long or nested is cut before it becomes text."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        # Python gives a number of thousands of digits no text.
+        return "a number of too many digits"
 
 
 def _lower(message: str) -> str:

@@ -12,11 +12,11 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 def say(line: str) -> None:
-    """Print one line, above any bar that is showing."""
+    """Print one line, above any bar that is showing; a name in it can neither break it nor move the cursor."""
     # Without a standard output there is nobody to tell.
     if sys.stdout is not None:
         try:
-            tqdm.write(line, file=sys.stdout)
+            tqdm.write("".join(sign if sign.isprintable() else " " for sign in line), file=sys.stdout)
             sys.stdout.flush()
         except OSError:
             # Whoever listened has left, or the file for it is full; the work is worth more than its account. Python

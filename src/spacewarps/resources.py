@@ -1,6 +1,7 @@
 """What a machine can be short of: how the system and the libraries say so, and what the user can do about it."""
 
 import errno
+import os
 import re
 import resource
 import subprocess
@@ -61,7 +62,9 @@ def shortage(error: BaseException, stage: str) -> str | None:
         less = _LESS_MEMORY.get(stage, "close what else runs")
         return f"memory is too short{allowed}; {less}, or take a machine that has more"
     if isinstance(error, OSError):
-        return _SHORT.get(error.errno or 0)
+        # In the system's own words; who raises it with others has something else to say.
+        number = error.errno or 0
+        return _SHORT.get(number) if error.strerror == os.strerror(number) else None
     return _SHORT[errno.EAGAIN] if _THREADS_ARE_SHORT.search(str(error)) else None
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from spacewarps.evaluation.baselines import features_alone, most_frequent_class
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 
 Draw = Callable[..., PreparedSurvey]
 

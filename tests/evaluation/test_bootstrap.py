@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spacewarps.evaluation.bootstrap import accuracy_interval, difference_interval
+from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
 
 
 def interval(
@@ -81,3 +81,27 @@ def test_a_classifier_does_not_differ_from_itself_and_a_clear_gain_is_above_0(ri
     assert 0 < low < 1 - right.mean() < high
     turned = difference(right, np.ones(100, dtype=bool))
     assert turned == pytest.approx((-high, -low))
+
+
+def balanced(right: NDArray[np.bool_], labels: NDArray[np.int64], sources: NDArray[np.int64]) -> tuple[float, float]:
+    return balanced_accuracy_interval(
+        right, labels, sources, resamples=2000, confidence=0.95, generator=np.random.default_rng(0)
+    )
+
+
+def test_a_rare_class_that_is_never_found_is_missed_in_every_resample() -> None:
+    labels = np.array([0] * 99 + [1])
+    assert balanced(labels == 0, labels, np.arange(100)) == (0.5, 0.5)
+
+
+def test_each_class_weighs_the_same_in_the_balanced_interval() -> None:
+    labels = np.array([0] * 1000 + [1] * 10)
+    right = np.array([True] * 1000 + [True] * 8 + [False] * 2)
+    low, high = balanced(right, labels, np.arange(1010))
+    # The shares of ten draws of 0.8: 5 of 10 to all.
+    assert (low, high) == (0.75, 1.0)
+
+
+def test_with_one_class_the_balanced_interval_is_the_plain_one(right: NDArray[np.bool_]) -> None:
+    sources = np.arange(100) // 2
+    assert balanced(right, np.zeros(100, dtype=np.int64), sources) == interval(right, sources)

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from spacewarps.errors import ModelError
 from spacewarps.evaluation import plots
 from spacewarps.evaluation.report import Evaluation, confusion_table, evaluate_predictions, roc_table, write_report
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 
 PICTURES = ["confusion.png", "depth.png", "learning_curves.png", "mistakes.png", "roc.png"]
 
@@ -134,6 +137,15 @@ def test_the_report_has_the_same_bytes_every_time(
     assert str(tmp_path) not in page
 
 
+def test_hundreds_of_classes_are_evaluated_without_a_warning(draw_survey: Callable[..., PreparedSurvey]) -> None:
+    classes = tuple(f"c{number}" for number in range(150))
+    survey = draw_survey(classes=classes, features=(), sizes={"train": 300, "test": 300})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = evaluate(Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test"))
+    assert list(result.predictions.columns[4:]) == [f"p_{name}" for name in classes]
+
+
 def test_a_survey_without_features_has_no_baseline_of_them(draw_survey: Callable[..., PreparedSurvey]) -> None:
     survey = draw_survey(features=())
     result = evaluate(Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test"))
@@ -152,6 +164,8 @@ def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(
     assert result.metrics["test"]["macro_f1"] == 1.0
     page = write(tmp_path / "report", result, test)
     assert "features alone" not in page
+    assert "- **without a test sample, so not measured: QSO**" in page
+    assert "| QSO | 0 | 0 |  |  |" in page
 
 
 def test_a_split_of_one_class_is_reported(draw_survey: Callable[..., PreparedSurvey], tmp_path: Path) -> None:
@@ -170,7 +184,54 @@ def test_names_of_classes_that_look_like_formulas_are_drawn_as_they_are(
     survey = draw_survey(classes=("$\\frac$", "b_$x", "a|b"))
     train, test = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
     page = write(tmp_path / "report", evaluate(train, test), test)
-    assert "| a\\|b |" in page
+    assert "| a&#124;b | 10 |" in page
+
+
+def test_no_name_from_outside_makes_an_element_of_the_page(
+    draw_survey: Callable[..., PreparedSurvey], tmp_path: Path
+) -> None:
+    script = "<script>alert(1)</script>"
+    survey = draw_survey(classes=(script, "![a](b)", "`c`|d"), features=("<b>z</b>",))
+    survey.samples["id"] = [f"<i>{number}</i>" for number in range(len(survey.samples))]
+    train, test = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
+    result = evaluate(train, test, torch.zeros(len(test), 3))
+    search = SEARCH | {"stopped": script, "architecture": [{**SEARCH["architecture"][0], "kind": script}]}
+    page = write(tmp_path / "report", result, test, search=search)
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+    tokens = [part for token in reader.parse(page) for part in (token, *(token.children or []))]
+    assert {token.type for token in tokens if "html" in token.type or "code" in token.type} == set()
+    assert [token.attrGet("src") for token in tokens if token.type == "image"] == [
+        "confusion.png",
+        "roc.png",
+        "depth.png",
+        "learning_curves.png",
+        "mistakes.png",
+    ]
+    assert script not in confusion_table(result).to_csv()
+    assert script not in roc_table(result).to_csv()
+    # What machines read has the names as they are.
+    assert set(result.predictions["label"]) == set(survey.classes)
+
+
+def test_a_class_that_is_never_predicted_stands_above_the_tables(
+    train_data: Space_Galaxi, test_data: Space_Galaxi, tmp_path: Path
+) -> None:
+    logits = logits_of(test_data, noise=0.0)
+    logits[:, 1] = -10.0
+    result = evaluate(train_data, test_data, logits)
+    page = write(tmp_path / "report", result, test_data)
+    assert result.metrics["test"]["never_predicted"] == ["QSO"]
+    said = "- **never predicted: QSO (10 of 30 test samples); accuracy 0.6667, balanced accuracy 0.6667**"
+    assert page.index(said) < page.index("| classifier |")
+    assert "| QSO | 10 | 0 |  | 0.0000 |" in page
+
+
+def test_balanced_accuracy_stands_beside_every_accuracy(evaluation: Evaluation) -> None:
+    test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
+    assert test["balanced_accuracy_low"] < test["balanced_accuracy"] < test["balanced_accuracy_high"]
+    assert baseline["most_frequent_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
+    gain = test["balanced_accuracy"] - baseline["features_alone"]["balanced_accuracy"]
+    assert baseline["gain_over_features_alone"]["balanced_accuracy"] == gain
 
 
 @pytest.mark.parametrize("losses", [[1.0, np.inf, np.nan], [np.inf] * 3])

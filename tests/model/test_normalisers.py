@@ -144,3 +144,12 @@ def test_the_stretch_is_the_inverse_hyperbolic_sine_with_its_gradient_and_for_an
     torch.testing.assert_close(normaliser(pixels.requires_grad_()), expected, atol=5e-7, rtol=5e-7, equal_nan=True)
     (gradient,) = torch.autograd.grad(normaliser(pixels)[..., 0, 0].sum(), pixels)
     assert gradient[..., 0, 0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_noise_of_a_few_bright_pixels_on_an_empty_sky_is_found_in_any_unit(size: float) -> None:
+    stamps = np.zeros((1, 1, 10, 10), dtype=np.float32)
+    stamps[..., 0, 0] = size
+    normaliser = StampNormaliser(1)
+    normaliser.fit(stamps)
+    assert float(normaliser.noise) == pytest.approx(size * math.sqrt(0.01 * 0.99))

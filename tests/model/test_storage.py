@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 import resource
 import struct
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from spacewarps.errors import ModelError
+from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
@@ -103,8 +104,9 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     model = new_model()
     save_model(model, tmp_path / "a")
     save_model(load_model(tmp_path / "a").to(memory_format=torch.channels_last), tmp_path / "b")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["model.json", "model.safetensors"]
-    for name in ("model.json", "model.safetensors"):
+    files = [".spacewarps.json", "model.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
+    for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -143,11 +145,19 @@ def test_a_disk_that_is_full_is_said_in_one_line_and_leaves_what_stood_there(fol
 
 
 def test_a_network_takes_the_place_of_another(folder: Path) -> None:
-    (folder / "stray").touch()
     save_model(new_model(specs=(BlockSpec(2),)), folder)
     assert load_model(folder).ks == [2]
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [".spacewarps.json", "model.json", "model.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_network_takes_the_place_of_nothing_else(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    before = load_model(folder).ks
+    with pytest.raises(SpaceWarpsError, match=r"it holds 'notes\.txt', which was not written"):
+        save_model(new_model(specs=(BlockSpec(2),)), folder)
+    assert load_model(folder).ks == before
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
@@ -167,6 +177,33 @@ def test_truncated_weights_are_refused(folder: Path, share: float) -> None:
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
+    assert "not a model that can be loaded" in complaint(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_is_refused_without_waiting_for_it(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert "a pipe or a device, not a file" in complaint(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["head.classify.bias", "trunk.0.norm.running_var"])
+def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, folder / "model.safetensors")
+    assert complaint(folder) == (
+        f"{folder}: not a model that can be loaded ({name} in model.safetensors holds what is not a finite number; "
+        "make the model again)"
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":' + b"9" * 100_000, b"{" + b" " * 100_000]
+)
+def test_a_header_that_no_parser_should_follow_is_refused(folder: Path, header: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     assert "not a model that can be loaded" in complaint(folder)
 
 

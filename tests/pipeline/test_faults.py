@@ -1,8 +1,12 @@
 """What a user sees who got something wrong: one line, exit status 2, and earlier outputs as they were."""
 
+import io
+
 import pytest
+import yaml
 
 from spacewarps.cli import main
+from spacewarps.files import replaced_directory
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,15 @@ def one_line(done):
         ("paths", "final", "models/search/final", "final and search must be folders apart"),
         ("paths", "demo", "../demo", "must name a folder inside the project"),
         ("paths", "search", "", "must name a folder inside the project"),
+        ("paths", "prepared", "src", "prepared must keep away from src, which no stage may write"),
+        ("paths", "search", ".git/models", "search must keep away from .git"),
+        ("paths", "journal", "tests/../tests", "must name a folder inside the project"),
+        ("data", "catalog", "data/../data/prepared/my/cat.csv", "data.catalog lies in it"),
+        ("data", "catalog", "data/demo/my/cat.csv", "paths.demo is data/demo, a folder that a stage replaces"),
+        ("data", "images", "data/demo", "paths.demo is data/demo, a folder that a stage replaces"),
+        ("data", "catalog", "data/demo/images", "data.catalog lies in it"),
+        ("data", "images", "reports/report", "paths.reports is reports"),
+        ("data", "images", ".", "it lies in data.images"),
     ],
 )
 def test_wrong_params_are_named_with_what_is_right(project, section, name, value, told):
@@ -42,9 +55,68 @@ def test_wrong_params_are_named_with_what_is_right(project, section, name, value
         project.write_params(original)
 
 
+def test_places_that_only_look_apart_are_refused(project, tmp_path, spacewarps_here):
+    original = project.params()
+    (tmp_path / "prepared/mine").mkdir(parents=True)
+    links = {"data/aside": tmp_path, "data/code": project.folder / "src", "data/up": project.folder}
+    for link, target in links.items():
+        (project.folder / link).symlink_to(target)
+    try:
+        for values, told in (
+            (
+                {"paths": {"prepared": "data/aside/prepared"}, "data": {"catalog": f"{tmp_path}/prepared/mine"}},
+                "data.c",
+            ),
+            (
+                {"paths": {"prepared": "data/aside/a", "search": "data/aside/a/b"}},
+                "search and prepared must be folders",
+            ),
+            ({"paths": {"final": "data/code/models"}}, "final must keep away from src"),
+            ({"paths": {"final": "data/up"}}, "demo and final must be folders apart"),
+        ):
+            project.write_params({**original, **{name: original[name] | section for name, section in values.items()}})
+            status, _, errors = spacewarps_here(project, "params", "--check")
+            assert (status, errors.count("\n")) == (2, 1)
+            assert told in errors
+    finally:
+        project.write_params(original)
+        for link in links:
+            (project.folder / link).unlink()
+
+
+def test_a_survey_of_the_users_own_where_the_demo_would_be_is_kept(project, spacewarps_here):
+    mine = project.folder / "data/demo/catalog/cat.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    status, _, errors = spacewarps_here(project, "simulate")
+    assert (status, errors) == (
+        2,
+        "spacewarps simulate: data/demo would be replaced as a whole, but it holds 'catalog/cat.csv', which was not "
+        "written by the stage that replaces it; move or delete what is there, or name another folder\n",
+    )
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    mine.parent.rmdir()
+    mine.parent.parent.rmdir()
+
+
 def test_valid_params_pass(project):
     done = project.spacewarps("params", "--check")
     assert (done.returncode, done.stdout) == (0, "params.yaml is valid\n")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u661f"), ("latin-1", r"\u661f"), ("utf-8", "星")])
+def test_a_letter_that_the_terminal_does_not_have_is_written_as_its_number(
+    project, tmp_path, monkeypatch, encoding, shown
+):
+    params = project.params()
+    params["data"]["columns"]["label"] = "星"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
+    assert main(["params"]) == 0
+    assert f"label: {shown}\n" in written.getvalue().decode(encoding)
 
 
 def test_missing_params_file_is_named(tmp_path, monkeypatch, capsys):
@@ -56,8 +128,8 @@ def test_missing_params_file_is_named(tmp_path, monkeypatch, capsys):
 def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
     original = project.params()
     prepared = project.folder / original["paths"]["prepared"]
-    prepared.mkdir(parents=True)
-    (prepared / "samples.csv").write_text("earlier")
+    with replaced_directory(prepared) as folder:
+        (folder / "samples.csv").write_text("earlier")
     (tmp_path / "catalogue.csv").write_text("name,class\n1,STAR\n")
     params = project.params()
     params["data"]["catalog"] = str(tmp_path / "catalogue.csv")

@@ -159,6 +159,21 @@ def test_report_shows_every_picture_it_names(finished):
     assert all(f"({name})" in page for name in pictures)
 
 
+def test_prepare_says_what_it_understood_and_what_looks_wrong(finished, spacewarps_here, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    catalogues = sorted((project.folder / "data/demo/catalog").iterdir())
+    for file in catalogues:
+        file.write_text("#Table1\n" + file.read_text().replace(",", ";"))
+    status, said, _ = spacewarps_here(project, "prepare")
+    assert status == 0
+    more = f"'{catalogues[0].name}' and {len(catalogues) - 1} more"
+    assert f"  note: separated by semicolons: {more}\n" in said
+    assert f"  note: lines that begin with # and were taken for comments: {len(catalogues)} in {more}\n" in said
+    for name in ("samples.csv", "stamps.npy"):
+        place = f"data/prepared/{name}"
+        assert (project.folder / place).read_bytes() == (finished.folder / place).read_bytes()
+
+
 def test_result_repeats_the_test_accuracy(finished, spacewarps_here):
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
     status, said, _ = spacewarps_here(finished, "result")
@@ -294,7 +309,39 @@ def processes_of_session(leader):
     return found
 
 
-@pytest.mark.parametrize("how", ["a polite kill", pytest.param("Ctrl-C", marks=pytest.mark.long)])
+@pytest.mark.parametrize("stage", ["search", "train", "evaluate"])
+def test_outputs_of_a_stage_that_cannot_write_the_last_one_are_all_as_they_were(
+    finished, spacewarps_here, tmp_path, stage
+):
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    params["seed"] += 1
+    project.write_params(params)
+    in_the_way = (
+        project.folder
+        / {
+            "search": "reports/plots/depth.csv",
+            "train": "reports/plots/learning_curves.csv",
+            "evaluate": "reports/metrics.json",
+        }[stage]
+    )
+    in_the_way.unlink()
+    (in_the_way / "folder").mkdir(parents=True)
+    files = [path for name in ("models", "reports") for path in (project.folder / name).rglob("*")]
+    before = {path: path.read_bytes() for path in files if path.is_file()}
+    status, _, errors = spacewarps_here(project, stage)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"{in_the_way.relative_to(project.folder)} is a folder" in errors
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path for name in ("models", "reports") for path in (project.folder / name).rglob("*")) == sorted(
+        files
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["a polite kill", *(pytest.param(how, marks=pytest.mark.long) for how in ("Ctrl-C", "a terminal that closes"))],
+)
 def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_process(finished, tmp_path, how):
     project = finished.copy(tmp_path / "project")
     params = project.params()
@@ -310,6 +357,8 @@ def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_
     start = time.monotonic()
     if how == "Ctrl-C":
         os.killpg(search.pid, signal.SIGINT)
+    elif how == "a terminal that closes":
+        os.killpg(search.pid, signal.SIGHUP)
     else:
         search.terminate()
     _, errors = search.communicate(timeout=30)

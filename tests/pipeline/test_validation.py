@@ -190,7 +190,11 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(0.5)
-    assert not output.exists() or sorted(file.name for file in output.iterdir()) == ["model.json", "model.safetensors"]
+    assert not output.exists() or sorted(file.name for file in output.iterdir()) == [
+        ".spacewarps.json",
+        "model.json",
+        "model.safetensors",
+    ]
     project.dvc("repro")
     assert (project.folder / "dvc.lock").read_bytes() == before
 

@@ -71,6 +71,14 @@ def test_one_that_was_stopped_early_is_never_before_one_that_was_not() -> None:
     assert best(stopped, finished) == finished
 
 
+def test_one_that_diverged_is_last_of_those_trained_as_far() -> None:
+    diverged, finite = result(1, 1, 1.0, math.inf, 1), result(1, 2, 0.0, 9.0, 999)
+    assert best(diverged, finite) == finite
+    halted = result(1, 3, 1.0, math.inf, finished=False), result(1, 4, 0.0, 9.0, finished=False)
+    assert best(*halted) == halted[1]
+    assert best(diverged, halted[1]) == diverged
+
+
 @pytest.mark.parametrize(
     ("candidate", "label"),
     [
@@ -87,7 +95,7 @@ def test_a_candidate_is_called_by_its_block_and_by_its_trunk_where_that_is_not_t
 
 @pytest.fixture
 def stopped() -> History:
-    first, second = result(1, 8, 0.5), result(1, 16, 0.75, math.inf)
+    first, second = result(1, 8, 0.5, math.inf), result(1, 16, 0.75)
     last = result(2, 8, 0.75, parent=second)
     return History((step_of(1, first, second), step_of(2, last, kept=0)))
 
@@ -128,7 +136,7 @@ def test_the_summary_has_every_candidate_and_is_json(stopped: History) -> None:
         {"layer": 1, "kind": "conv", "k": 16, "kernel_size": 3, "channels": [1, 16], "val_accuracy": 0.75}
     ]
     candidates = [(c["layer"], c["k"], c["val_loss"], c["epochs"], c["chosen"]) for c in summary["candidates"]]
-    assert candidates == [(1, 8, 1.0, 2, False), (1, 16, None, 2, True), (2, 8, 1.0, 2, False)]
+    assert candidates == [(1, 8, None, 2, False), (1, 16, 1.0, 2, True), (2, 8, 1.0, 2, False)]
     assert {c["predicted_val_accuracy"] for c in summary["candidates"]} == {None}
 
 

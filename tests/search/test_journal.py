@@ -34,7 +34,8 @@ from spacewarps.search.journal import (
     prune,
 )
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, named_random_state
 from spacewarps.training.fit import Epoch, Optimiser, Score
 
@@ -501,6 +502,7 @@ def test_every_module_that_evaluating_imports_is_part_of_the_key_unless_it_compu
         "search/history.py": "holds what was found; a candidate's block and seed are parts of the key",
         "errors.py": "names what a user got wrong",
         "files.py": "writes folders at once",
+        "reading.py": "hands on what a file holds, or refuses it",
     }
     root = Path(journal_module.__file__).parents[1]
     imported = set()

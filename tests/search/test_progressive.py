@@ -1,5 +1,6 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,23 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from spacewarps.errors import ModelError, ParamsError
+from spacewarps.errors import ModelError, ParamsError, SpaceWarpsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import load_model, pack_model, save_model
-from spacewarps.search.candidate import WarmStart
+from spacewarps.search.candidate import EpochEnded, WarmStart
+from spacewarps.search.executors.base import Event, Job
 from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import SearchResult
+from spacewarps.search.strategies.beam import Beam
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import create_train_val_dataloaders
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch, Optimiser, score
+from spacewarps.training.fit import Epoch, Optimiser, Score, score
 
 Search = Callable[..., SearchResult]
 
@@ -137,14 +141,44 @@ def test_the_best_candidate_of_a_step_joins(found: SearchResult) -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-def test_equal_scores_go_to_fewer_weights(search: Search) -> None:
-    # At this rate every candidate diverges at once, and all score the same.
-    for ks in ([4, 2], [2, 4]):
-        result = search(k_candidates=ks, max_layers=1, optimiser=Optimiser(16, learning_rate=1e38))
-        first, second = result.history.steps[0].candidates
-        assert first.score == second.score
-        assert first.score.loss == math.inf
-        assert result.model.ks == [2]
+@pytest.mark.parametrize("changes", [{}, {"halving": 1}, {"warm_start": WarmStart("siblings")}])
+def test_a_search_in_which_every_candidate_diverges_says_so(search: Search, changes: dict[str, Any]) -> None:
+    with pytest.raises(SpaceWarpsError, match=r"no candidate of step 1 ended with a finite loss .*; lower opt"):
+        search(optimiser=Optimiser(16, learning_rate=1e38), **changes)
+
+
+class Diverging(InlineExecutor):
+    """Gives the candidates that it is told an accuracy that is perfect and a loss that is not finite."""
+
+    def __init__(self, train: Space_Galaxi, validation: Space_Galaxi, *diverged: tuple[int, int]) -> None:
+        super().__init__(train, validation)
+        self._diverged = diverged
+
+    def submit(self, ticket: int, job: Job) -> None:
+        self._candidates = [evaluation.candidate for evaluation in job]
+        super().submit(ticket, job)
+
+    def wait(self, seconds: float | None) -> Iterator[tuple[int, Event]]:
+        for ticket, event in super().wait(seconds):
+            if isinstance(event, EpochEnded):
+                candidate = self._candidates[event.position]
+                if event.checkpoint and (candidate.step, candidate.block.k) in self._diverged:
+                    epochs = tuple(replace(e, validation=Score(1.0, math.inf)) for e in event.checkpoint.epochs)
+                    event = replace(event, epoch=epochs[-1], checkpoint=replace(event.checkpoint, epochs=epochs))
+            yield ticket, event
+
+
+def test_a_candidate_that_diverged_never_joins(
+    search: Search, train_data: Space_Galaxi, validation_data: Space_Galaxi
+) -> None:
+    def kept(*diverged: tuple[int, int]) -> list[list[int]]:
+        executor = Diverging(train_data, validation_data, *diverged)
+        history = search(executor=executor, epochs_per_eval=1, strategy=Beam(beam_width=2, trained_per_step=2)).history
+        return [[result.candidate.block.k for result in step.kept] for step in history.steps]
+
+    assert sorted(kept()[0]) == [2, 4]
+    assert kept((1, 2))[0] == [4]
+    assert kept((2, 2), (2, 4))[1] == []
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
@@ -209,7 +243,7 @@ def test_every_step_that_joined_gained(search: Search) -> None:
 
 
 def test_the_first_block_joins_even_without_gain(search: Search) -> None:
-    result = search(max_layers=1, optimiser=Optimiser(16, learning_rate=1e38), min_delta=0.9)
+    result = search(max_layers=1, optimiser=Optimiser(16, learning_rate=1e-30), min_delta=0.9)
     assert len(result.model.trunk) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
 
 HEADER = ("id", "class", "ra", "dec", "z", "z_err")

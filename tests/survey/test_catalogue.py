@@ -1,5 +1,8 @@
 import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,15 +10,29 @@ from hypothesis import strategies as st
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.catalogue import Columns, read_catalogue
+from spacewarps.survey.catalogue import read_catalogue
+from spacewarps.survey.columns import Columns
 
 HEADER = "id,class,ra,dec,z,z_err\n"
 GOOD = "a1,STAR,10,20,0.1,0.01\na2,QSO,11,21,0.2,0.02\na3,STAR,12,22,0.3,0.03\n"
 
 
-def read(path: Path, features: tuple[str, ...] = ("z", "z_err"), columns: Columns | None = None):
+NO_POSITIONS = Columns(ra=None, dec=None)
+
+
+def read(
+    path: Path,
+    features: tuple[str, ...] = ("z", "z_err"),
+    columns: Columns = Columns(),
+    *,
+    missing_codes: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    max_bad_fraction: float = 1.0,
+):
     audit = Audit()
-    return read_catalogue(path, columns or Columns(), list(features), audit), audit
+    samples = read_catalogue(
+        path, columns, features, audit, missing_codes=missing_codes, max_bad_fraction=max_bad_fraction
+    )
+    return samples, audit
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -81,9 +98,11 @@ def test_ids_keep_all_their_digits(tmp_path: Path) -> None:
     assert samples["id"].tolist() == sorted(ids)
 
 
-@pytest.mark.parametrize("key", ["7.0e+27", "7.004987300150006E27", "7004987300150005914600060103.0", "7E+27", "12.00"])
+@pytest.mark.parametrize(
+    "key", ["7.0e+27", "7.004987300150006E27", "7004987300150005914600060103.0", "7E+27", "12.00", "1,23765E+18"]
+)
 def test_ids_that_were_read_as_numbers_are_refused(tmp_path: Path, key: str) -> None:
-    message = message_of(write(tmp_path / "c.csv", HEADER + GOOD + f"{key},STAR,1,2,3,4\n"))
+    message = message_of(write(tmp_path / "c.csv", HEADER + GOOD + f'"{key}",STAR,1,2,3,4\n'))
     assert "c.csv:5" in message
     assert key in message
     assert "ids as text" in message
@@ -97,7 +116,7 @@ def test_byte_order_mark_crlf_spaces_quotes_and_blank_lines_are_no_matter(tmp_pa
 
 
 def test_catalogue_without_positions_has_none(tmp_path: Path) -> None:
-    samples, audit = read(write(tmp_path / "c.csv", "id,class\na,STAR\n"), ())
+    samples, audit = read(write(tmp_path / "c.csv", "id,class\na,STAR\n"), (), NO_POSITIONS)
     assert samples[["ra", "dec"]].isna().all(axis=None)
     assert audit.rows_in == len(samples) == 1
 
@@ -116,13 +135,18 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
         ('"x\0y",STAR,1,2,3,4', "id with a control character"),
         ('"x\ny",STAR,1,2,3,4', "id with a control character"),
         ("x,,1,2,3,4", "no label"),
-        ("x,null,1,2,3,4", "no label"),
+        ("x,null,1,2,3,4", 'no label (the word "null")'),
         ('x,"ST\rAR",1,2,3,4', "label with a control character"),
         ("x,STAR\0,1,2,3,4", "label with a control character"),
         ("x,STAR,NaN,2,3,4", "no usable position"),
         ("x,STAR,inf,2,3,4", "no usable position"),
         ("x,STAR,,2,3,4", "no usable position"),
-        ("x,STAR,1_0,2,3,4", "no usable position"),
+        ("x,STAR,1_0,2,3,4", "position that is not a plain number of degrees, such as '1_0'"),
+        ("x,STAR,1.5 deg,2,3,4", "position that is not a plain number of degrees, such as '1.5 deg'"),
+        ("x,STAR,12:34:56,2,3,4", "position in hours, minutes or seconds instead of degrees, such as '12:34:56'"),
+        ("x,STAR,12h34m56s,2,3,4", "position in hours, minutes or seconds instead of degrees, such as '12h34m56s'"),
+        ("x,STAR,1,-12 34 56.7,3,4", "position in hours, minutes or seconds instead of degrees, such as '-12 34 56.7'"),
+        ('x,STAR,"1,5",2,3,4', "position with a decimal comma, such as '1,5'"),
         ("x,STAR,360.5,2,3,4", "no usable position"),
         ("x,STAR,1,91,3,4", "no usable position"),
         ("x,STAR,1,-1e999,3,4", "no usable position"),
@@ -130,7 +154,7 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
         ("x,STAR,1,2,3,4,5", "wrong number of columns"),
         ("x", "wrong number of columns"),
         ('"x"y,STAR,1,2,3,4', "not a line of CSV"),
-        (f"{'x' * 200_000},STAR,1,2,3,4", "not a line of CSV"),
+        (f"{'x' * 200_000},STAR,1,2,3,4", "cell of more than 131072 characters"),
         ("a1,STAR,10,20,0.1,0.01", "repeated row"),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -144,9 +168,13 @@ def test_a_bad_row_is_left_out_and_its_neighbours_are_kept(tmp_path: Path, row: 
 
 @pytest.mark.parametrize("text", ["1_5", "0x10", "1,5", "abc", "1e", "--1"])
 def test_a_feature_that_is_no_number_is_missing_and_counted(tmp_path: Path, text: str) -> None:
-    samples, audit = read(write(tmp_path / "c.csv", f'id,class,z\na,STAR,"{text}"\nb,QSO,nan\n'), ("z",))
-    assert samples["z"].isna().all()
+    path = write(tmp_path / "c.csv", f'id,class,z\na,STAR,"{text}"\nb,QSO,nan\nc,QSO,1\n')
+    samples, audit = read(path, ("z",), NO_POSITIONS)
+    assert samples["z"].isna().tolist() == [True, True, False]
     assert audit.details["features"]["z"] == {"missing": 2, "not_a_number": 1}
+    assert audit.notes == [
+        f"feature 'z': 1 of 3 values are not numbers and count as missing, such as '{text}' in c.csv:2"
+    ]
 
 
 @pytest.mark.parametrize("order", ["AAB", "ABA", "BAA"])
@@ -160,7 +188,7 @@ def test_rows_of_one_id_that_differ_are_all_left_out_in_any_order(tmp_path: Path
 
 def test_a_quote_that_is_never_closed_counts_every_line_it_swallows(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", "id,class,note\na,STAR,\nb,STAR,\"5'\nc,QSO,\nd,QSO,\n")
-    samples, audit = read(path, ())
+    samples, audit = read(path, (), NO_POSITIONS)
     assert samples["id"].tolist() == ["a"]
     assert audit.left_out == {"not a line of CSV": ["c.csv:3", "c.csv:4", "c.csv:5"]}
     assert audit.rows_in == 4
@@ -168,7 +196,7 @@ def test_a_quote_that_is_never_closed_counts_every_line_it_swallows(tmp_path: Pa
 
 def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", 'id,class\na,STAR\n"b,STAR\nc,QSO\nd,QSO"\ne,QSO\n')
-    samples, audit = read(path, ())
+    samples, audit = read(path, (), NO_POSITIONS)
     assert samples["id"].tolist() == ["a", "e"]
     assert reasons(audit) == {"wrong number of columns": 3}
     assert audit.rows_in == 5
@@ -182,17 +210,26 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         ("\n\n", ["empty"]),
         (HEADER, ["header but no rows"]),
         ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "data.columns.id"]),
-        ("id;class\na;STAR\n", ["no id column 'id'", "'id;class'"]),
+        ("name;class\na;STAR\n", ["no id column 'id'", "'name', 'class'"]),
+        ("ID,Class\na,STAR\n", ["no id column 'id'", "did you mean 'ID'?"]),
+        ("# id class ra dec\na STAR 1 2\n", ["separated by spaces"]),
+        ("# no header\n# at all\n", ["empty"]),
         ("id,type\na,STAR\n", ["no label column 'class'", "data.columns.label"]),
         ("id,class,z,z\na,STAR,1,2\n", ["'z'", "twice"]),
         ("id,class,ra\na,STAR,1\n", ["no column 'dec'"]),
-        ("id,class,redshift,z_er\na,STAR,1,2\n", ["no column 'z'", "data.features"]),
-        ("id,class,z,z_er\na,STAR,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
-        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8"]),
-        (HEADER.encode("utf-16"), ["not UTF-8"]),
+        ("id,class,ra,dec,redshift,z_er\na,STAR,1,2,1,2\n", ["no column 'z'", "data.features"]),
+        ("id,class,ra,dec,z,z_er\na,STAR,1,2,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
+        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8 text (byte 0xff in line 5)"]),
+        ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\xe9,1,2,3,4\r", ["byte 0xe9 in line 5"]),
+        ((HEADER + "x" * 70_000 + "\n").encode() + b'"\n\n\xe9"\n', ["byte 0xe9 in line 5"]),
+        (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
+        (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
+        (b"\x1f\x8b\x08\0", ["a gzip archive"]),
+        (b"PK\x03\x04\x14\0", ["a zip archive or a spreadsheet"]),
+        (b"SIMPLE  =                    T", ["a FITS file"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["not UTF-8"]),
         ('"id,class\na,STAR\n', ["line 1 is not a header"]),
-        ("\0\0\0\n\0", ["no id column"]),
+        ("\0\0\0\n\0", ["NUL characters"]),
         ("\x1b[2J\u2028" + "x" * 100_000 + ",b\n1,2\n", ["no id column"]),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -212,15 +249,107 @@ def test_a_missing_catalogue_and_a_folder_without_one_are_refused(tmp_path: Path
 def test_a_column_of_two_joined_files_is_refused_if_it_is_needed(tmp_path: Path) -> None:
     write(tmp_path / "1.csv", "id,class,z,z_err,note\na,STAR,1,2,x\n")
     write(tmp_path / "2.csv", "id,z,note\na,1,y\n")
-    message = message_of(tmp_path)
+    message = message_of(tmp_path, columns=NO_POSITIONS)
     assert "'z' stands in both 1.csv and 2.csv" in message
-    assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent)[0]) == 1
+    assert len(read(write(tmp_path / "2.csv", "id,note\na,y\n").parent, columns=NO_POSITIONS)[0]) == 1
+
+
+@pytest.mark.parametrize("names", [("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("ra_deg", "dec_deg"), ("ra", "decl")])
+def test_positions_under_other_names_are_asked_for(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = write(tmp_path / "c.csv", f"id,class,{names[0]},{names[1]}\na,STAR,1,2\n")
+    named = f"'{names[0]}' and '{names[1]}' look like positions"
+    assert named in message_of(path, features=())
+    message = message_of(path, features=(), columns=NO_POSITIONS)
+    assert "are null" in message
+    assert named in message
+    assert read(path, (), Columns(ra=names[0], dec=names[1]))[0]["ra"].tolist() == [1]
+
+
+def test_a_catalogue_without_positions_is_refused_unless_the_params_say_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class,ra_err\na,STAR,1\n")
+    message = message_of(path, features=())
+    assert "there is no column 'ra' and no column 'dec' for positions" in message
+    assert "set data.columns.ra and data.columns.dec to null" in message
+    write(path, "id,class,East,North\na,STAR,1,2\n")
+    assert "did you mean 'East'?" in message_of(path, features=(), columns=Columns(ra="east", dec="north"))
+
+
+def test_other_delimiters_comments_and_hidden_files_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", (HEADER + GOOD).replace(",", ";"))
+    write(tmp_path / "b.csv", "#Table1\n" + (HEADER + GOOD.replace("a", "b")).replace(",", ";"))
+    write(tmp_path / "c.csv", "# " + (HEADER + GOOD.replace("a", "c")).replace(",", "\t"))
+    write(tmp_path / "._a.csv", b"\0\5\x16\7\xff")
+    write(tmp_path / ".backup.csv", "id,class\na1,OLD\n")
+    write(tmp_path / "~$a.csv", "\5owner")
+    samples, audit = read(tmp_path)
+    assert samples["id"].tolist() == ["a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3"]
+    assert audit.notes == [
+        "hidden or temporary, so not read: '._a.csv' and 2 more",
+        "separated by semicolons: 'a.csv' and 1 more",
+        "separated by tabs: 'c.csv'",
+        "lines that begin with # and were taken for comments: 1 in 'b.csv'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path.symlink_to(path.with_name("nowhere")), "a link to nothing"),
+        (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "not a file"),
+    ],
+)
+def test_a_chunk_that_went_away_is_missed(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    write(tmp_path / "1.csv", HEADER + GOOD)
+    make(tmp_path / "2.csv")
+    assert f"2.csv: {what} among the catalogues" in message_of(tmp_path)
+
+
+def test_a_pipe_and_a_device_are_no_catalogues(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a file nor a folder" in message_of(tmp_path / "pipe")
+    assert "neither a file nor a folder" in message_of(Path("/dev/zero"))
+
+
+def test_one_class_as_integers_and_as_decimals_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "id,class\na,0\nb,1\n")
+    write(tmp_path / "2.csv", "id,class\nc,1.0\n")
+    message = message_of(tmp_path, features=(), columns=NO_POSITIONS)
+    assert message.startswith("2.csv:2: label '1.0' is the same number as '1' in 1.csv:3")
+
+
+def test_labels_are_one_in_any_form_of_unicode_and_a_difference_in_case_is_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class\na,\u00c9toile\nb,E\u0301toile\nc,STAR\nd,Star\n")
+    samples, audit = read(path, (), NO_POSITIONS)
+    assert samples["label"].tolist() == ["\u00c9toile", "\u00c9toile", "STAR", "Star"]
+    assert audit.notes == ["2 classes differ only in case or spaces: 'STAR', 'Star'; should they be one?"]
+
+
+def test_a_class_that_loses_every_row_is_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "id,class,ra,dec\na,STAR,1,2\nb,NOISE,,\nc,None,1,2\n")
+    assert read(path, ())[1].notes == ["classes of which every row was left out: 'NOISE'"]
+
+
+def test_ids_join_in_any_form_of_unicode(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "id,class\n\u00fc,STAR\n")
+    write(tmp_path / "2.csv", "id,z\nu\u0308,1\n")
+    samples, _ = read(tmp_path, ("z",), NO_POSITIONS)
+    assert samples[["id", "z"]].to_numpy().tolist() == [["\u00fc", 1]]
+
+
+def test_rows_that_differ_only_in_columns_that_nobody_reads_are_one_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", ",id,class,z\n0,a,STAR,1\n1,b,QSO,2\n2,a, STAR,1\n3,b,QSO,3\n")
+    samples, audit = read(path, ("z",), NO_POSITIONS)
+    assert samples["id"].tolist() == ["a"]
+    assert audit.left_out["repeated row"] == ["c.csv:4 (a)"]
+    assert sorted(audit.left_out["id of several rows that differ"]) == ["c.csv:3 (b)", "c.csv:5 (b)"]
+    assert len(read(path, (), NO_POSITIONS)[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["label", "source", "split", "ra"])
 def test_a_feature_cannot_take_the_place_of_a_column_of_the_sample_table(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "c.csv", f"id,class,{name}\na,STAR,1\n")
-    message = message_of(path, features=(name,), columns=Columns(ra="RAJ2000", dec="DEJ2000"))
+    message = message_of(path, features=(name,), columns=NO_POSITIONS)
     assert repr(name) in message
     assert "data.features" in message
 

@@ -1,6 +1,4 @@
-import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,8 @@ from torch.utils.data import DataLoader
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import BatchIndices, Space_Galaxi, load_prepared_survey
-
-
-@pytest.fixture
-def copied(prepared_folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared_folder, tmp_path / "prepared"))
+from spacewarps.survey.dataset import BatchIndices, Space_Galaxi
+from spacewarps.survey.prepared import load_prepared_survey
 
 
 def message_of(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
@@ -170,49 +164,6 @@ def test_a_catalogue_without_images_and_a_missing_folder_are_refused(delivery: A
     assert "nowhere" in message_of(Space_Galaxi, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["survey.json", "samples.csv", "stamps.npy"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        b"",
-        b"\xff\xfe\0",
-        b"[]",
-        b"null",
-        b'{"classes": 1}',
-        b'id,"x\n1,2,3\n',
-        b"PK\x03\x04",
-        b"a,b\n1,2,3,4\n1,2,3,4,5,6\n",
-        b"\x93NUMPY\x01\0\x10\0{",
-    ],
-    ids=lambda value: ascii(value)[:20],
-)
-def test_a_damaged_prepared_survey_is_refused_in_one_line(copied: Path, name: str, content: bytes | None) -> None:
-    (copied / name).unlink()
-    if content is not None:
-        (copied / name).write_bytes(content)
-    for in_memory in (False, True):
-        assert str(copied) in message_of(load_prepared_survey, copied, in_memory=in_memory)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda table: table.iloc[1:],
-        lambda table: table.drop(columns="split"),
-        lambda table: table.drop(columns="z_err"),
-        lambda table: table.assign(label="NOVA"),
-        lambda table: table.assign(z="high"),
-        lambda table: table.assign(source="s000"),
-    ],
-    ids=["a row less", "no split", "no feature", "unknown class", "no number", "source in two splits"],
-)
-def test_a_sample_table_that_does_not_fit_is_refused(copied: Path, spoil: Callable[[Any], Any]) -> None:
-    table = pd.read_csv(copied / "samples.csv", dtype=str, keep_default_na=False)
-    spoil(table).to_csv(copied / "samples.csv", index=False)
-    assert "prepare" in message_of(load_prepared_survey, copied)
-
-
 def test_another_process_maps_the_stamps_instead_of_getting_a_copy(prepared_folder: Path) -> None:
     data = Space_Galaxi(prepared_folder, split="validation")
     sent = pickle.dumps(data)
@@ -222,8 +173,3 @@ def test_another_process_maps_the_stamps_instead_of_getting_a_copy(prepared_fold
     assert data.prepared.stamps[:20].tobytes() not in sent
     in_memory = Space_Galaxi(load_prepared_survey(prepared_folder, in_memory=True), split="validation")
     assert (pickle.loads(pickle.dumps(in_memory)).stamps == data.stamps).all()
-
-
-def test_stamps_that_could_run_code_are_never_loaded(copied: Path) -> None:
-    np.save(copied / "stamps.npy", np.array([[[[json]]]] * 60, dtype=object).astype(str).astype(object))
-    assert "not a prepared survey" in message_of(load_prepared_survey, copied)

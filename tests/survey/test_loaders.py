@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.dataset import Batch
 from spacewarps.survey.loaders import SeededBatchSampler, create_train_val_dataloaders, epoch_batches
 
@@ -124,6 +125,19 @@ def test_a_catalogue_and_an_image_folder_will_do(delivery: Any) -> None:
     assert sorted(first[0] + first[1]) == list(range(30))
     assert len(first[1]) == 6
     assert set(first[1]) != set(other[1])
+
+
+def test_columns_of_a_catalogue_can_have_other_names_and_what_is_odd_is_a_warning(delivery: Any) -> None:
+    header = ("id", "class", "RA", "Dec", "z", "z_err")
+    delivery.write_csv("catalog.csv", header, [list(row.values()) for row in delivery.rows])
+    with pytest.raises(SurveyError, match="'RA' and 'Dec' look like positions"):
+        create_train_val_dataloaders(delivery.catalog, delivery.images)
+    columns = Columns(ra="RA", dec="Dec")
+    train, _ = create_train_val_dataloaders(delivery.catalog, delivery.images, columns=columns)
+    assert train.dataset.samples["dec"].tolist() == [5.0] * len(train.dataset)  # type: ignore[attr-defined,arg-type]
+    delivery.write_csv("catalog.csv", header[:2], [list(row.values())[:2] for row in delivery.rows])
+    with pytest.warns(UserWarning, match="no positions"):
+        create_train_val_dataloaders(delivery.catalog, delivery.images, features=(), columns=Columns(ra=None, dec=None))
 
 
 def test_colour_stamps_are_the_same_with_workers(make_delivery: Callable[..., Any]) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
+from spacewarps.survey.columns import Columns
 
 ARCSEC = 1 / 3600
 
@@ -48,6 +51,7 @@ def test_a_good_survey_is_kept_whole_and_described(delivery: Any) -> None:
         "stamp": {"channels": 1, "height": 8, "width": 8, "dtype": "uint8"},
         "samples": 30,
         "sources": 30,
+        "sha256": {name: hashlib.sha256(files[name]).hexdigest() for name in ("samples.csv", "stamps.npy")},
     }
     audit = json.loads(files["audit.json"])
     assert audit["rows_in"] == audit["rows_kept"] == 30
@@ -136,8 +140,8 @@ def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: 
             "no usable position": place[7],
             "repeated row": place[10],
             "several stamps": keys[5],
-            "stamp of another size": keys[3],
-            "stamp that is not an image": keys[2],
+            "stamp of another size (9 x 9, where most have 8 x 8 pixels in width and height)": keys[3],
+            "stamp that is a text file": keys[2],
         }.items()
     }
     # The stamps of rows that the catalogue lost have no row either.
@@ -145,6 +149,19 @@ def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: 
         "count": 4,
         "names": sorted([f"{keys[6]}.png", f"{keys[7]}.png", "\\xff.jpg", "orphan.jpg"]),
     }
+
+
+def test_grey_and_colour_stamps_meet_where_nothing_is_lost(make_delivery: Callable[..., Any]) -> None:
+    delivery = make_delivery()
+    files = [delivery.images / f"{row['id']}.png" for row in delivery.rows]
+    grey = [np.asarray(Image.open(file)) for file in files]
+    Image.fromarray(np.dstack([grey[0]] * 3)).save(files[0])
+    Image.fromarray(grey[1]).convert("P").save(files[1])
+    delivery.draw(files[2].stem, 2, (8, 8, 3))
+    delivery.write()
+    prepared = delivery.prepare()
+    assert prepared.left_out == {"colour stamp among grey ones": 1}
+    assert (prepared.stamps[:, 0] == np.delete(grey, 2, axis=0)).all()
 
 
 def test_conflicting_labels_are_reported_and_kept_or_dropped(delivery: Any, tmp_path: Path) -> None:
@@ -242,6 +259,119 @@ def test_labels_and_ids_of_any_language_and_punctuation_survive(make_delivery: C
     prepared = delivery.prepare()
     assert set(prepared.samples["label"]) == {'BL "Lac"', "Звезда, 星"}
     assert "id, '3' é" in set(prepared.samples["id"])
+
+
+def test_ids_that_name_no_file_are_shown_beside_one(delivery: Any) -> None:
+    for file in list(delivery.images.iterdir()):
+        file.rename(file.with_name(f"00{file.name}"))
+    delivery.write()
+    first = delivery.rows[0]["id"]
+    shown = f"no stamp: id '{first}', file '00{first}.png'; an id is a file's name without its suffix"
+    assert f"none of 30 ids names a stamp ({shown})" in refused(delivery, max_bad_fraction=1.0)
+    (delivery.images / f"00{first}.png").rename(delivery.images / f"{first}.png")
+    message = refused(delivery)
+    assert "no stamp (29 rows" in message
+    assert f"id '{delivery.rows[1]['id']}', file '00{delivery.rows[1]['id']}.png'" in message
+
+
+def test_ids_that_are_paths_or_hold_the_suffix_are_shown_beside_a_file(delivery: Any) -> None:
+    first = delivery.rows[0]["id"]
+    for before, after in (("", ".png"), ("images/", ".png")):
+        delivery.write(rows=[row | {"id": f"{before}{row['id']}{after}"} for row in delivery.rows])
+        assert f"id '{before}{first}.png'"[:40] in refused(delivery)
+        assert f"file '{first}.png'" in refused(delivery)
+
+
+def test_the_first_row_of_a_fault_is_the_first_line_of_the_file(delivery: Any) -> None:
+    delivery.write(
+        rows=[row | {"class": "None"} if number in (5, 12) else row for number, row in enumerate(delivery.rows)]
+    )
+    message = refused(delivery, max_bad_fraction=0.0)
+    assert 'no label (the word "None") (2 rows, first catalog.csv:7 ' in message
+
+
+def test_a_class_whose_stamps_are_all_missing_is_noted(delivery: Any) -> None:
+    for number in range(3):
+        delivery.add(f"x{number}", "RARE", 60.0 + number)
+        (delivery.images / f"x{number}.png").unlink()
+    delivery.write()
+    assert delivery.prepare().audit.notes == ["classes of which every row was left out: 'RARE'"]
+
+
+def test_an_id_of_any_length_is_no_more_than_an_id_without_a_stamp(delivery: Any) -> None:
+    delivery.write(
+        rows=[row | {"id": f"{number % 10}" * (50_000 + number)} for number, row in enumerate(delivery.rows)]
+    )
+    assert len(refused(delivery)) < 500
+    delivery.rows[0] |= {"id": "7" * 100_000}
+    delivery.write()
+    assert "no stamp (1 rows, first 777" in refused(delivery, max_bad_fraction=0.0)
+
+
+def test_several_files_of_one_id_are_not_shown_as_an_id_astray(delivery: Any) -> None:
+    for row in delivery.rows:
+        delivery.draw(row["id"], 1).rename(delivery.images / f"{row['id']}.PNG")
+        delivery.draw(row["id"], 1)
+    delivery.write()
+    message = refused(delivery, max_bad_fraction=1.0)
+    assert "several stamps" in message
+    assert "without its suffix" not in message
+
+
+def test_ids_and_files_meet_in_any_form_of_unicode(delivery: Any) -> None:
+    for number, row in enumerate(delivery.rows):
+        composed, apart = f"\u00fc{number:02d}", f"u\u0308{number:02d}"
+        old, row["id"] = row["id"], (composed, apart)[number % 2]
+        (delivery.images / f"{old}.png").rename(delivery.images / f"{(apart, composed)[number % 2]}.png")
+    delivery.write()
+    prepared = delivery.prepare()
+    check_invariants(prepared)
+    assert prepared.left_out == {}
+    assert prepared.samples["id"].tolist() == [f"\u00fc{number:02d}" for number in range(30)]
+    assert prepared.audit.details["images"]["without_row"]["count"] == 0
+
+
+def test_a_class_without_a_row_in_some_split_is_refused(delivery: Any) -> None:
+    for number in range(12):
+        row = delivery.rows[number]
+        delivery.add(f"x{number}", row["class"], float(row["ra"]), 5.0)
+    # Rows of a fourth class, each at a place that more rows of another class share, and only three of its own.
+    for number in range(3):
+        delivery.add(f"nova{number}", "NOVA", float(delivery.rows[number]["ra"]), 5.0)
+    delivery.write()
+    message = refused(delivery)
+    assert "class 'NOVA' has no row in the " in message
+    assert "data.label_conflicts" in message
+
+
+def test_classes_that_are_numbers_stand_in_the_order_of_numbers(make_delivery: Callable[..., Any]) -> None:
+    delivery = make_delivery(sources=5, classes=[str(number) for number in range(11)])
+    delivery.write()
+    prepared = delivery.prepare()
+    classes = [str(number) for number in range(11)]
+    assert json.loads(prepared.files()["survey.json"])["classes"] == classes
+    assert list(prepared.audit.details["splits"]["test"]["classes"]) == classes
+
+
+def test_a_survey_without_positions_says_what_that_costs(delivery: Any) -> None:
+    header = ("id", "class", "z", "z_err")
+    delivery.write_csv("catalog.csv", header, [[row[name] for name in header] for row in delivery.rows])
+    prepared = delivery.prepare(columns=Columns(ra=None, dec=None))
+    check_invariants(prepared)
+    assert (prepared.samples[["ra", "dec"]] == "").all(axis=None)
+    (note,) = json.loads(prepared.files()["audit.json"])["notes"]
+    assert "no positions" in note
+    assert "same bytes" in note
+
+
+def test_codes_of_a_feature_are_missing_in_the_sample_table(delivery: Any) -> None:
+    for row in delivery.rows[::2]:
+        row["z"] = "-9999"
+    delivery.write()
+    assert any("-9999 stands in 15 of 30 rows" in note for note in delivery.prepare().audit.notes)
+    prepared = delivery.prepare(missing_codes={"z": [-9999]})
+    assert (prepared.samples["z"] == "").sum() == 15
+    assert prepared.audit.notes == []
 
 
 def test_progress_is_reported_for_each_file(delivery: Any) -> None:

@@ -4,6 +4,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spacewarps.errors import SurveyError
+from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
 from spacewarps.survey.stamps import (
-    MAX_BYTES,
     Inspected,
-    StampError,
     StampFolder,
-    StampShape,
+    describe_misfits,
     inspect_stamps,
     most_common_shape,
     pack_stamps,
@@ -27,6 +27,7 @@ from spacewarps.survey.stamps import (
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 SHAPE = StampShape(1, 8, 8, "uint8")
+SAVE_AS = "; save it as PNG, JPEG, or TIFF of float32"
 
 
 def ignore(_done: int) -> None:
@@ -64,56 +65,19 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64
 
 
 @pytest.mark.parametrize(
-    ("mode", "image_format", "channels", "dtype"),
-    [
-        ("1", "PNG", 1, "uint8"),
-        ("L", "PNG", 1, "uint8"),
-        ("LA", "PNG", 1, "uint8"),
-        ("P", "PNG", 3, "uint8"),
-        ("RGB", "BMP", 3, "uint8"),
-        ("RGBA", "PNG", 3, "uint8"),
-        ("CMYK", "JPEG", 3, "uint8"),
-        ("YCbCr", "TIFF", 3, "uint8"),
-        ("I;16", "PNG", 1, "float32"),
-        ("I;16B", "TIFF", 1, "float32"),
-        ("I", "TIFF", 1, "float32"),
-        ("F", "TIFF", 1, "float32"),
-    ],
-)
-def test_every_colour_mode_becomes_channels(
-    tmp_path: Path, mode: str, image_format: str, channels: int, dtype: str
-) -> None:
-    inspected, fault, packed = both(tmp_path, encoded(Image.new(mode, (6, 4), 1 if mode == "F" else 0), image_format))
-    assert inspected.shape == StampShape(channels, 4, 6, dtype)
-    assert fault is None
-    assert packed.shape == (1, channels, 4, 6)
-    assert packed.dtype == dtype
-
-
-def test_pixels_come_back_exactly(tmp_path: Path) -> None:
-    assert (both(tmp_path, PNG)[2] == GREY).all()
-    deep = np.array([[0, 1], [300, 65535]], dtype=np.uint16)
-    assert both(tmp_path, encoded(Image.fromarray(deep)))[2].tolist() == [[deep.tolist()]]
-    real = np.array([[-1.5, 1e6], [0, 3]], dtype=np.float32)
-    assert both(tmp_path, encoded(Image.fromarray(real), "TIFF"))[2].tolist() == [[real.tolist()]]
-    colour = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert both(tmp_path, encoded(Image.fromarray(colour)))[2].tolist() == [colour.transpose(2, 0, 1).tolist()]
-
-
-@pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "empty stamp file"),
-        (b"not an image at all", "stamp that is not an image"),
-        (b"\0" * 1000, "stamp that is not an image"),
-        (PNG[:20], "stamp that is not an image"),
-        (encoded(Image.fromarray(GREY), "GIF"), "stamp that is not an image"),
-        (encoded(Image.fromarray(GREY), "WEBP"), "stamp that is not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "stamp that is not an image"),
+        (b"not an image at all", "stamp that is a text file"),
+        (b"\x01\x02\x03", "stamp that is not an image"),
+        (PNG[:20], "damaged stamp"),
+        (encoded(Image.fromarray(GREY), "GIF"), f"stamp in the format GIF{SAVE_AS}"),
+        (encoded(Image.fromarray(GREY), "WEBP"), f"stamp in the format WebP{SAVE_AS}"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", f"stamp in the format PostScript{SAVE_AS}"),
         (png_header(60_000, 60_000), "stamp of absurd size"),
         (png_header(12_000, 12_000), "stamp of absurd size"),
         (png_header(1, 4_000), "stamp of absurd size"),
-        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "stamp in the unknown colour mode LAB"),
+        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "stamp in the colour mode LAB; save it as grey or RGB"),
     ],
     ids=lambda value: ascii(value)[:40],
 )
@@ -129,22 +93,8 @@ def test_what_is_no_stamp_is_a_fault_before_it_is_decoded(tmp_path: Path, conten
 )
 def test_a_damaged_body_is_a_fault_when_it_is_decoded(tmp_path: Path, content: bytes) -> None:
     _, fault, packed = both(tmp_path, content)
-    assert str(fault) in {"damaged stamp", "stamp that is not an image"}
+    assert str(fault) == "damaged stamp"
     assert len(packed) == 0
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_not_finite_are_a_fault(tmp_path: Path, value: float) -> None:
-    _, fault, _ = both(tmp_path, encoded(Image.fromarray(np.full((4, 4), value, dtype=np.float32)), "TIFF"))
-    assert str(fault) == "stamp with pixels that are not finite"
-
-
-def test_the_first_frame_of_several_is_the_stamp(tmp_path: Path) -> None:
-    frames = encoded(Image.fromarray(GREY), "TIFF", save_all=True, append_images=[Image.new("L", (20, 20))])
-    inspected, fault, packed = both(tmp_path, frames)
-    assert inspected.shape == SHAPE
-    assert fault is None
-    assert (packed == GREY).all()
 
 
 def test_folders_pipes_broken_links_and_giants_are_faults_and_links_to_stamps_are_not(tmp_path: Path) -> None:
@@ -191,7 +141,11 @@ def test_stamps_are_found_by_name_whatever_their_suffix(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_or_holds_no_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="nowhere: no such folder"):
         StampFolder(tmp_path / "nowhere")
-    with pytest.raises(SurveyError, match="holds no image"):
+    with pytest.raises(SurveyError, match=r"holds no image \(.jpg, .jpeg, .png, .tif, .tiff, .bmp\); save stamps as"):
+        StampFolder(tmp_path)
+    for name in ("a.fits", "b.fits", "c.FITS", "d.gif", "e.gif", "README"):
+        (tmp_path / name).touch()
+    with pytest.raises(SurveyError, match=r"\), but 3 x .fits, 2 x .gif, 1 x file without a suffix; save"):
         StampFolder(tmp_path)
 
 
@@ -215,8 +169,34 @@ def test_the_shape_of_most_stamps_counts_and_order_does_not() -> None:
     small, large = Inspected(StampShape(1, 4, 4, "uint8"), "x"), Inspected(SHAPE, "y")
     assert most_common_shape([small, large, large, StampError("no stamp")]) == SHAPE
     assert most_common_shape([small, large]) == most_common_shape([large, small])
-    with pytest.raises(SurveyError, match=r"none of 2 samples .*most often: no stamp"):
+    with pytest.raises(SurveyError, match=r"none of 2 samples .*most often: no stamp\); check that data.images holds"):
         most_common_shape([StampError("no stamp"), StampError("no stamp")])
+    with pytest.raises(SurveyError, match=r"most often: damaged stamp\); mend the files in data.images$"):
+        most_common_shape([StampError("damaged stamp"), StampError("damaged stamp")])
+
+
+def test_the_size_of_most_counts_first_and_then_the_channels_of_most_in_that_size() -> None:
+    def stamps(channels: int, side: int, count: int) -> list[Inspected]:
+        return [Inspected(StampShape(channels, side, side, "uint8"), "x")] * count
+
+    mixed = [*stamps(1, 8, 3), *stamps(3, 8, 2), *stamps(3, 9, 4)]
+    assert most_common_shape(mixed) == StampShape(1, 8, 8, "uint8")
+    assert most_common_shape([*mixed, *stamps(3, 8, 2)]) == StampShape(3, 8, 8, "uint8")
+
+
+def test_stamps_that_differ_from_most_are_told_in_what() -> None:
+    most = StampShape(1, 8, 8, "float32")
+    colour, deep = replace(most, channels=3), replace(most, dtype="uint8")
+    wide, high = replace(most, width=9), replace(most, height=10, channels=3)
+    assert describe_misfits([most, colour, deep, wide, high], most) == {
+        deep: "stamp of another pixel type (uint8, where most have float32)",
+        wide: "stamp of another size (9 x 8, where most have 8 x 8 pixels in width and height)",
+        high: "stamp of another size (8 x 10, where most have 8 x 8 pixels in width and height)",
+    }
+    many = [replace(most, width=width) for width in range(9, 13)]
+    assert set(describe_misfits(many, most).values()) == {
+        "stamp of another size (4 sizes, where most have 8 x 8 pixels in width and height)"
+    }
 
 
 def test_filters_for_warnings_are_as_before(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 import pytest
 
-from spacewarps.tracking.pipeline_run import TrackingError, flatten, open_tracker, stage_run
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.pipeline_run import flatten, open_tracker, stage_run
 
 
 @pytest.fixture
-def tracker(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def tracker(tmp_path):
     return open_tracker(tmp_path)
 
 
@@ -31,11 +31,10 @@ def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(tracker
     tracker.log(run_id, metrics={"score": 0.5})
     assert tracker.start_run("second", run_id, {}) is None
     tracker.end_run(run_id)
-    assert capsys.readouterr().out.count("MLflow stopped taking notes") == 1
+    assert capsys.readouterr().out.count("MLflow did not take a note") == 1
 
 
-def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(TrackingError, match=r"mlflow\.db") as caught:
         open_tracker(tmp_path)
@@ -45,8 +44,6 @@ def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(tmp_path, monkeypatch, error, status):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(error), stage_run("train", {"seed": 1}) as stage:
         raise error
     for run_id in (stage.run_id, stage.pipeline_id):
@@ -55,8 +52,6 @@ def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(tmp_path, monk
 
 def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     below = []
 
     def interrupted(stage):
@@ -71,25 +66,77 @@ def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path, monkeypatc
 
 def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "report.txt").write_text("a report")
     (tmp_path / "mlartifacts").write_text("in the way")
     with stage_run("evaluate", {"seed": 1}) as stage:
         stage.log_artifacts(tmp_path / "report.txt")
-    assert "MLflow stopped taking notes" in capsys.readouterr().out
+    assert "MLflow did not take a note" in capsys.readouterr().out
 
 
 def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for variable in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(variable, raising=False)
     with stage_run("search", {"seed": 1}) as search:
         pass
     with stage_run("train", {"seed": 1}) as train:
         assert train.tracker.client.get_run(train.pipeline_id).info.status == "RUNNING"
     assert search.pipeline_id == train.pipeline_id
     assert search.run_id != train.run_id
+
+
+@pytest.mark.parametrize("start", ["a folder of the project", "a temporary copy"])
+def test_stages_that_run_in_another_folder_write_beside_the_project(tmp_path, monkeypatch, start):
+    root, copy = tmp_path / "project", tmp_path / "project/.dvc/tmp/exps/tmpabc"
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db" if start == "a temporary copy" else "")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.chdir(copy)
+    with stage_run("train", {"seed": 1}) as stage:
+        uri = stage.tracker.client.get_run(stage.run_id).info.artifact_uri
+    assert uri == (root / "mlartifacts" / stage.run_id / "artifacts").as_uri()
+    assert (root / "mlflow.db").exists()
+    assert list(copy.iterdir()) == []
+    places = {experiment.artifact_location for experiment in stage.tracker.client.search_experiments()}
+    assert not [place for place in places if "tmpabc" in place]
+
+
+def test_the_experiment_is_the_one_that_mlflows_variables_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "lenses")
+    tracker = open_tracker(tmp_path)
+    assert tracker.client.get_experiment(tracker.experiment_id).name == "lenses"
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", tracker.experiment_id)
+    assert open_tracker(tmp_path).experiment_id == tracker.experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "quasars")
+    with pytest.raises(TrackingError, match="is the experiment lenses, but MLFLOW_EXPERIMENT_NAME is quasars"):
+        open_tracker(tmp_path)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    with pytest.raises(TrackingError, match="MLFLOW_EXPERIMENT_ID=77: there is no such experiment"):
+        open_tracker(tmp_path)
+
+
+def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DVC_EXP_NAME", "it's `one`")
+    with stage_run("search", {"seed": 1}) as search:
+        pass
+    with stage_run("train", {"seed": 1}) as train:
+        pass
+    assert search.pipeline_id == train.pipeline_id
+    assert search.pipeline_id is not None
+
+
+def test_an_interruption_before_the_stage_has_begun_ends_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Interrupts:
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": Interrupts()}):
+        pass
+    tracker = open_tracker(tmp_path)
+    assert {run.info.status for run in tracker.client.search_runs([tracker.experiment_id])} == {"KILLED"}
 
 
 def test_flatten_names_nested_values_by_their_path():

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from joblib import cpu_count
 
 from spacewarps.errors import ParamsError
 from spacewarps.model.progressive import ProgressiveModel
@@ -32,6 +33,17 @@ def test_a_missing_cuda_device_is_said_in_one_line() -> None:
     with pytest.raises(ParamsError, match=r"^compute\.device is cuda, but this machine has no CUDA device"):
         set_up_compute("cuda", "auto", 1)
     assert set_up_compute("auto", "auto", 1).device.type == "cpu"
+
+
+def test_far_more_threads_than_cores_are_refused_and_some_more_are_not() -> None:
+    cores = cpu_count()
+    set_up_compute("cpu", "fp32", max(64, 4 * cores))
+    with pytest.raises(ParamsError) as caught:
+        set_up_compute("cpu", "fp32", max(64, 4 * cores) + 1)
+    told = f"{max(64, 4 * cores) + 1} threads on {cores} core{'s' * (cores != 1)} would take many times as long"
+    assert str(caught.value).startswith(told)
+    assert str(caught.value).endswith("lower compute.threads or search.threads")
+    set_up_compute("cpu", "fp32", 1)
 
 
 def test_operations_without_a_deterministic_kernel_are_refused() -> None:

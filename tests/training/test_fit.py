@@ -10,7 +10,8 @@ import torch
 from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import Batch, BatchIndices, PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import Epoch, Optimiser, Score, fit, one_cycle, predict, score
 
@@ -137,6 +138,8 @@ def test_of_two_scores_the_higher_accuracy_is_better_and_then_the_lower_loss() -
     assert Score(0.9, 0.1).better_than(Score(0.9, 0.2))
     assert Score(0.9, 0.1).better_than(Score(0.9, math.inf))
     assert not Score(0.9, 0.1).better_than(Score(0.9, 0.1))
+    assert Score(0.8, 9.0).better_than(Score(0.9, math.inf))
+    assert not Score(0.9, math.inf).better_than(Score(0.8, 9.0))
 
 
 @pytest.mark.parametrize("learning_rate", [1e4, 1e38])

@@ -11,7 +11,8 @@ from spacewarps.errors import ModelError
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.model.storage import pack_model, unpack_model
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import Epoch, Optimiser, Training, Trains, fit, run_epoch, score
 

@@ -30,6 +30,36 @@ def accuracy_interval(
     return _percentiles(shares, confidence)
 
 
+def balanced_accuracy_interval(
+    right: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    *,
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the interval of the mean of the classes' shares of ``right``.
+
+    The sources of each class are resampled by themselves. From all sources together, some draws would lack a rare
+    class, and count as if there were none to miss.
+
+    Args:
+        right: whether each sample was classified right, ``[N]``.
+        labels: the number of each sample's class, ``[N]``.
+        sources: the number of each sample's source, ``[N]``.
+        resamples: how often the sources are drawn with replacement.
+        confidence: the share of the resamples that lies inside.
+        generator: makes the draws.
+    """
+    shares = []
+    for label in np.unique(labels):
+        of_class = labels == label
+        _, own = np.unique(sources[of_class], return_inverse=True)
+        shares.append(_resampled_means(right[of_class].astype(np.float64), own, resamples, generator))
+    return _percentiles(np.mean(shares, axis=0), confidence)
+
+
 def difference_interval(
     right: NDArray[np.bool_],
     other: NDArray[np.bool_],

@@ -12,7 +12,10 @@ from spacewarps.errors import ModelError
 def classification_metrics(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: list[str]
 ) -> dict[str, Any]:
-    """Return accuracy, balanced accuracy, macro F1, log loss, ROC area, and precision and recall of each class.
+    """Return accuracy, balanced accuracy, macro F1, log loss, ROC area, and what concerns each class.
+
+    That is its precision, recall and ``support`` (its number of samples here), and in ``never_predicted`` the classes
+    that have samples but were never the answer. A precision or recall that is not defined is 0.
 
     Args:
         labels: the number of each sample's class, ``[N]``.
@@ -35,13 +38,23 @@ def classification_metrics(
     areas = [area for number in numbers if (area := _roc_area(labels == number, probabilities[:, number])) is not None]
     return {
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "balanced_accuracy": float(np.mean(recall[support > 0])),
+        "balanced_accuracy": balanced_accuracy(labels, predicted),
         "macro_f1": float(metrics.f1_score(labels, predicted, average="macro", zero_division=0.0)),
         "log_loss": float(metrics.log_loss(labels, probabilities, labels=numbers)),
         "roc_auc": float(np.mean(areas)) if areas else None,
         "precision": {name: float(value) for name, value in zip(classes, precision, strict=True)},
         "recall": {name: float(value) for name, value in zip(classes, recall, strict=True)},
+        "support": {name: int(value) for name, value in zip(classes, support, strict=True)},
+        "never_predicted": [classes[number] for number in np.setdiff1d(labels, predicted)],
     }
+
+
+def balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Return the mean recall of the classes that have a sample among ``labels``."""
+    samples = np.bincount(labels)
+    right = np.bincount(labels[predicted == labels], minlength=len(samples))
+    there = samples > 0
+    return float(np.mean(right[there] / samples[there]))
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: list[str]) -> NDArray[np.int64]:

@@ -1,21 +1,86 @@
 """Pictures for people: the same bytes for the same numbers."""
 
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 # Okabe & Ito's colours, told apart by nearly everyone (Color Universal Design, 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
+LINES = ["-", "--", "-."]
+
+# The font that matplotlib brings along, the same on every machine.
+_FONT = FontProperties(family="DejaVu Sans", size=10)
+# Inches for the name of a class above a stamp, and beside the axes of a picture; and the height of a line.
+TITLE_WIDTH, LABEL_WIDTH = 1.15, 3.0
+_LINE = 0.17
+# The most classes whose cells of the confusion matrix hold a count and a share, and a count alone.
+_CELLS_WITH_SHARES, _CELLS_WITH_TEXT = 10, 20
+# More curves than this are not told apart: the lowest ones have names, and the mean of all.
+_CURVES_NAMED, _LOWEST_NAMED = 12, 6
 
 
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw what is asked for: with no settings of the user's, and with no formula read between two dollars."""
+    with matplotlib.style.context(["default", {"text.parse_math": False}]):
+        yield
+
+
+def class_labels(classes: list[str], width: float) -> list[str]:
+    """Return what stands for each class in a picture: its name, or ``[number] name`` where not all names fit.
+
+    Args:
+        classes: the classes' names; their numbers count from 1.
+        width: the room in inches; a name that is wider is cut.
+    """
+    if not are_numbered(classes):
+        return classes
+    return [_cut(f"[{number}]" + f" {name}" * _is_drawn(name), width) for number, name in enumerate(classes, start=1)]
+
+
+def are_numbered(classes: list[str]) -> bool:
+    """Say whether pictures number the classes, as some name is too wide or has letters that the font lacks."""
+    return any(not _is_drawn(name) or _width(name) > TITLE_WIDTH for name in classes)
+
+
+def _cut(label: str, width: float) -> str:
+    # No more letters than these fit anywhere; a name of a thousand would be measured a thousand times.
+    shown = label if len(label) <= 100 else f"{label[:100]}…"
+    while _width(shown) > width:
+        shown = f"{shown[:-2].rstrip()}…"
+    return shown
+
+
+def _width(text: str) -> float:
+    """Return the width of ``text`` in inches, in the letters of an axis."""
+    return float(text_to_path.get_text_width_height_descent(text, _FONT, ismath=False)[0]) / 72
+
+
+def _is_drawn(name: str) -> bool:
+    return name.isprintable() and _letters().issuperset(map(ord, name))
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(_FONT)).get_charmap())
+
+
+@_own_style()
 def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
     """Draw validation accuracy over depth, every candidate a point, the chosen ones joined by a line.
 
@@ -23,26 +88,30 @@ def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
         candidates: one row each, with ``layer``, ``kind``, ``k``, ``val_accuracy`` and ``chosen``.
         path: the PNG to write.
     """
-    figure, axes = _figure("Validation accuracy as the network grows", "layer", "validation accuracy")
     ks = sorted(candidates["k"].unique())
+    kinds = list(candidates["kind"].unique())
+    # Room for a legend that names every kind with every k.
+    height = max(5.0, 0.23 * len(ks) * len(kinds) + 1.0)
+    figure, axes = _figure("Validation accuracy as the network grows", "layer", "validation accuracy", height=height)
+    colours = COLOURS if len(ks) <= len(COLOURS) else matplotlib.colormaps["viridis"](np.linspace(0, 1, len(ks)))
     # Candidates of one layer stand side by side, in the order of k, so that equal scores do not hide each other.
     beside = {k: 0.3 * (position - (len(ks) - 1) / 2) / max(1, len(ks) - 1) for position, k in enumerate(ks)}
     places = candidates["layer"] + candidates["k"].map(beside)
-    kinds = list(candidates["kind"].unique())
+    entries: list[tuple[str, Artist]] = []
     for position, k in enumerate(ks):
         for number, kind in enumerate(kinds):
             rows = (candidates["k"] == k) & (candidates["kind"] == kind)
             if rows.any():
-                axes.scatter(
+                points = axes.scatter(
                     places[rows],
                     candidates["val_accuracy"][rows],
-                    color=COLOURS[position % len(COLOURS)],
+                    color=colours[position],
                     marker=MARKERS[number % len(MARKERS)],
-                    label=f"k = {k}" if len(kinds) == 1 else f"{kind}, k = {k}",
                     zorder=3,
                 )
+                entries.append((f"k = {k}" if len(kinds) == 1 else f"{kind}, k = {k}", points))
     chosen = candidates["chosen"]
-    axes.plot(
+    (joined,) = axes.plot(
         places[chosen],
         candidates["val_accuracy"][chosen],
         color="black",
@@ -50,14 +119,14 @@ def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
         marker="o",
         markersize=12,
         markerfacecolor="none",
-        label="joined",
         zorder=2,
     )
     axes.set_xticks(sorted(candidates["layer"].unique()))
-    _legend_beside(axes)
+    _legend_beside(axes, [*entries, ("joined", joined)])
     _save(figure, path)
 
 
+@_own_style()
 def plot_learning_curves(epochs: pd.DataFrame, best_epoch: int, path: Path) -> None:
     """Draw the final training: losses, and validation accuracy on an axis of its own.
 
@@ -79,6 +148,7 @@ def plot_learning_curves(epochs: pd.DataFrame, best_epoch: int, path: Path) -> N
     _save(figure, path)
 
 
+@_own_style()
 def plot_confusion(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
     """Draw the confusion matrix: counts, over the share of the actual class that they are.
 
@@ -87,40 +157,94 @@ def plot_confusion(matrix: NDArray[np.int64], classes: list[str], path: Path) ->
         classes: the classes' names.
         path: the PNG to write.
     """
-    figure, axes = _figure("Test split", "predicted", "actual")
+    number, labels = len(classes), class_labels(classes, LABEL_WIDTH)
+    cell, room = _cell_size(number), max(map(_width, labels))
+    turned = 0 if room < cell - 0.05 else 45 if number <= _CELLS_WITH_TEXT else 90
+    beside = room + (0.0 if number <= _CELLS_WITH_TEXT else 1.5)
+    figure, axes = _figure(
+        "Test split",
+        "predicted",
+        "actual",
+        width=max(7.0, number * cell + beside + 1.0),
+        height=max(5.0, number * cell + (room if turned else 0.2) + 0.8),
+    )
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*matrix.shape):
-        axes.text(
-            column,
-            row,
-            f"{matrix[row, column]}\n{shares[row, column]:.1%}",
-            ha="center",
-            va="center",
-            color="white" if shares[row, column] > 0.5 else "black",
-        )
-    names = [_literal(name) for name in classes]
-    axes.set_xticks(range(len(classes)), names)
-    axes.set_yticks(range(len(classes)), names)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if number <= _CELLS_WITH_TEXT:
+        for row, column in np.ndindex(*matrix.shape):
+            share = f"\n{shares[row, column]:.1%}" if number <= _CELLS_WITH_SHARES else ""
+            axes.text(
+                column,
+                row,
+                f"{matrix[row, column]}{share}",
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
+    else:
+        figure.colorbar(image, label="share of the actual class", fraction=0.04, pad=0.02)
+    # Where not every line has room for its label, every second or third has one.
+    shown = range(0, number, max(1, round(_LINE / cell)))
+    ticks = [labels[i] for i in shown]
+    axes.set_xticks(shown, ticks)
+    axes.set_yticks(shown, ticks)
+    if turned:
+        # The end of each label stands below its tick.
+        axes.tick_params(axis="x", rotation=turned, rotation_mode="xtick")
     axes.grid(visible=False)
     _save(figure, path)
 
 
-def plot_roc(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], path: Path) -> None:
+def _cell_size(classes: int) -> float:
+    """Return the side of a cell of the confusion matrix, in inches: room for its text, as long as it has one."""
+    if classes <= _CELLS_WITH_SHARES:
+        return max(0.62, 4.0 / classes)
+    if classes <= _CELLS_WITH_TEXT:
+        return 0.5
+    return min(0.17, 17 / classes)
+
+
+@_own_style()
+def plot_roc(
+    curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], classes: list[str], path: Path
+) -> None:
     """Draw the receiver operating characteristic of each class against the others.
+
+    Of many classes those with the smallest area have names, beside the mean of all.
 
     Args:
         curves: false and true positive rates by class.
+        classes: the names of all classes, in the order of their numbers.
         path: the PNG to write.
     """
-    figure, axes = _figure("Each class against the others, test split", "false positive rate", "true positive rate")
-    for position, (name, (false_rate, true_rate)) in enumerate(curves.items()):
-        axes.plot(false_rate, true_rate, color=COLOURS[position % len(COLOURS)], label=_literal(name))
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    _legend_beside(axes)
+    names = dict(zip(classes, class_labels(classes, LABEL_WIDTH), strict=True))
+    room = max(map(_width, names.values()))
+    figure, axes = _figure(
+        "Each class against the others, test split",
+        "false positive rate",
+        "true positive rate",
+        width=7.0 + max(0.0, room - 1.5),
+    )
+    areas = {name: float(np.trapezoid(true_rate, false_rate)) for name, (false_rate, true_rate) in curves.items()}
+    named = list(curves)
+    entries: list[tuple[str, Artist]] = []
+    if len(curves) > _CURVES_NAMED:
+        named = sorted(areas, key=areas.__getitem__)[:_LOWEST_NAMED]
+        others = [axes.plot(*curve, color="lightgrey", linewidth=0.8)[0] for curve in curves.values()]
+        grid = np.linspace(0, 1, 501)
+        mean = np.mean([np.interp(grid, *curve) for curve in curves.values()], axis=0)
+        (line,) = axes.plot(grid, mean, color="black", linewidth=2.5)
+        entries += [("every class", others[0]), ("mean", line)]
+    for position, name in enumerate(named):
+        colour, style = COLOURS[position % len(COLOURS)], LINES[position // len(COLOURS)]
+        (line,) = axes.plot(*curves[name], color=colour, linestyle=style)
+        entries.append((names[name], line))
+    (chance,) = axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    _legend_beside(axes, [*entries, ("chance", chance)])
     _save(figure, path)
 
 
+@_own_style()
 def plot_mistakes(stamps: NDArray[Any], titles: list[str], path: Path, *, columns: int = 6) -> None:
     """Draw stamps with a title each, for a look at what went wrong.
 
@@ -137,17 +261,12 @@ def plot_mistakes(stamps: NDArray[Any], titles: list[str], path: Path, *, column
             axes.axis("off")
             if position < len(stamps):
                 axes.imshow(stamps[position].mean(axis=0), cmap="gray")
-                axes.set_title(_literal(titles[position]))
+                axes.set_title(titles[position])
         _save(figure, path)
 
 
-def _literal(text: str) -> str:
-    """Return ``text`` so that matplotlib shows its dollars, and does not read a formula between them."""
-    return text.replace("$", r"\$")
-
-
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 5), layout="constrained")
+def _figure(title: str, x: str, y: str, *, width: float = 7.0, height: float = 5.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
     axes.set_xlabel(x)
@@ -156,8 +275,10 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend_beside(axes: Axes) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+def _legend_beside(axes: Axes, entries: list[tuple[str, Artist]]) -> None:
+    # Labels go in beside the artists: matplotlib by itself leaves out those that begin with an underscore.
+    labels, artists = zip(*entries, strict=True)
+    axes.legend(artists, labels, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from spacewarps.evaluation import baselines, plots
-from spacewarps.evaluation.bootstrap import accuracy_interval, difference_interval
-from spacewarps.evaluation.metrics import classification_metrics, confusion_matrix, roc_curves
+from spacewarps.evaluation.blind_spots import blind_spots
+from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
+from spacewarps.evaluation.markdown import markdown_text
+from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
 from spacewarps.files import write_text
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.dataset import Space_Galaxi
@@ -43,7 +45,8 @@ def evaluate_predictions(
     _, sources = np.unique(test.samples["source"].to_numpy(dtype=str), return_inverse=True)
     scores = classification_metrics(labels, probabilities, test.classes)
 
-    def interval(right: NDArray[np.bool_], name: str) -> dict[str, float]:
+    def accuracies(answers: NDArray[np.int64], name: str) -> dict[str, float]:
+        right = answers == labels
         low, high = accuracy_interval(
             right,
             sources,
@@ -51,30 +54,51 @@ def evaluate_predictions(
             confidence=confidence,
             generator=numpy_generator(seed, "bootstrap", name),
         )
-        return {"accuracy_low": low, "accuracy_high": high}
+        balanced_low, balanced_high = balanced_accuracy_interval(
+            right,
+            labels,
+            sources,
+            resamples=resamples,
+            confidence=confidence,
+            generator=numpy_generator(seed, "bootstrap", name),
+        )
+        return {
+            "accuracy": float(right.mean()),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "balanced_accuracy": balanced_accuracy(labels, answers),
+            "balanced_accuracy_low": balanced_low,
+            "balanced_accuracy_high": balanced_high,
+        }
 
-    frequent = baselines.most_frequent_class(train, test) == labels
-    compared: dict[str, Any] = {"most_frequent_class": {"accuracy": float(frequent.mean())}}
+    network, frequent = accuracies(predicted, "network"), baselines.most_frequent_class(train, test)
+    compared: dict[str, Any] = {
+        "most_frequent_class": {
+            "accuracy": float((frequent == labels).mean()),
+            "balanced_accuracy": balanced_accuracy(labels, frequent),
+        }
+    }
     if test.feature_names:
-        boosted = baselines.features_alone(train, test, derive_seed(seed, "baseline")) == labels
+        boosted = baselines.features_alone(train, test, derive_seed(seed, "baseline"))
         low, high = difference_interval(
             predicted == labels,
-            boosted,
+            boosted == labels,
             sources,
             resamples=resamples,
             confidence=confidence,
             generator=numpy_generator(seed, "bootstrap", "gain"),
         )
-        compared["features_alone"] = {"accuracy": float(boosted.mean()), **interval(boosted, "features alone")}
+        alone = accuracies(boosted, "features alone")
+        compared["features_alone"] = alone
         compared["gain_over_features_alone"] = {
-            "accuracy": float((predicted == labels).mean() - boosted.mean()),
+            "accuracy": network["accuracy"] - alone["accuracy"],
             "accuracy_low": low,
             "accuracy_high": high,
+            "balanced_accuracy": network["balanced_accuracy"] - alone["balanced_accuracy"],
         }
     metrics = {
         "test": {
-            "accuracy": scores.pop("accuracy"),
-            **interval(predicted == labels, "network"),
+            **network,
             "confidence": confidence,
             **scores,
             "samples": len(test),
@@ -82,15 +106,15 @@ def evaluate_predictions(
         },
         "baseline": compared,
     }
-    predictions = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
-    for number, name in enumerate(test.classes):
-        predictions[f"p_{name}"] = probabilities[:, number]
-    return Evaluation(metrics, predictions, probabilities, labels, test.classes)
+    answers = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
+    shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in test.classes])
+    return Evaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
 
 
 def confusion_table(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row a sample, ``actual`` and ``predicted``, as DVC's confusion plot takes it."""
-    return evaluation.predictions[["label", "predicted"]].rename(columns={"label": "actual"})
+    names = {"label": "actual", "predicted": "predicted"}
+    return pd.DataFrame({new: evaluation.predictions[old].map(_as_plotted) for old, new in names.items()})
 
 
 def roc_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -98,9 +122,17 @@ def roc_table(evaluation: Evaluation) -> pd.DataFrame:
     grid = np.linspace(0, 1, 101)
     curves = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
     points = [
-        (name, *point) for name, curve in curves.items() for point in zip(grid, np.interp(grid, *curve), strict=True)
+        (_as_plotted(name), *point)
+        for name, curve in curves.items()
+        for point in zip(grid, np.interp(grid, *curve), strict=True)
     ]
     return pd.DataFrame(points, columns=["class", "false_positive_rate", "true_positive_rate"])
+
+
+def _as_plotted(name: str) -> str:
+    # DVC writes the tables of its plots into a script of its page as they are, and a name could end that script. The
+    # single angle quotation mark looks alike and ends nothing.
+    return name.replace("<", "\u2039")
 
 
 def write_report(
@@ -126,13 +158,12 @@ def write_report(
     plots.plot_depth(pd.DataFrame(search["candidates"]), target / "depth.png")
     plots.plot_learning_curves(curves, training["best_epoch"], target / "learning_curves.png")
     plots.plot_confusion(matrix, evaluation.classes, target / "confusion.png")
-    plots.plot_roc(roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes), target / "roc.png")
+    rates = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
+    plots.plot_roc(rates, evaluation.classes, target / "roc.png")
     mistakes = _surest_mistakes(evaluation)
     _plot_mistakes(evaluation, test, mistakes, target / "mistakes.png")
     page = _page(evaluation, search, training)
-    heading = ["number", "id", "class", "predicted", "probability", *test.feature_names]
-    table = [f"| {' | '.join(heading)} |", "|" + " --- |" * len(heading), *_mistake_rows(evaluation, test, mistakes)]
-    write_text(target / "report.md", "\n".join([page, *table, ""]))
+    write_text(target / "report.md", "\n".join([page, *_mistakes_table(evaluation, test, mistakes), ""]))
 
 
 def _surest_mistakes(evaluation: Evaluation) -> NDArray[np.int64]:
@@ -146,63 +177,94 @@ def _surest_mistakes(evaluation: Evaluation) -> NDArray[np.int64]:
 
 def _plot_mistakes(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64], path: Path) -> None:
     predicted = evaluation.probabilities.argmax(axis=1)
+    labels = plots.class_labels(evaluation.classes, plots.TITLE_WIDTH)
     titles = [
-        f"{number}: {evaluation.classes[evaluation.labels[i]]}\nas {evaluation.classes[predicted[i]]}"
+        f"{number}: {labels[evaluation.labels[i]]}\nas {labels[predicted[i]]}"
         for number, i in enumerate(mistakes, start=1)
     ]
     stamps = np.stack([test[int(i)].images.numpy() for i in mistakes]) if len(mistakes) else np.empty((0, 1, 1, 1))
     plots.plot_mistakes(stamps, titles, path)
 
 
-def _mistake_rows(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64]) -> list[str]:
-    rows = []
+def _mistakes_table(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64]) -> list[str]:
+    heading = ["number", "id", "class", "predicted", "probability", *map(markdown_text, test.feature_names)]
+    rows = [_row(heading), _row(["---"] * len(heading))]
     for number, i in enumerate(mistakes.tolist(), start=1):
         row, values = evaluation.predictions.iloc[i], test.samples.iloc[i]
-        cells = [str(number), row["id"], row["label"], row["predicted"], f"{evaluation.probabilities[i].max():.2f}"]
-        cells += [f"{values[name]:.6g}" for name in test.feature_names]
-        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        names = [markdown_text(row[column]) for column in ("id", "label", "predicted")]
+        features = [f"{values[name]:.6g}" for name in test.feature_names]
+        rows.append(_row([str(number), *names, f"{evaluation.probabilities[i].max():.2f}", *features]))
     return rows
+
+
+def _classifiers_table(test: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
+    heading = ["classifier", "accuracy", "interval", "balanced accuracy", "interval"]
+    rows = [_row(heading), _row(["---"] * len(heading))]
+    for name, key, sign in (
+        ("the network", "", ""),
+        ("the most frequent class", "most_frequent_class", ""),
+        ("gradient boosting on the features alone", "features_alone", ""),
+        ("gain of the network over it", "gain_over_features_alone", "+"),
+    ):
+        found = baseline.get(key) if key else test
+        if found is not None:
+            cells = [
+                cell for metric in ("accuracy", "balanced_accuracy") for cell in _with_interval(found, metric, sign)
+            ]
+            rows.append(_row([name, *cells]))
+    return rows
+
+
+def _with_interval(found: dict[str, float], metric: str, sign: str) -> tuple[str, str]:
+    """Return a metric as text, and its interval where it has one."""
+    if f"{metric}_low" not in found:
+        return f"{found[metric]:{sign}.4f}", ""
+    return f"{found[metric]:{sign}.4f}", f"{found[f'{metric}_low']:{sign}.4f} to {found[f'{metric}_high']:{sign}.4f}"
+
+
+def _classes_table(evaluation: Evaluation) -> list[str]:
+    test = evaluation.metrics["test"]
+    numbered = plots.are_numbered(evaluation.classes)
+    heading = ["in the pictures"] * numbered + ["class", "test samples", "predicted", "precision", "recall"]
+    rows = [_row(heading), _row(["---"] * len(heading))]
+    predicted = np.bincount(evaluation.probabilities.argmax(axis=1), minlength=len(evaluation.classes))
+    for number, (name, answers) in enumerate(zip(evaluation.classes, predicted.tolist(), strict=True), start=1):
+        samples = test["support"][name]
+        # Of nothing there is no share.
+        precision = f"{test['precision'][name]:.4f}" if answers else ""
+        recall = f"{test['recall'][name]:.4f}" if samples else ""
+        own = [f"[{number}]"] if numbered else []
+        rows.append(_row([*own, markdown_text(name), str(samples), str(answers), precision, recall]))
+    return rows
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     layers = [
-        f"| {a['layer']} | {a['kind']} | {a['k']} | {a['kernel_size']} | {a['val_accuracy']:.4f} |"
+        f"| {a['layer']} | {markdown_text(a['kind'])} | {a['k']} | {a['kernel_size']} | {a['val_accuracy']:.4f} |"
         for a in search["architecture"]
     ]
-    classes = [
-        f"| {cell} | {test['precision'][name]:.4f} | {test['recall'][name]:.4f} |"
-        for name in evaluation.classes
-        # A bar in a class's name would end its cell.
-        for cell in [name.replace("|", r"\|")]
-    ]
-    against = [f"| the most frequent class | {baseline['most_frequent_class']['accuracy']:.4f} | |"]
-    if "features_alone" in baseline:
-        alone, gain = baseline["features_alone"], baseline["gain_over_features_alone"]
-        against += [
-            f"| gradient boosting on the features alone | {alone['accuracy']:.4f} "
-            f"| {alone['accuracy_low']:.4f} to {alone['accuracy_high']:.4f} |",
-            f"| gain of the network over it | {gain['accuracy']:+.4f} "
-            f"| {gain['accuracy_low']:+.4f} to {gain['accuracy_high']:+.4f} |",
-        ]
+    hidden = [f"- **{sentence}**" for sentence in blind_spots(evaluation.metrics, markdown_text)]
     area = f" ROC area {test['roc_auc']:.4f}." if test["roc_auc"] is not None else ""
+    stopped = markdown_text(search["stopped"].replace("_", " "))
     return "\n".join(
         [
             "# Test result",
             "",
             f"Accuracy **{test['accuracy']:.4f}**, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
-            f"{test['accuracy_high']:.4f} (bootstrap over {test['sources']} sources, {test['samples']} samples). "
-            f"Balanced accuracy {test['balanced_accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}, "
-            f"log loss {test['log_loss']:.4f}.{area}",
+            f"{test['accuracy_high']:.4f}; balanced accuracy **{test['balanced_accuracy']:.4f}**, interval "
+            f"{test['balanced_accuracy_low']:.4f} to {test['balanced_accuracy_high']:.4f} "
+            f"(bootstrap over {test['sources']} sources, {test['samples']} samples). "
+            f"Macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}.{area}",
             "",
-            "| classifier | accuracy | interval |",
-            "| --- | --- | --- |",
-            f"| the network | {test['accuracy']:.4f} | {test['accuracy_low']:.4f} to {test['accuracy_high']:.4f} |",
-            *against,
+            *([*hidden, ""] if hidden else []),
+            *_classifiers_table(test, baseline),
             "",
-            "| class | precision | recall |",
-            "| --- | --- | --- |",
-            *classes,
+            *_classes_table(evaluation),
             "",
             "![confusion matrix](confusion.png)",
             "![ROC](roc.png)",
@@ -210,7 +272,7 @@ def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, An
             "## The network",
             "",
             f"{search['num_layers']} blocks, {search['total_trainable_params']:,} weights; the search ended with "
-            f"validation accuracy {search['final_val_accuracy']:.4f} ({search['stopped'].replace('_', ' ')}), the "
+            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), the "
             f"final training kept epoch {training['best_epoch']} of {training['epochs']} with "
             f"{training['val_accuracy']:.4f}.",
             "",

@@ -39,7 +39,8 @@ class StampNormaliser(nn.Module):
         for channel in range(part.shape[1]):
             low, middle, high = np.quantile(part[:, channel], [0.16, 0.5, 0.84])
             self.sky[channel] = float(middle)
-            self.noise[channel] = float((high - low) / 2) or float(part[:, channel].std()) or 1.0
+            # In float64, in which the squares of no float32 vanish or overflow.
+            self.noise[channel] = float((high - low) / 2) or float(part[:, channel].std(dtype=np.float64)) or 1.0
 
     def forward(self, stamps: Tensor) -> Tensor:
         """Return the stretched stamps, ``[B, C, H, W]``."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from spacewarps.errors import ModelError
 from spacewarps.files import replaced_directory, write_json
 from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.reading import MAX_JSON_BYTES, check_file, first_fault, read_bytes
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
@@ -89,15 +90,20 @@ def load_model(folder: Path | str) -> ProgressiveModel:
     >>> model(stamps, features).softmax(dim=1)  # doctest: +SKIP
 
     Raises:
-        ModelError: a file is missing, damaged, or does not fit the other.
+        ModelError: a file is missing, damaged, or does not fit the other; or a weight is no finite number.
     """
     folder = Path(folder)
     for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: no such file; {folder} holds no model")
     with _refusals(str(folder)):
-        text = (folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
-        return _assemble(text, load_file(folder / WEIGHTS_FILE))
+        text = read_bytes(folder / DESCRIPTION_FILE, at_most=MAX_JSON_BYTES).decode("utf-8")
+        check_file(folder / WEIGHTS_FILE)
+        model = _assemble(text, load_file(folder / WEIGHTS_FILE))
+        for name, weights in model.state_dict().items():
+            if not weights.isfinite().all():
+                raise ModelError(f"{name} in {WEIGHTS_FILE} holds what is not a finite number; make the model again")
+        return model
 
 
 def pack_model(model: ProgressiveModel) -> bytes:
@@ -160,10 +166,7 @@ def _refusals(source: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        where = f"{source}, {place!r:.80}" if place else source
-        raise ModelError(f"{where}: {fault['msg']}; save the model again") from None
+        raise ModelError(f"{source}: {first_fault(error)}; save the model again") from None
     # A number type that torch has not is a LookupError, a size beyond 64 bits a TypeError.
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ModelError, SafetensorError) as error:
         raise ModelError(f"{source}: not a model that can be loaded ({_one_line(error)})") from None

@@ -69,12 +69,13 @@ class CandidateResult:
     def rank(self) -> tuple[object, ...]:
         """Return what sorts candidates, best first.
 
-        Those trained to the end come first; then accuracy, the lower loss, fewer weights; what is left only makes the
-        order complete.
+        Those trained to the end come first, and of these those that did not diverge; then accuracy, the lower loss,
+        fewer weights; what is left only makes the order complete.
         """
         block = self.candidate.block
         least = (self.candidate.trunk, block.k, block.kernel_size, block.kind)
-        return (not self.finished, -self.score.accuracy, self.score.loss, self.trainable_params, *least)
+        score = self.score
+        return (not self.finished, score.diverged, -score.accuracy, score.loss, self.trainable_params, *least)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ParamsError, SpaceWarpsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.progressive import ProgressiveModel, Widths, check_depth
@@ -67,7 +67,7 @@ def progressive_architecture_search(
 
     It starts from an empty model. At each step every block on trial is added to a copy of the last winner, trained,
     and scored on validation. The best joins for good (equal accuracy: the lower loss; equal loss: fewer weights).
-    Growth ends when a step gains no more than ``min_delta``, or at ``max_layers``.
+    One that diverged never does. Growth ends when a step gains no more than ``min_delta``, or at ``max_layers``.
 
     >>> train, validation = create_train_val_dataloaders("data/prepared")  # doctest: +SKIP
     >>> result = progressive_architecture_search(train, validation, max_layers=3)  # doctest: +SKIP
@@ -103,7 +103,7 @@ def progressive_architecture_search(
 
     Raises:
         ParamsError: an argument is out of range, or two do not go together.
-        SpaceWarpsError: memory is too short for a candidate.
+        SpaceWarpsError: memory is too short for a candidate, or every candidate of the first step diverged.
         ModelError: the stamps are too small for ``max_layers``, or a block cannot have a ``k`` or a kernel.
         ExecutorError: the executor lost its workers.
     """
@@ -159,8 +159,13 @@ def progressive_architecture_search(
             channels=train_data.stamp_shape[0],
         )
         results, leaders = growth.grow(candidates)
+        if not leaders and not steps:
+            raise SpaceWarpsError(
+                f"no candidate of step {number} ended with a finite loss on validation, as their training diverged; "
+                "lower optimiser.learning_rate, or look for extreme values in the stamps"
+            )
         best = min(results, key=CandidateResult.rank)
-        gains = not steps or best.score.accuracy > steps[-1].best.score.accuracy + min_delta
+        gains = not steps or (bool(leaders) and best.score.accuracy > steps[-1].best.score.accuracy + min_delta)
         predicted = tuple(each.predicted for each in proposals)
         kept = tuple(leader.known for leader in leaders) if gains else ()
         steps.append(Step(number, tuple(results), kept, predicted))
@@ -202,14 +207,14 @@ class _Growth:
     channels: int
 
     def grow(self, candidates: Sequence[Candidate]) -> tuple[list[CandidateResult], list[_Network]]:
-        """Return every candidate's result in order, and the ``width`` best networks, the best first."""
+        """Return every candidate's result in order, and the ``width`` best that did not diverge, the best first."""
         results: dict[Candidate, CandidateResult] = {}
         leaders: list[_Network] = []
         siblings: dict[tuple[object, ...], _Network] = {}
         for wave in self._waves(candidates):
             for network in self._evaluate([(each, siblings.get(_family(each))) for each in wave]):
                 results[network.known.candidate] = network.known
-                if network.known.finished:
+                if network.known.finished and not network.known.score.diverged:
                     # Only the leaders are kept, so memory does not grow with the number of candidates.
                     leaders = sorted([*leaders, network], key=lambda each: each.known.rank())[: self.width]
                     family = _family(network.known.candidate)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacewarps.files import replaced_file
 from spacewarps.params import Params
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi, load_prepared_survey
-from spacewarps.tracking.pipeline_run import StageRun, flatten, project_root, stage_run
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey, load_prepared_survey
+from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.store import project_root
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.fit import Optimiser
 
@@ -65,6 +66,5 @@ class Stage:
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a data frame to ``path`` at once."""
-    with replaced_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    """Write a data frame to ``path``."""
+    table.to_csv(path, index=False, lineterminator="\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 from spacewarps.files import replaced_directory
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.context import Stage
-from spacewarps.survey.catalogue import Columns
+from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import AUDIT_FILE, prepare_survey
 from spacewarps.tracking.artifacts import log_survey
 
@@ -28,6 +28,7 @@ def run(stage: Stage) -> None:
                 max_bad_fraction=data.max_bad_fraction,
                 seed=stage.params.seed,
                 progress_bar=progress_bar,
+                missing_codes=data.missing_codes,
             )
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "preparation")
         left_out = sum(len(rows) for rows in audit.left_out.values())
@@ -39,6 +40,8 @@ def run(stage: Stage) -> None:
     for name, split in audit.details["splits"].items():
         classes = ", ".join(f"{count} {label}" for label, count in split["classes"].items())
         say(f"  {name}: {split['samples']} samples of {split['sources']} sources ({classes})")
+    for note in audit.notes:
+        say(f"  note: {note}")
     conflicts = len(audit.details["label_conflicts"]["sources"])
     if conflicts:
         say(f"  {conflicts} sources have rows of different classes (data.label_conflicts={data.label_conflicts})")

@@ -1,10 +1,10 @@
-"""The last word of a run: the test accuracy, and where to look further."""
-
-import json
+"""The last word of a run: the test accuracy, what it hides, and where to look further."""
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.progress import say
 from spacewarps.stages.context import Stage
+from spacewarps.stages.reports import MetricsReport, read_report
 
 
 def run(stage: Stage) -> None:
@@ -17,18 +17,21 @@ def run(stage: Stage) -> None:
     try:
         # The metrics are under git, so a fresh clone has them; the report is there once the pipeline has run here.
         report.stat()
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        test, baseline = metrics["test"], metrics["baseline"]
-        lines = [
-            f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
-            f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources)"
-        ]
-        if "features_alone" in baseline:
-            lines.append(f"  gradient boosting on the features alone: {baseline['features_alone']['accuracy']:.4f}")
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
-    except (ValueError, KeyError, TypeError):
-        raise SpaceWarpsError(f"{path}: damaged; run `dvc repro --force evaluate`") from None
+    metrics = read_report(path, MetricsReport, "evaluate")
+    test, alone = metrics["test"], metrics["baseline"].get("features_alone")
+    lines = [
+        f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+        f"{test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
+        f"({test['samples']} samples of {test['sources']} sources)",
+        *blind_spots(metrics),
+    ]
+    if alone:
+        lines.append(
+            f"  gradient boosting on the features alone: {alone['accuracy']:.4f}, "
+            f"balanced accuracy {alone['balanced_accuracy']:.4f}"
+        )
     lines += [
         f"  report and pictures: {report}",
         f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",

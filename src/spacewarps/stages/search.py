@@ -12,7 +12,7 @@ import torch
 from joblib.externals.loky import cpu_count
 
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.files import write_json
+from spacewarps.files import check_replaceable, outputs, write_json
 from spacewarps.model.progressive import Widths
 from spacewarps.model.storage import save_model
 from spacewarps.params import SearchParams
@@ -75,7 +75,9 @@ class SearchDisplay(SearchObserver):
 
 def run(stage: Stage) -> None:
     """Write the network to ``paths.search`` and the search's summary to ``reports/search.json``."""
-    search = stage.params.search
+    search, target = stage.params.search, Path(stage.params.paths.search)
+    # Before the work of hours, not after it.
+    check_replaceable(target)
     compute = stage.compute(search.threads)
     train, validation = stage.split("train"), stage.split("validation")
     with (
@@ -112,9 +114,10 @@ def run(stage: Stage) -> None:
             )
         seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
         summary = result.history.as_json()
-        save_model(result.model, Path(stage.params.paths.search))
-        write_json(stage.reports / "search.json", summary)
-        write_csv(stage.reports / "plots" / "depth.csv", pd.DataFrame(summary["candidates"]))
+        with outputs() as out:
+            save_model(result.model, out.folder(target))
+            write_json(out.file(stage.reports / "search.json"), summary)
+            write_csv(out.file(stage.reports / "plots" / "depth.csv"), pd.DataFrame(summary["candidates"]))
         tracked.log_metrics(
             {
                 "search_seconds": seconds,

@@ -1,12 +1,11 @@
 """The stage ``train``: the found architecture, trained to the end."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
 
 from spacewarps.errors import ModelError
-from spacewarps.files import write_json
+from spacewarps.files import check_replaceable, outputs, write_json
 from spacewarps.model.storage import load_model, save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.seeds import derive_seed
@@ -18,7 +17,9 @@ from spacewarps.training.fit import fit
 
 def run(stage: Stage) -> None:
     """Write the network to ``paths.final``, and how it learned to ``reports/``."""
-    train = stage.params.train
+    train, final = stage.params.train, Path(stage.params.paths.final)
+    # Before the training, not after it.
+    check_replaceable(final)
     compute = stage.compute(stage.params.compute.threads)
     seed = derive_seed(stage.params.seed, "train")
     model = load_model(Path(stage.params.paths.search))
@@ -26,7 +27,6 @@ def run(stage: Stage) -> None:
         with named_random_state(seed, "initialisation"):
             model = model.with_new_weights()
     data, validation = stage.split("train"), stage.split("validation")
-    final = Path(stage.params.paths.final)
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", len(data) * train.epochs) as progress:
@@ -47,9 +47,8 @@ def run(stage: Stage) -> None:
         best = history[0]
         for epoch in history:
             best = epoch if epoch.validation.better_than(best.validation) else best
-        if not math.isfinite(best.validation.loss):
+        if best.validation.diverged:
             raise ModelError("the training diverged in every epoch; lower optimiser.learning_rate in params.yaml")
-        save_model(model, final)
         summary = {
             "start": train.start,
             "epochs": train.epochs,
@@ -62,9 +61,11 @@ def run(stage: Stage) -> None:
             "val_loss": [epoch.validation.loss for epoch in history],
             "val_accuracy": [epoch.validation.accuracy for epoch in history],
         }
-        write_json(stage.reports / "training.json", summary)
         table = pd.DataFrame({"epoch": [epoch.epoch for epoch in history], **curves})
-        write_csv(stage.reports / "plots" / "learning_curves.csv", table)
+        with outputs() as out:
+            save_model(model, out.folder(final))
+            write_json(out.file(stage.reports / "training.json"), summary)
+            write_csv(out.file(stage.reports / "plots" / "learning_curves.csv"), table)
         tracked.tracker.log(tracked.run_id, curves=curves)
         tracked.log_metrics({"best_epoch": best.epoch, "best_val_accuracy": best.validation.accuracy})
         log_model(tracked, final, validation)

@@ -12,13 +12,16 @@ class Audit:
     """Counts and lists every row that does not become a sample.
 
     ``rows_in`` is the number of rows of the catalogue that holds the labels. Each becomes a sample or is left out for
-    exactly one reason, so ``rows_in`` is ``rows_kept`` plus all that ``left_out`` counts.
+    exactly one reason, so ``rows_in`` is ``rows_kept`` plus all that ``left_out`` counts. ``notes`` are sentences on
+    what may be wrong although no row was left out for it; ``hints`` are the words that help to understand a reason.
     """
 
     rows_in: int = 0
     rows_kept: int = 0
     left_out: dict[str, list[str]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, reason: str, what: str) -> None:
         """Note that the row ``what`` is left out because of ``reason``."""
@@ -42,5 +45,6 @@ class Audit:
             "left_out": {
                 reason: {"count": len(rows), "rows": sorted(rows)} for reason, rows in sorted(self.left_out.items())
             },
+            "notes": self.notes,
             **self.details,
         }

@@ -1,45 +1,35 @@
 """Catalogues: CSV files joined into one table of rows, each with an id, a label, a position and features."""
 
-import csv
-import difflib
-import math
 import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import islice
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from spacewarps.errors import SurveyError
 from spacewarps.features import are_errors
 from spacewarps.survey.audit import Audit
-
-if TYPE_CHECKING:
-    import _csv
+from spacewarps.survey.columns import Columns, listed, nearest, positions_among, shown
+from spacewarps.survey.delimited import DELIMITERS, Table, read_table
+from spacewarps.survey.feature_values import read_feature
+from spacewarps.survey.labels import (
+    CONTROL_CHARACTER,
+    label_fault,
+    lookalikes,
+    note_lost_classes,
+    refuse_one_number_in_two_spellings,
+)
+from spacewarps.survey.numbers import NO_VALUE
+from spacewarps.survey.positions import read_positions
 
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
-_ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+\.?\d*[eE]\+\d+|\d*\.\d+[eE]\d+|\d+\.0+)")
-# These would break the lines of the sample table, or of a message.
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?[eE]\+\d+|\d*[.,]\d+[eE]\d+|\d+\.0+)")
 # The sample table's own columns.
 _RESERVED = frozenset({"id", "source", "split", "label", "ra", "dec"})
-_NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "--"})
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The catalogue's names for what every survey has; ``ra`` and ``dec`` are in degrees (ICRS)."""
-
-    id: str = "id"
-    label: str = "class"
-    ra: str = "ra"
-    dec: str = "dec"
 
 
 class _Row(NamedTuple):
@@ -49,21 +39,15 @@ class _Row(NamedTuple):
     place: str
 
 
-@dataclass
-class _Table:
-    """Rows as text, under one header; ``places`` says where each row stands (``file:line``).
-
-    ``faults`` are the lines that do not fit the header: the reason and the place of each.
-    """
-
-    name: str
-    header: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    faults: list[tuple[str, str]] = field(default_factory=list)
-
-
-def read_catalogue(path: Path, columns: Columns, features: list[str], audit: Audit) -> pd.DataFrame:
+def read_catalogue(
+    path: Path,
+    columns: Columns,
+    features: Sequence[str],
+    audit: Audit,
+    *,
+    missing_codes: Mapping[str, Sequence[float]],
+    max_bad_fraction: float,
+) -> pd.DataFrame:
     """Read one CSV, or every CSV of a folder, into one table, sorted by id.
 
     Files with the same header are chunks of one table and stack; files with different headers join on the id, which
@@ -71,22 +55,33 @@ def read_catalogue(path: Path, columns: Columns, features: list[str], audit: Aud
     no positions) and one float64 column for each of ``features`` (NaN where there is no number). Rows that cannot be
     used are left out and noted in ``audit``.
 
+    Args:
+        path: one CSV, or a folder of them.
+        columns: the catalogue's names for id, label and position.
+        features: the columns of numbers that are wanted.
+        audit: what is left out, and what the user should know, goes there.
+        missing_codes: for each feature that has some, the values that mean that there is none.
+        max_bad_fraction: the largest share of a feature's values that may be no numbers.
+
     Raises:
-        SurveyError: a file is missing, empty or not a CSV with the columns that are needed, or ids were read as
-            numbers by whatever wrote the file.
+        SurveyError: a file is missing, empty or not a CSV with the columns that are needed; ids were read as numbers
+            by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
     """
-    tables = _stack([_read_csv(file) for file in _catalogue_files(path)], columns.id)
+    wanted = {name for name in (columns.id, columns.label, columns.ra, columns.dec, *features) if name is not None}
+    chunks = [read_table(file, wanted) for file in _catalogue_files(path, audit)]
+    _note_oddities(chunks, audit)
+    tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features)
     main = next(table for table in tables if columns.label in table.header)
     others = [table for table in tables if table is not main]
     audit.rows_in = len(main.rows) + len(main.faults)
     audit.details["catalogue"] = {table.name: {"rows": len(table.rows) + len(table.faults)} for table in tables}
 
-    rows = _rows_by_id(main, columns.id, audit.left_out)
+    rows = _rows_by_id(main, columns.id, wanted, audit.left_out)
     partners: dict[str, dict[str, _Row]] = {}
     for table in others:
         ignored: dict[str, list[str]] = {}
-        partners[table.name] = _rows_by_id(table, columns.id, ignored)
+        partners[table.name] = _rows_by_id(table, columns.id, wanted, ignored)
         audit.details["catalogue"][table.name] |= {
             "rows_without_partner": sum(1 for key in partners[table.name] if key not in rows),
             "rows_ignored": {reason: len(places) for reason, places in sorted(ignored.items())},
@@ -99,102 +94,92 @@ def read_catalogue(path: Path, columns: Columns, features: list[str], audit: Aud
         else:
             audit.leave_out(f"no usable row in {absent}", f"{rows[key].place} ({key})")
 
-    def column(name: str) -> list[str]:
+    def holder(name: str) -> tuple[Table, dict[str, _Row]]:
         table = next(table for table in tables if name in table.header)
-        there, position = rows if table is main else partners[table.name], table.header.index(name)
-        return [there[key].cells[position].strip() for key in ids]
+        return table, rows if table is main else partners[table.name]
 
-    labels = column(columns.label)
+    def column(name: str) -> list[str]:
+        table, there = holder(name)
+        position = table.header.index(name)
+        return [there[key].cells[position] for key in ids]
+
+    labels = [unicodedata.normalize("NFC", label) for label in column(columns.label)]
     ra, dec = np.full((2, len(ids)), np.nan)
-    placed = np.ones(len(ids), dtype=bool)
-    if any(columns.ra in table.header for table in tables):
-        ra, dec = _numbers(column(columns.ra)), _numbers(column(columns.dec))
-        placed = (np.abs(ra) <= 360) & (np.abs(dec) <= 90)
-    label_faults = {label: _label_fault(label) for label in set(labels)}
-    faults = [
-        label_faults[label] or (None if usable else "no usable position")
-        for label, usable in zip(labels, placed.tolist(), strict=True)
-    ]
+    faults: list[str | None] = [None] * len(ids)
+    if columns.ra is not None and columns.dec is not None:
+        ra, dec, faults = read_positions(column(columns.ra), column(columns.dec))
+    label_faults = {label: label_fault(label) for label in set(labels)}
+    faults = [label_faults[label] or fault for label, fault in zip(labels, faults, strict=True)]
     for key, fault in zip(ids, faults, strict=True):
         if fault is not None:
             audit.leave_out(fault, f"{rows[key].place} ({key})")
-    kept = np.array([fault is None for fault in faults], dtype=bool)
+    kept = [row for row, fault in enumerate(faults) if fault is None]
+    _check_labels(((labels[row], rows[ids[row]].place) for row in kept), audit)
+    note_lost_classes(
+        (label for label in label_faults if label_faults[label] is None), (labels[row] for row in kept), audit
+    )
 
-    samples = pd.DataFrame({"id": ids, "label": labels, "ra": ra, "dec": dec})[kept].reset_index(drop=True)
+    samples = pd.DataFrame({"id": ids, "label": labels, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}
-    for name, error in zip(features, are_errors(features), strict=True):
-        texts = column(name)
-        values = _numbers(texts)
-        unreadable = sum(texts[row].lower() not in _NO_VALUE for row in np.flatnonzero(kept & np.isnan(values)))
-        samples[name] = values[kept]
-        audit.details["features"][name] = _describe_feature(values[kept], error) | {"not_a_number": unreadable}
+    for name, is_error in zip(features, are_errors(features), strict=True):
+        texts, there = column(name), holder(name)[1]
+        samples[name] = read_feature(
+            name,
+            [texts[row] for row in kept],
+            [there[ids[row]].place for row in kept],
+            is_error=is_error,
+            codes=missing_codes.get(name, ()),
+            max_bad_fraction=max_bad_fraction,
+            audit=audit,
+        )
     return samples
 
 
-def _catalogue_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv" and file.is_file())
-        if not files:
-            raise SurveyError(
-                f"{path}: the folder holds no .csv file; point data.catalog at one CSV or a folder of them"
-            )
-        return files
+def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
     if not path.exists():
         raise SurveyError(f"{path}: no such file or folder; point data.catalog at one CSV or a folder of them")
-    return [path]
+    if not path.is_dir():
+        return [path]
+    listing = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+    # What a file system or a spreadsheet puts beside a file of the same name.
+    beside = [file.name for file in listing if file.name.startswith((".", "~$"))]
+    if beside:
+        audit.notes.append(f"hidden or temporary, so not read: {_first_of(beside)}")
+    files = [file for file in listing if file.name not in beside]
+    for file in files:
+        # A chunk that went away must not go unnoticed.
+        if not file.is_file():
+            what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
+            raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
+    if not files:
+        raise SurveyError(f"{path}: the folder holds no .csv file; point data.catalog at one CSV or a folder of them")
+    return files
 
 
-def _read_csv(path: Path) -> _Table:
-    try:
-        # Bytes that are no text are met when the file is read, some lines ahead of the reader.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            table = _Table(path.name, [name.strip() for name in next(reader, [])])
-            _read_rows(reader, table)
-    except UnicodeDecodeError:
-        raise SurveyError(f"{path}: not UTF-8 text after line {reader.line_num}; save it as a UTF-8 CSV") from None
-    except csv.Error as error:
-        raise SurveyError(f"{path}: line 1 is not a header of column names ({error})") from None
-    except OSError as error:
-        raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
-    if not table.header:
-        raise SurveyError(f"{path}: empty; a catalogue starts with a line of column names")
-    repeated = [name for name, count in Counter(table.header).items() if count > 1]
-    if repeated:
-        raise SurveyError(f"{path}: column {_shown(repeated[0])} stands twice in the header; rename or remove one")
-    if not table.rows and not table.faults:
-        raise SurveyError(f"{path}: has a header but no rows")
-    return table
+def _note_oddities(tables: Sequence[Table], audit: Audit) -> None:
+    """Note what was understood of files that are not plain CSVs."""
+    for delimiter, what in DELIMITERS.items():
+        names = [table.name for table in tables if table.delimiter == delimiter != ","]
+        if names:
+            audit.notes.append(f"separated by {what}: {_first_of(names)}")
+    commented = [table for table in tables if table.comments]
+    if commented:
+        lines = sum(table.comments for table in commented)
+        names = [table.name for table in commented]
+        audit.notes.append(f"lines that begin with # and were taken for comments: {lines} in {_first_of(names)}")
 
 
-def _read_rows(reader: "_csv.Reader", table: _Table) -> None:
-    while True:
-        before = reader.line_num
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            fault = "not a line of CSV"
-        else:
-            if len(row) == len(table.header):
-                table.rows.append(row)
-                table.places.append(f"{table.name}:{reader.line_num}")
-                continue
-            fault = "wrong number of columns"
-            if not row:
-                continue
-        # A quote that is not closed swallows the lines after it, and each of them was a row.
-        table.faults += [(fault, f"{table.name}:{line}") for line in range(before + 1, reader.line_num + 1)]
+def _first_of(names: Sequence[str]) -> str:
+    return shown(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def _stack(tables: list[_Table], id_column: str) -> list[_Table]:
+def _stack(tables: list[Table], id_column: str) -> list[Table]:
     """Join tables that have the same columns, in whatever order, end to end."""
-    stacked: dict[frozenset[str], _Table] = {}
+    stacked: dict[frozenset[str], Table] = {}
     for table in tables:
         if id_column not in table.header:
             raise SurveyError(f"{table.name}: {_no_column('id', id_column, table.header)}")
-        first = stacked.setdefault(frozenset(table.header), _Table(table.name, table.header))
+        first = stacked.setdefault(frozenset(table.header), Table(table.name, table.header, table.delimiter))
         if table.header == first.header:
             first.rows += table.rows
         else:
@@ -205,7 +190,7 @@ def _stack(tables: list[_Table], id_column: str) -> list[_Table]:
     return list(stacked.values())
 
 
-def _check_columns(path: Path, tables: list[_Table], columns: Columns, features: list[str]) -> None:
+def _check_columns(path: Path, tables: list[Table], columns: Columns, features: Sequence[str]) -> None:
     holders: dict[str, str] = {}
     wanted = {columns.label, columns.ra, columns.dec, *features}
     for table in tables:
@@ -215,57 +200,92 @@ def _check_columns(path: Path, tables: list[_Table], columns: Columns, features:
                     f"{path}: column {name!r} stands in both {holders[name]} and {table.name}; rename or remove one"
                 )
             holders[name] = table.name
+    there = list(holders)
     if columns.label not in holders:
-        raise SurveyError(f"{path}: {_no_column('label', columns.label, list(holders))}")
-    if (columns.ra in holders) != (columns.dec in holders):
-        lacking = columns.dec if columns.ra in holders else columns.ra
-        raise SurveyError(f"{path}: there is no column {lacking!r}, but its partner is there; a position needs both")
+        raise SurveyError(f"{path}: {_no_column('label', columns.label, there)}")
+    _check_positions(path, there, columns)
     for name in features:
         if name in _RESERVED:
             raise SurveyError(
                 f"{path}: data.features cannot hold {name!r}, a column of the sample table itself; rename the feature"
             )
         if name not in holders:
-            near = difflib.get_close_matches(name, holders, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {_listed(holders)}"
+            near = nearest(name, there)
+            hint = f"did you mean {shown(near)}?" if near else f"there are {listed(there)}"
             raise SurveyError(f"{path}: there is no column {name!r} for data.features; {hint}")
 
 
+def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
+    """Refuse named columns that are absent, and positions that are there and have no name."""
+    alike = positions_among(there)
+    look = f"{shown(alike[0])} and {shown(alike[1])} look like positions" if alike else ""
+    name_them = "set data.columns.ra and data.columns.dec to their names"
+    if columns.ra is None or columns.dec is None:
+        if alike:
+            raise SurveyError(
+                f"{path}: data.columns.ra and .dec are null, but {look}; {name_them}, or rename the columns"
+            )
+        return
+    absent = [name for name in (columns.ra, columns.dec) if name not in there]
+    if not absent:
+        return
+    if alike:
+        hint = f"but {look}; {name_them} if they are degrees"
+    else:
+        near = nearest(absent[0], there)
+        hint = (
+            f"{f'did you mean {shown(near)}?' if near else f'only {listed(there)};'} name it in data.columns, or set "
+            "data.columns.ra and data.columns.dec to null if the survey has no positions"
+        )
+    raise SurveyError(f"{path}: there is no column {' and no column '.join(map(shown, absent))} for positions, {hint}")
+
+
 def _no_column(what: str, name: str, there: list[str]) -> str:
-    return f"there is no {what} column {name!r}, only {_listed(there)}; rename it or set data.columns.{what}"
+    near = nearest(name, there)
+    hint = f"did you mean {shown(near)}? " if near else ""
+    return f"there is no {what} column {name!r}, only {listed(there)}; {hint}rename it or set data.columns.{what}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return the first of ``names`` as text that stays on its line, whatever a damaged header holds."""
-    return ", ".join(_shown(name) for name in islice(names, 12))
+def _check_labels(labels: Iterable[tuple[str, str]], audit: Audit) -> None:
+    """Refuse one class under two spellings of a number; note classes that look alike."""
+    first: dict[str, str] = {}
+    for label, place in labels:
+        first.setdefault(label, place)
+    refuse_one_number_in_two_spellings(first)
+    for group in lookalikes(first):
+        audit.notes.append(f"{len(group)} classes differ only in case or spaces: {listed(group)}; should they be one?")
 
 
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= 40 else f"{name[:40]}...")
+def _rows_by_id(
+    table: Table, id_column: str, wanted: Collection[str], left_out: dict[str, list[str]]
+) -> dict[str, _Row]:
+    """Return each usable row of ``table`` under its id; note the others in ``left_out``.
 
-
-def _rows_by_id(table: _Table, id_column: str, left_out: dict[str, list[str]]) -> dict[str, _Row]:
-    """Return each usable row of ``table`` under its id; note the others in ``left_out``."""
+    Rows of one id are the same row if the columns ``wanted`` of them hold the same; nobody reads the others.
+    """
     position = table.header.index(id_column)
+    read = [number for number, name in enumerate(table.header) if name in wanted and name != id_column]
     rows: dict[str, _Row] = {}
     again: dict[str, list[str]] = {}
     ambiguous: set[str] = set()
     for reason, place in table.faults:
         left_out.setdefault(reason, []).append(place)
-    for cells, place in zip(table.rows, table.places, strict=True):
-        key = cells[position].strip()
-        if key.lower() in _NO_VALUE:
+    for row, place in zip(table.rows, table.places, strict=True):
+        cells = [cell.strip() for cell in row]
+        # Catalogues that were written on different systems differ in the form of their accents alone.
+        key = unicodedata.normalize("NFC", cells[position])
+        if key.lower() in NO_VALUE:
             left_out.setdefault("no id", []).append(place)
-        elif _CONTROL_CHARACTER.search(key):
+        elif CONTROL_CHARACTER.search(key):
             left_out.setdefault("id with a control character", []).append(place)
         elif _ID_READ_AS_NUMBER.fullmatch(key):
             raise SurveyError(
-                f"{place}: id {_shown(key)} was written as a number and may have lost digits; "
-                "write the catalogue again with its ids as text"
+                f"{place}: id {shown(key)} was written as a number, as spreadsheets do with long ids and pandas where "
+                "one is missing, and may have lost digits; write the catalogue again with its ids as text"
             )
         elif key in rows:
             again.setdefault(key, []).append(f"{place} ({key})")
-            if rows[key].cells != cells:
+            if any(rows[key].cells[number] != cells[number] for number in read):
                 ambiguous.add(key)
         else:
             rows[key] = _Row(cells, place)
@@ -278,28 +298,3 @@ def _rows_by_id(table: _Table, id_column: str, left_out: dict[str, list[str]]) -
             del rows[key]
         left_out.setdefault(reason, []).extend(places)
     return rows
-
-
-def _label_fault(label: str) -> str | None:
-    if label.lower() in _NO_VALUE:
-        return "no label"
-    return "label with a control character" if _CONTROL_CHARACTER.search(label) else None
-
-
-def _numbers(texts: list[str]) -> NDArray[np.float64]:
-    return np.array([_number(text) for text in texts], dtype=np.float64)
-
-
-def _number(text: str) -> float:
-    try:
-        # Python alone reads 1_5 as 15.
-        return math.nan if "_" in text else float(text)
-    except ValueError:
-        return math.nan
-
-
-def _describe_feature(values: NDArray[np.float64], error: bool) -> dict[str, int]:
-    counts = {"missing": int(np.sum(~np.isfinite(values)))}
-    if error:
-        counts |= {"negative": int(np.sum(values < 0)), "zero": int(np.sum(values == 0))}
-    return counts

@@ -4,9 +4,9 @@ import copy
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,11 @@ from torch.utils.data import Dataset
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.catalogue import Columns
-from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE, prepare_survey
+from spacewarps.survey.columns import Columns
+from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.prepared import SPLITS, PreparedSurvey, load_prepared_survey
 from spacewarps.survey.split import class_of_sources, take_fraction
 
-SPLITS = ("train", "validation", "test")
 # While a survey is hashed: some megabytes of memory, whatever its size.
 _STAMPS_AT_ONCE = 1024
 
@@ -50,65 +50,6 @@ class BatchIndices(list[int]):
         return BatchIndices, (list(self), self.seed)
 
 
-@dataclass(frozen=True)
-class PreparedSurvey:
-    """What the prepare stage wrote: ``stamps`` ``[N, C, H, W]`` beside the sample table of ``N`` rows."""
-
-    stamps: NDArray[Any]
-    samples: pd.DataFrame
-    classes: list[str]
-    features: list[str]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process maps the same file; NumPy by itself would send it a copy of every stamp.
-        name = self.stamps.filename if isinstance(self.stamps, np.memmap) else None
-        return _prepared_survey, (Path(name) if name else self.stamps, self.samples, self.classes, self.features)
-
-
-def _prepared_survey(stamps: NDArray[Any] | Path, *rest: Any) -> PreparedSurvey:
-    return PreparedSurvey(load_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
-
-
-def load_stamps(path: Path) -> NDArray[Any]:
-    """Return the stamps in ``path``, ``[N, C, H, W]``, mapped from disk."""
-    return np.lib.format.open_memmap(path, mode="r")
-
-
-def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSurvey:
-    """Open a prepared survey; its stamps are mapped from disk unless ``in_memory`` is set.
-
-    Raises:
-        SurveyError: a file is missing, or the files do not belong together.
-    """
-    if folder.is_file():
-        raise SurveyError(f"{folder}: a file, not the folder of a prepared survey; a catalogue needs images beside it")
-    try:
-        description = json.loads((folder / SURVEY_FILE).read_text(encoding="utf-8"))
-        classes, features = list(description["classes"]), list(description["features"])
-        text = dict.fromkeys(("id", "source", "split", "label"), str)
-        empty_numbers = {name: [""] for name in ("ra", "dec", *features)}
-        samples = pd.read_csv(
-            folder / SAMPLES_FILE,
-            dtype=text | dict.fromkeys(empty_numbers, np.float64),
-            keep_default_na=False,
-            na_values=empty_numbers,
-        )[[*text, *empty_numbers]]
-        stamps = load_stamps(folder / STAMPS_FILE)
-    except FileNotFoundError as error:
-        raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        # Pandas spreads its messages over several lines.
-        what = " ".join(str(error).split())
-        raise SurveyError(f"{folder}: not a prepared survey ({what}); prepare it again") from None
-    if stamps.ndim != 4 or len(stamps) != len(samples) or not set(samples["label"]) <= set(classes):
-        raise SurveyError(f"{folder}: stamps and sample table do not belong together; prepare the survey again")
-    astray = samples.drop_duplicates(["source", "split"])["source"]
-    if astray.duplicated().any():
-        source = astray[astray.duplicated()].iloc[0]
-        raise SurveyError(f"{folder / SAMPLES_FILE}: source {source!r} stands in two splits; prepare the survey again")
-    return PreparedSurvey(np.array(stamps) if in_memory else stamps, samples, classes, features)
-
-
 class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief gives it
     """Images, classes and features of a survey, one item for each sample.
 
@@ -128,6 +69,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         augmentation: applied to whole batches as they are fetched; none without it.
         validation_share: the share of the sources in ``validation``, where ``survey`` is a catalogue.
         seed: determines the split of a catalogue, and the choice of a fraction.
+        columns: the catalogue's names for id, label and position, where ``survey`` is a catalogue.
 
     Raises:
         SurveyError: the survey cannot be used, or ``split`` holds no sample.
@@ -144,6 +86,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         augmentation: Augmentation | None = None,
         validation_share: float = 0.2,
         seed: int = 0,
+        columns: Columns = Columns(),
     ) -> None:
         if not 0 < fraction <= 1:
             raise SurveyError(f"fraction must be above 0 and at most 1, but got fraction={fraction}")
@@ -152,7 +95,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         elif images is None:
             prepared = load_prepared_survey(Path(survey))
         else:
-            prepared = _prepare_in_memory(Path(survey), Path(images), list(features), validation_share, seed)
+            prepared = _prepare_in_memory(Path(survey), Path(images), columns, list(features), validation_share, seed)
         rows = _rows_of(prepared.samples, split, fraction, seed)
         self.prepared = prepared
         self.augmentation = augmentation
@@ -246,16 +189,16 @@ def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: in
 
 
 def _prepare_in_memory(
-    catalog: Path, images: Path, features: list[str], validation_share: float, seed: int
+    catalog: Path, images: Path, columns: Columns, features: list[str], validation_share: float, seed: int
 ) -> PreparedSurvey:
     if not 0 < validation_share < 1:
         raise SurveyError(f"validation_share must lie between 0 and 1, but got {validation_share}")
     with tempfile.TemporaryDirectory() as folder:
-        prepare_survey(
+        audit = prepare_survey(
             Path(folder),
             catalog=catalog,
             images=images,
-            columns=Columns(),
+            columns=columns,
             features=features,
             group_radius_arcsec=2.0,
             label_conflicts="keep",
@@ -265,4 +208,6 @@ def _prepare_in_memory(
             seed=seed,
             progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
         )
+        for note in audit.notes:
+            warnings.warn(note, stacklevel=3)
         return load_prepared_survey(Path(folder), in_memory=True)

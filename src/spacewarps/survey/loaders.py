@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from spacewarps.seeds import derive_seed, torch_generator
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi, load_prepared_survey
+from spacewarps.survey.columns import Columns
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.prepared import load_prepared_survey
 
 
 def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool) -> Iterator[BatchIndices]:
@@ -57,6 +59,7 @@ def create_train_val_dataloaders(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     num_workers: int = 0,
+    columns: Columns = Columns(),
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     """Return loaders of the training and the validation samples; no source is in both.
 
@@ -76,12 +79,13 @@ def create_train_val_dataloaders(
         seed: decides the split of a catalogue, the order of the batches and every draw of the augmentation.
         augmentation: the strengths for training; the default ones without it.
         num_workers: processes that fetch batches; 0 fetches them in this one.
+        columns: the catalogue's names for id, label and position, where ``survey`` is a catalogue.
 
     Raises:
         SurveyError: the survey cannot be used.
     """
     whole = (
-        Space_Galaxi(survey, images, features=features, seed=seed).prepared
+        Space_Galaxi(survey, images, features=features, seed=seed, columns=columns).prepared
         if images is not None
         else load_prepared_survey(Path(survey))
     )

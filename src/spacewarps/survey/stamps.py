@@ -1,47 +1,32 @@
 """Stamps: image files found, checked and decoded into one packed array."""
 
+import functools
 import hashlib
-import io
 import os
-import stat
+import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spacewarps.errors import SurveyError
+from spacewarps.survey.images import SUFFIXES, StampError, StampShape, decode, read_stamp, shape_of
+from spacewarps.survey.packing import packed_rows
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-# Larger than any stamp of one source; a file that claims more is damaged or hostile.
-MAX_SIDE = 2048
-# No stamp of that size takes more: four channels of four bytes, uncompressed, and room for a header.
-MAX_BYTES = MAX_SIDE**2 * 4 * 4 + 2**20
 _CHUNK = 256
+# Beyond, the audit would list the sizes more than the faults.
+_SIZES_TOLD = 3
+_KINDS_TOLD = 3
+_NO_STAMP = "no stamp"
 
 Progress = Callable[[int], None]
 Result = TypeVar("Result")
-
-
-class StampError(Exception):
-    """One stamp cannot be used; the message is the reason, as the audit counts it."""
-
-
-@dataclass(frozen=True, slots=True)
-class StampShape:
-    """What all stamps of a survey have in common: ``[channels, height, width]`` and the type of a pixel."""
-
-    channels: int
-    height: int
-    width: int
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +38,27 @@ class Inspected:
 
 
 class StampFolder:
-    """The image files of a folder, by the id that names them."""
+    """The image files of a folder, by the id that names them, in Unicode's composed form (NFC)."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise SurveyError(f"{path}: no such folder; point data.images at the folder of stamps")
+            what = "not a folder" if path.exists() else "no such folder"
+            raise SurveyError(f"{path}: {what}; point data.images at the folder of stamps")
         self.path = path
         self.files: dict[str, list[str]] = {}
+        others: Counter[str] = Counter()
         with os.scandir(path) as entries:
-            for name in sorted(entry.name for entry in entries):
-                file = Path(name)
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                file = Path(entry.name)
                 if file.suffix.lower() in SUFFIXES:
-                    self.files.setdefault(file.stem, []).append(name)
+                    # Some systems write an accented letter as one character, some as two.
+                    self.files.setdefault(unicodedata.normalize("NFC", file.stem), []).append(entry.name)
+                else:
+                    others["folder" if entry.is_dir() else file.suffix.lower()[:20] or "file without a suffix"] += 1
         if not self.files:
             raise SurveyError(
-                f"{path}: holds no image ({', '.join(SUFFIXES)}); point data.images at the folder of stamps"
+                f"{path}: holds no image ({', '.join(SUFFIXES)}){_describe_others(others)}; "
+                "save stamps as PNG, JPEG, or TIFF of float32, or point data.images at the folder that holds them"
             )
 
     def find(self, sample_id: str) -> Path:
@@ -80,12 +71,16 @@ class StampFolder:
         """
         if "/" in sample_id or "\\" in sample_id or "\0" in sample_id:
             raise StampError("id that is not a file name")
-        names = self.files.get(sample_id)
+        names = self.files.get(unicodedata.normalize("NFC", sample_id))
         if names is None:
-            raise StampError("no stamp")
+            raise StampError(_NO_STAMP)
         if len(names) > 1:
             raise StampError("several stamps")
         return self.path / names[0]
+
+
+def _describe_others(kinds: Counter[str]) -> str:
+    return ", but " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_KINDS_TOLD)) if kinds else ""
 
 
 def inspect_stamps(files: Sequence[Path], progress: Progress) -> list[Inspected | StampError]:
@@ -94,55 +89,72 @@ def inspect_stamps(files: Sequence[Path], progress: Progress) -> list[Inspected 
 
 
 def most_common_shape(stamps: Sequence[Inspected | StampError]) -> StampShape:
-    """Return the shape that most stamps have.
+    """Return the size and the type of a pixel that most stamps have, and the channels that most of these have.
 
     Raises:
         SurveyError: there is no usable stamp at all.
     """
     shapes = Counter(stamp.shape for stamp in stamps if isinstance(stamp, Inspected))
     if not shapes:
-        reasons = Counter(str(stamp) for stamp in stamps)
-        reason = reasons.most_common(1)[0][0] if reasons else "the catalogue names none"
-        raise SurveyError(
-            f"none of {len(stamps)} samples has a usable stamp (most often: {reason}); "
-            "check that data.images holds files that are named by the catalogue's ids"
-        )
-    # The count decides, and where it is equal the shape itself, so that the order of rows does not.
-    return min(shapes, key=lambda shape: (-shapes[shape], repr(shape)))
+        raise SurveyError(_describe_unusable(stamps))
+    sizes: Counter[StampShape] = Counter()
+    for shape, count in shapes.items():
+        sizes[replace(shape, channels=0)] += count
+    size = _most_common(sizes)
+    return _most_common(Counter({shape: n for shape, n in shapes.items() if replace(shape, channels=0) == size}))
+
+
+def describe_misfits(shapes: Iterable[StampShape], shape: StampShape) -> dict[StampShape, str]:
+    """Return why stamps are left out that differ from ``shape`` in more than channels, by their own shape."""
+    of_most = f"{shape.width} x {shape.height}"
+    sizes = {(other.width, other.height) for other in shapes} - {(shape.width, shape.height)}
+    misfits = {}
+    for other in shapes:
+        if (other.width, other.height) in sizes:
+            size = f"{other.width} x {other.height}" if len(sizes) <= _SIZES_TOLD else f"{len(sizes)} sizes"
+            misfits[other] = f"stamp of another size ({size}, where most have {of_most} pixels in width and height)"
+        elif other.dtype != shape.dtype:
+            misfits[other] = f"stamp of another pixel type ({other.dtype}, where most have {shape.dtype})"
+    return misfits
 
 
 def pack_stamps(files: Sequence[Path], shape: StampShape, target: Path, progress: Progress) -> list[StampError | None]:
     """Decode ``files`` into ``target``, a ``.npy`` array ``[stamps, channels, height, width]``.
 
-    A stamp that cannot be decoded is left out and its fault returned in its place. Memory use does not depend on how
-    many stamps there are.
+    Grey stamps become colour ones and the reverse where nothing is lost. A stamp that cannot be decoded is left out
+    and its fault returned in its place. Memory use does not depend on how many stamps there are.
+
+    Raises:
+        SurveyError: the disk has no room for the stamps.
     """
-    size = (shape.channels, shape.height, shape.width)
-    packed = np.lib.format.open_memmap(target, mode="w+", dtype=np.dtype(shape.dtype), shape=(len(files), *size))
+    size, dtype = (shape.channels, shape.height, shape.width), np.dtype(shape.dtype)
     faults: list[StampError | None] = []
-    rows = 0
-    for stamp in _on_all_cores(_decode, files, progress):
-        if isinstance(stamp, np.ndarray) and stamp.shape == size and stamp.dtype == packed.dtype:
-            packed[rows] = stamp
-            rows += 1
-            faults.append(None)
-        else:
-            faults.append(stamp if isinstance(stamp, StampError) else StampError("stamp of another size"))
-    packed.flush()
-    if rows < len(files):
-        _shorten(target, rows)
+    with packed_rows(target, dtype=dtype, shape=size, most=len(files), what=f"{len(files)} stamps") as append:
+        for stamp in _on_all_cores(functools.partial(_decode, channels=shape.channels), files, progress):
+            if isinstance(stamp, StampError):
+                faults.append(stamp)
+            elif stamp.shape != size or stamp.dtype != dtype:
+                faults.append(StampError("stamp that changed while the survey was prepared"))
+            else:
+                append(stamp)
+                faults.append(None)
     return faults
 
 
-def _shorten(path: Path, rows: int) -> None:
-    """Keep the first ``rows`` of the array at ``path``."""
-    whole = np.load(path, mmap_mode="r")
-    kept = path.with_suffix(".kept.npy")
-    part = np.lib.format.open_memmap(kept, mode="w+", dtype=whole.dtype, shape=(rows, *whole.shape[1:]))
-    for start in range(0, rows, _CHUNK):
-        part[start : start + _CHUNK] = whole[start : min(start + _CHUNK, rows)]
-    part.flush()
-    kept.replace(path)
+def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
+    """Return what is wrong with a survey in which no stamp can be used."""
+    reasons = Counter(str(stamp) for stamp in stamps)
+    reason = reasons.most_common(1)[0][0] if reasons else "the catalogue names none"
+    if reason == _NO_STAMP or not reasons:
+        advice = "check that data.images holds files that are named by the catalogue's ids"
+    else:
+        advice = "mend the files in data.images"
+    return f"none of {len(stamps)} samples has a usable stamp (most often: {reason}); {advice}"
+
+
+def _most_common(shapes: Counter[StampShape]) -> StampShape:
+    # The count decides, and where it is equal the shape itself, so that the order of rows does not.
+    return min(shapes, key=lambda shape: (-shapes[shape], repr(shape)))
 
 
 def _on_all_cores(
@@ -169,73 +181,10 @@ def _on_all_cores(
             progress(len(chunk))
 
 
-def _read(file: Path) -> bytes:
-    try:
-        status = file.stat()
-        # A pipe or a device might never come to an end.
-        if not stat.S_ISREG(status.st_mode):
-            raise StampError("stamp that is not a file")
-        if status.st_size > MAX_BYTES:
-            raise StampError("stamp of absurd size")
-        content = file.read_bytes()
-    except OSError:
-        raise StampError("stamp that cannot be read") from None
-    if not content:
-        raise StampError("empty stamp file")
-    return content
-
-
 def _inspect(file: Path) -> Inspected:
-    content = _read(file)
-    with _open(content) as image:
-        mode, dtype = _TARGETS[image.mode]
-        shape = StampShape(Image.getmodebands(mode), image.height, image.width, dtype)
-    return Inspected(shape, hashlib.blake2b(content, digest_size=16).hexdigest())
+    content = read_stamp(file)
+    return Inspected(shape_of(content), hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
-# How each of Pillow's modes becomes channels: what it is converted to, and the type of a pixel.
-_TARGETS = {
-    "1": ("L", "uint8"),
-    "L": ("L", "uint8"),
-    "LA": ("L", "uint8"),
-    "P": ("RGB", "uint8"),
-    "RGB": ("RGB", "uint8"),
-    "RGBA": ("RGB", "uint8"),
-    "CMYK": ("RGB", "uint8"),
-    "YCbCr": ("RGB", "uint8"),
-    "I;16": ("F", "float32"),
-    "I;16B": ("F", "float32"),
-    "I": ("F", "float32"),
-    "F": ("F", "float32"),
-}
-
-
-def _open(content: bytes) -> Image.Image:
-    """Open an image without decoding it, and refuse what is not a stamp."""
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise StampError("stamp of absurd size") from None
-    except Exception:
-        # Pillow's readers raise nearly anything on hostile bytes; whatever it is, the file is no image.
-        raise StampError("stamp that is not an image") from None
-    if max(image.size) > MAX_SIDE or min(image.size) < 1:
-        raise StampError("stamp of absurd size")
-    if image.mode not in _TARGETS:
-        raise StampError(f"stamp in the unknown colour mode {image.mode}")
-    return image
-
-
-def _decode(file: Path) -> NDArray[np.generic]:
-    """Return the stamp in ``file`` as ``[channels, height, width]``."""
-    with _open(_read(file)) as image:
-        mode, dtype = _TARGETS[image.mode]
-        try:
-            image.load()
-            pixels = np.asarray(image.convert(mode), dtype=dtype)
-        except Exception:
-            # As above: a damaged body fails in as many ways as there are decoders.
-            raise StampError("damaged stamp") from None
-    if not np.isfinite(pixels).all():
-        raise StampError("stamp with pixels that are not finite")
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _decode(file: Path, channels: int) -> NDArray[np.generic]:
+    return decode(read_stamp(file), channels)

@@ -1,1 +1,13 @@
 """What MLflow is told."""
+
+import os
+
+# Read by MLflow when it is first imported, which only modules of this package do.
+# It reports its use to its makers unless told not to; a survey's business stays at home.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# What MLflow says of its own doings would drown what the stage says.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A server that is not there is said after seconds; MLflow's own patience is five minutes, at every stage.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

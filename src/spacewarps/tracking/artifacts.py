@@ -1,6 +1,7 @@
 """What MLflow keeps of the data and of the final network."""
 
 import contextlib
+import functools
 import io
 import json
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.tracking import pipeline_run
 from spacewarps.tracking.pipeline_run import StageRun
 
 
@@ -41,11 +41,11 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
         profile=json.dumps(json.loads(profile)),
     )
     entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+    log_inputs = functools.partial(stage.tracker.client.log_inputs, datasets=[entry])
     for run_id in (stage.run_id, stage.pipeline_id):
-        with stage.tracker.timed():
-            if run_id is not None:
-                stage.tracker.client.log_inputs(run_id, datasets=[entry])
-        stage.tracker.log(run_id, tags={"data.hash": digest})
+        if run_id is not None:
+            stage.tracker.attempt(functools.partial(log_inputs, run_id))
+            stage.tracker.log(run_id, tags={"data.hash": digest})
 
 
 def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
@@ -60,16 +60,20 @@ def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
         inputs.append(TensorSpec(np.dtype("float32"), (-1, len(example.feature_names)), "features"))
         samples["features"] = example.features[:count].numpy()
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(example.classes)))])
-    # MLflow advises type hints that it then refuses for tensors, past every filter of warnings.
-    with stage.tracker.timed(), contextlib.redirect_stderr(io.StringIO()):
+
+    def write() -> None:
+        # The model is stored through MLflow's own idea of the current store, experiment and run.
         mlflow.set_tracking_uri(stage.tracker.client.tracking_uri)
-        mlflow.set_experiment(pipeline_run.EXPERIMENT)
-        with mlflow.start_run(run_id=stage.run_id):
+        mlflow.set_experiment(experiment_id=stage.tracker.experiment_id)
+        # MLflow advises type hints that it then refuses for tensors, past every filter of warnings.
+        with contextlib.redirect_stderr(io.StringIO()), mlflow.start_run(run_id=stage.run_id):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={"model": str(folder.resolve())},
+                artifacts={"model": folder.resolve().as_uri()},
                 signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
                 input_example=samples,
                 pip_requirements=[f"spacewarps=={version('spacewarps')}"],
             )
+
+    stage.tracker.attempt(write)

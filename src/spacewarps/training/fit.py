@@ -64,9 +64,14 @@ class Score:
     accuracy: float
     loss: float
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is not finite; what such a network gets right, it gets right by chance."""
+        return not math.isfinite(self.loss)
+
     def better_than(self, other: "Score") -> bool:
-        """Say whether this score is higher in accuracy, or equal in it and lower in loss."""
-        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+        """Say whether this score is higher in accuracy, or equal in it and lower in loss; diverged ones are worst."""
+        return (not self.diverged, self.accuracy, -self.loss) > (not other.diverged, other.accuracy, -other.loss)
 
 
 @dataclass(frozen=True)

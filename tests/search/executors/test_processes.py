@@ -1,3 +1,4 @@
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spacewarps.errors import SpaceWarpsError
+from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.model.storage import pack_model
 from spacewarps.search.candidate import WarmStart
 from spacewarps.search.executors.base import ExecutorError
@@ -19,7 +20,8 @@ from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.strategies import STRATEGIES
 from spacewarps.survey.augmentation import Augmentation
-from spacewarps.survey.dataset import PreparedSurvey, Space_Galaxi
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
 from spacewarps.training.fit import Epoch, Optimiser
 
@@ -107,6 +109,24 @@ def test_any_number_of_workers_with_the_survey_mapped_or_in_memory_gives_the_sam
         for variant in VARIANTS.values():
             found = search(executor=executor, train=train, validation=validation, **variant)
             assert bits(found) == bits(search(**variant))
+
+
+def test_no_room_for_stamps_in_memory_is_said_and_leaves_no_folder(
+    draw_survey: Callable[..., PreparedSurvey],
+    compute: Compute,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = Space_Galaxi(draw_survey(), split="train")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(SurveyError, match=f"^{tmp_path}: no room for 120 stamps, 0.0 MB .File too large;"):
+            ProcessesExecutor(data, data, compute, workers=1, accelerators=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stamps_in_memory_are_mapped_from_a_temporary_folder_that_goes_with_the_executor(

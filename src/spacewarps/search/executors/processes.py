@@ -16,15 +16,18 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.interrupts import children_spared
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
-from spacewarps.survey.dataset import Space_Galaxi, load_stamps
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.packing import packed_rows
+from spacewarps.survey.prepared import load_stamps
 from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 
@@ -60,10 +63,11 @@ class ProcessesExecutor(Executor):
         self._machine = kind_of_machine(compute.device)
         self._size = workers
         self._accelerators = accelerators
-        self._closing = ExitStack()
-        # As bytes, since multiprocessing's own way with tensors puts each into shared memory, which a container may
-        # have little or nothing of.
-        self._packed = pickle.dumps(_mapped(train, validation, self._closing))
+        with ExitStack() as closing:
+            # As bytes, since multiprocessing's own way with tensors puts each into shared memory, which a container may
+            # have little or nothing of.
+            self._packed = pickle.dumps(_mapped(train, validation, closing))
+            self._closing = closing.pop_all()
         # A server that has imported torch once forks each worker in a moment.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["spacewarps.search.candidate"])
@@ -235,12 +239,19 @@ def _mapped(train: Space_Galaxi, validation: Space_Galaxi, closing: ExitStack) -
             if number and data.prepared is train.prepared:
                 stamps = mapped[0].prepared.stamps
             else:
-                folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-"))
-                np.save(Path(folder, "stamps.npy"), data.prepared.stamps)
-                stamps = load_stamps(Path(folder, "stamps.npy"))
+                file = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-")), "stamps.npy")
+                _write(data.prepared.stamps, file)
+                stamps = load_stamps(file)
             data = data.with_survey(replace(data.prepared, stamps=stamps))
         mapped.append(data)
     return mapped[0], mapped[1]
+
+
+def _write(stamps: NDArray[Any], file: Path) -> None:
+    count = len(stamps)
+    with packed_rows(file, dtype=stamps.dtype, shape=stamps.shape[1:], most=count, what=f"{count} stamps") as append:
+        for stamp in stamps:
+            append(stamp)
 
 
 def _reason(exit_code: int | None, last_words: str) -> str:

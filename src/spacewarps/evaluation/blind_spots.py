@@ -1,0 +1,46 @@
+"""What accuracy hides: classes that the network does not see, in words."""
+
+from collections.abc import Callable
+from typing import Any
+
+_NAMED = 10
+
+
+def blind_spots(metrics: dict[str, Any], written: Callable[[str], str] = str) -> list[str]:
+    """Return a sentence for each thing that the accuracy of ``metrics`` does not tell; none where it tells enough.
+
+    Args:
+        metrics: what ``reports/metrics.json`` holds.
+        written: makes the name of a class fit where the sentences will stand.
+    """
+    test, frequent = metrics["test"], metrics["baseline"]["most_frequent_class"]
+    support, never = test["support"], test["never_predicted"]
+    missed = [name for name, recall in test["recall"].items() if support[name] and not recall and name not in never]
+    absent = [name for name, samples in support.items() if not samples]
+    sentences = []
+    if never:
+        sentences.append(
+            f"never predicted: {_listed(never, written)} ({_share(never, test)}); "
+            f"accuracy {test['accuracy']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f}"
+        )
+    if missed:
+        sentences.append(
+            f"predicted, but never where it was right: {_listed(missed, written)} ({_share(missed, test)})"
+        )
+    if test["accuracy"] <= frequent["accuracy"]:
+        sentences.append(
+            f"accuracy {test['accuracy']:.4f} is not above that of always answering the most frequent class of "
+            f"training, {frequent['accuracy']:.4f}"
+        )
+    if absent:
+        sentences.append(f"without a test sample, so not measured: {_listed(absent, written)}")
+    return sentences
+
+
+def _listed(names: list[str], written: Callable[[str], str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(written(name) for name in names[:_NAMED]) + more
+
+
+def _share(names: list[str], test: dict[str, Any]) -> str:
+    return f"{sum(test['support'][name] for name in names)} of {test['samples']} test samples"

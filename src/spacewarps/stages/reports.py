@@ -1,0 +1,119 @@
+"""Reports that one stage wrote and another reads; git or a user may have changed them in between."""
+
+import io
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.reading import MAX_JSON_BYTES, read_bytes, read_json
+
+_Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Report(BaseModel):
+    """What a report must hold at least."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Block(Report):
+    layer: _Count
+    kind: str
+    k: _Count
+    val_accuracy: float
+
+
+class _Joined(_Block):
+    kernel_size: _Count
+
+
+class _Candidate(_Block):
+    chosen: bool
+
+
+class SearchReport(Report):
+    """What ``reports/search.json`` must hold."""
+
+    final_val_accuracy: float
+    num_layers: _Count
+    total_trainable_params: _Count
+    stopped: str
+    architecture: list[_Joined]
+    candidates: Annotated[list[_Candidate], Field(min_length=1)]
+
+
+class TrainingReport(Report):
+    """What ``reports/training.json`` must hold."""
+
+    epochs: _Count
+    best_epoch: _Count
+    val_accuracy: float
+
+
+class _Accuracies(Report):
+    accuracy: float
+    balanced_accuracy: float
+
+
+class _Test(_Accuracies):
+    accuracy_low: float
+    accuracy_high: float
+    confidence: float
+    samples: _Count
+    sources: _Count
+    support: dict[str, int]
+    recall: dict[str, float]
+    never_predicted: list[str]
+
+    @model_validator(mode="after")
+    def _of_the_same_classes(self) -> Self:
+        if self.recall.keys() != self.support.keys() or not self.support.keys() >= set(self.never_predicted):
+            raise ValueError("support, recall and never_predicted are not of the same classes")
+        return self
+
+
+class _Baseline(Report):
+    most_frequent_class: _Accuracies
+    features_alone: _Accuracies | None = None
+
+
+class MetricsReport(Report):
+    """What ``reports/metrics.json`` must hold."""
+
+    test: _Test
+    baseline: _Baseline
+
+
+def read_report(path: Path, shape: type[Report], stage: str) -> dict[str, Any]:
+    """Return what ``stage`` wrote to ``path``.
+
+    Raises:
+        SpaceWarpsError: it is not there, or damaged.
+    """
+    try:
+        return read_json(path, shape).model_dump(exclude_unset=True)
+    except (OSError, ValueError) as error:
+        raise _unusable(path, stage, error) from None
+
+
+def read_learning_curves(path: Path) -> pd.DataFrame:
+    """Return the epochs of the final training: ``epoch``, ``train_loss``, ``val_loss`` and ``val_accuracy``.
+
+    Raises:
+        SpaceWarpsError: they are not there, or damaged.
+    """
+    try:
+        text = io.BytesIO(read_bytes(path, at_most=MAX_JSON_BYTES))
+        return pd.read_csv(text, dtype="float64")[["epoch", "train_loss", "val_loss", "val_accuracy"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(path, "train", error) from None
+
+
+def _unusable(path: Path, stage: str, error: Exception) -> SpaceWarpsError:
+    if isinstance(error, FileNotFoundError):
+        return SpaceWarpsError(f"{path}: no such file; run `dvc repro` first")
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    return SpaceWarpsError(f"{path}: damaged ({reason:.200}); run `dvc repro --force {stage}`")

@@ -1,0 +1,207 @@
+"""What one image file is, and its pixels: every bit of every channel, or the reason why not."""
+
+import io
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from spacewarps.survey import tiff
+from spacewarps.survey.formats import describe_unopened
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+# Larger than any stamp of one source; a file that claims more is damaged or hostile.
+MAX_SIDE = 2048
+# No stamp of that size takes more: four channels of four bytes, uncompressed, and room for a header.
+MAX_BYTES = MAX_SIDE**2 * 4 * 4 + 2**20
+# Augmentation sums the squares of a stamp's pixels in float32, which ends at 3.4e38: the largest stamp has 4.2e6 of
+# them. Nothing that was observed comes near; values beyond are codes for "no data".
+MAX_PIXEL = 1e15
+# Every integer up to here, and not every one beyond, is a float32.
+_MAX_INTEGER = 2**24
+
+# Pillow's modes that become channels without loss: how many, and the type of a pixel.
+_TARGETS = {
+    "1": (1, "uint8"),
+    "L": (1, "uint8"),
+    "LA": (1, "uint8"),
+    "La": (1, "uint8"),
+    "P": (3, "uint8"),
+    "RGB": (3, "uint8"),
+    "RGBA": (3, "uint8"),
+    "I;16": (1, "float32"),
+    "I;16B": (1, "float32"),
+    "I": (1, "float32"),
+    "F": (1, "float32"),
+}
+_WITH_ALPHA = ("LA", "La", "RGBA")
+# By the colour type of a PNG's header.
+_PNG_LOSES_16_BITS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
+
+
+class StampError(Exception):
+    """One stamp cannot be used; the message is the reason, as the audit counts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StampShape:
+    """What all stamps of a survey have in common: ``[channels, height, width]`` and the type of a pixel."""
+
+    channels: int
+    height: int
+    width: int
+    dtype: str
+
+
+def read_stamp(file: Path) -> bytes:
+    """Return the content of ``file``.
+
+    Raises:
+        StampError: it is no file that a stamp could be in.
+    """
+    try:
+        status = file.stat()
+        # A pipe or a device might never come to an end.
+        if not stat.S_ISREG(status.st_mode):
+            raise StampError("stamp that is not a file")
+        if status.st_size > MAX_BYTES:
+            raise StampError("stamp of absurd size")
+        content = file.read_bytes()
+    except OSError:
+        raise StampError("stamp that cannot be read") from None
+    if not content:
+        raise StampError("empty stamp file")
+    return content
+
+
+def shape_of(content: bytes) -> StampShape:
+    """Return what ``content`` says of its picture, without decoding it.
+
+    A picture with a palette has one channel if all of its colours are grey.
+
+    Raises:
+        StampError: it is no picture, or one that would not come out as it is.
+    """
+    with _open(content) as image:
+        channels, dtype = _TARGETS[image.mode]
+        if image.mode == "P" and _is_grey(_load(image)):
+            channels = 1
+        return StampShape(channels, image.height, image.width, dtype)
+
+
+def decode(content: bytes, channels: int) -> NDArray[np.generic]:
+    """Return the picture in ``content`` as ``[channels, height, width]``, uint8 or float32.
+
+    A grey picture is repeated in three channels, and of three that are equal one is taken.
+
+    Raises:
+        StampError: it is damaged, or has pixels that cannot be used, or colours where one channel is asked for.
+    """
+    with _open(content) as image:
+        pixels = _load(image)
+    if pixels.dtype == np.float32:
+        _check_range(pixels)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[None], channels, axis=0)
+    if channels == 1:
+        if not _is_grey(pixels):
+            raise StampError("colour stamp among grey ones")
+        pixels = pixels[..., :1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _open(content: bytes) -> Image.Image:
+    """Open an image without decoding it, and refuse what is not a stamp."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise StampError("stamp of absurd size") from None
+    except Exception:
+        # Pillow's readers raise nearly anything on hostile bytes; whatever it is, the file is no image.
+        raise StampError(describe_unopened(content)) from None
+    if max(image.size) > MAX_SIDE or min(image.size) < 1:
+        raise StampError("stamp of absurd size")
+    reason = _describe_loss(image, content)
+    if reason:
+        raise StampError(reason)
+    return image
+
+
+def _describe_loss(image: Image.Image, content: bytes) -> str | None:
+    """Return why the pixels of ``image`` would not come out as they are, if so."""
+    if isinstance(image, TiffImageFile):
+        try:
+            reason = tiff.describe_loss(image)
+        except Exception:
+            reason = "damaged stamp"
+        if reason:
+            return reason
+    elif getattr(image, "n_frames", 1) > 1:
+        return "stamp of several pictures, of which one would be read; save one picture a file"
+    if image.format == "PNG":
+        # The standard asks for the header to come first; Pillow does not.
+        if content[12:16] != b"IHDR":
+            return "damaged stamp"
+        depth, colours = content[24:26]
+        if depth == 16 and colours in _PNG_LOSES_16_BITS:
+            return (
+                f"PNG of 16-bit {_PNG_LOSES_16_BITS[colours]}, of which only 8 bits can be read; "
+                "save RGB of 8 bits, or one channel of 16"
+            )
+    if image.mode == "CMYK":
+        return "stamp in CMYK, which has no exact RGB; save it as RGB"
+    if image.mode not in _TARGETS:
+        return f"stamp in the colour mode {image.mode}; save it as grey or RGB"
+    return None
+
+
+def _load(image: Image.Image) -> NDArray[np.generic]:
+    """Return the pixels of an image, ``[height, width]`` or ``[height, width, 3]``."""
+    try:
+        image.load()
+        return _pixels(image)
+    except StampError:
+        raise
+    except Exception:
+        # As above: a damaged body fails in as many ways as there are decoders.
+        raise StampError("damaged stamp") from None
+
+
+def _pixels(image: Image.Image) -> NDArray[np.generic]:
+    picture: Image.Image = image
+    if image.mode == "1":
+        picture = image.convert("L")
+    elif image.mode == "P":
+        picture = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    pixels = np.asarray(picture)
+    if picture.mode in _WITH_ALPHA:
+        if (pixels[..., -1] != np.iinfo(np.uint8).max).any():
+            raise StampError("stamp with transparent pixels, which would be lost; save it without an alpha channel")
+        pixels = pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :-1]
+    if isinstance(image, TiffImageFile) and tiff.sample_type(image.tag_v2) == "uint32":
+        # Pillow has no mode for it, and takes the bits for those of int32.
+        pixels = pixels.view(np.uint32)
+    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2 and np.abs(pixels.astype(np.int64)).max() > _MAX_INTEGER:
+        raise StampError(
+            f"stamp with integer pixels beyond {_MAX_INTEGER}, which float32 may not hold; save them as float32"
+        )
+    return pixels.astype(_TARGETS[image.mode][1], copy=False)
+
+
+def _check_range(pixels: NDArray[np.generic]) -> None:
+    if not np.isfinite(pixels).all():
+        raise StampError("stamp with pixels that are not finite; give them the value of the sky")
+    if np.abs(pixels).max() > MAX_PIXEL:
+        raise StampError(
+            f"stamp with pixels beyond {MAX_PIXEL:g}, which overflow when squared; give them the value of the sky"
+        )
+
+
+def _is_grey(colours: NDArray[np.generic]) -> bool:
+    """Say whether red, green and blue, along the last axis, are equal everywhere."""
+    return bool((colours == colours[..., :1]).all())

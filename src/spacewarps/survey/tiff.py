@@ -1,0 +1,80 @@
+"""Which TIFFs can be read with every bit of every band; Pillow opens others too, and damages them in silence."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+_KIND_OF_PAGE, _BITS, _COMPRESSION, _BANDS, _EXTRA_BANDS, _SAMPLE_FORMAT = 254, 258, 259, 277, 338, 339
+_SIZE = (256, 257)
+_HEADER, _LONG_HEADER = 8, 16
+_FORMATS = {1: "uint", 2: "int", 3: "float"}
+_UNCOMPRESSED = 1
+_ALPHA = {(1,), (2,)}
+_REDUCED_RESOLUTION = 1
+# More than the halvings of the largest stamp; a file of nothing but pages would keep a reader busy for long.
+_MOST_PAGES = 16
+# Pillow reads the smaller ones as uint8 or uint16 with the same values.
+_SMALL = ("uint1", "uint2", "uint4", "uint8", "uint12", "uint16")
+# What Pillow unpacks as if the file's order of bytes were still there after libtiff has decompressed it.
+_SWAPPED = ("int16", "int32", "float32")
+_SAVE_AS = "save 1 band of uint8, uint16, int16, int32 or float32, or 3 of uint8"
+
+
+def describe_loss(image: TiffImageFile) -> str | None:
+    """Return why the pixels of ``image``, which is open but not decoded, would not come out as they are, if so."""
+    reason = _describe_loss(image.tag_v2)
+    if not reason and _has_other_pages(image):
+        reason = "TIFF of several pages, of which one would be read; save one picture a file"
+    return reason
+
+
+def describe_unopened(content: bytes) -> str:
+    """Return why the TIFF ``content``, which Pillow could not open, is no stamp."""
+    file = io.BytesIO(content)
+    try:
+        tags = ImageFileDirectory_v2(content[: _LONG_HEADER if content[2:3] == b"+" else _HEADER])
+        file.seek(tags.next)
+        tags.load(file)
+        reason = _describe_loss(tags) if {*_SIZE} <= tags.keys() else None
+    except Exception:
+        # Damaged tags fail in as many ways as a damaged picture.
+        reason = None
+    return reason or "damaged stamp"
+
+
+def _describe_loss(tags: ImageFileDirectory_v2) -> str | None:
+    bands, sample = int(tags.get(_BANDS, 1)), sample_type(tags)
+    colours = bands - (tuple(tags.get(_EXTRA_BANDS, ())) in _ALPHA)
+    big_endian = tags.prefix == b"MM"
+    grey = sample in _SMALL or sample in _SWAPPED or (sample == "uint32" and not big_endian)
+    if not (colours == 1 and grey) and not (colours == 3 and sample == "uint8"):
+        return f"TIFF of {bands} band{'s' if bands > 1 else ''} of {sample}; {_SAVE_AS}"
+    if sample in _SWAPPED and big_endian and tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
+        return f"compressed TIFF of big-endian {sample}, which is read in the wrong byte order; save it uncompressed"
+    return None
+
+
+def sample_type(tags: Mapping[int, Any]) -> str:
+    """Return the type of a pixel as NumPy would write it: ``uint8``, ``float32``."""
+    formats = set(tags.get(_SAMPLE_FORMAT, (1,)))
+    bits = set(tags.get(_BITS, (1,)))
+    if len(formats) > 1 or len(bits) > 1 or not formats <= set(_FORMATS):
+        return "several or unknown types"
+    return f"{_FORMATS[formats.pop()]}{bits.pop()}"
+
+
+def _has_other_pages(image: TiffImageFile) -> bool:
+    """Say whether there is a page that is not the first one at a lower resolution."""
+    if not image.is_animated:
+        return False
+    try:
+        for page in range(1, _MOST_PAGES):
+            image.seek(page)
+            if not image.tag_v2.get(_KIND_OF_PAGE, 0) & _REDUCED_RESOLUTION:
+                return True
+    except EOFError:
+        image.seek(0)
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Whether a database can be used: asked before MLflow, which tries for minutes, and migrates without asking."""
+
+import os
+import shlex
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NoReturn
+
+import mlflow
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from mlflow.store.db.base_sql_model import Base
+from mlflow.store.db.utils import create_sqlalchemy_engine
+
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.store import URI_VARIABLE, Store
+
+_SQLITE_HEADER = b"SQLite format 3\0"
+# As long as MLflow itself waits for another process to write.
+_LOCK_SECONDS = 20.0
+_ELSEWHERE = f"or set {URI_VARIABLE} to another store"
+
+
+def check_database(store: Store) -> None:
+    """See to it that a database answers, and that the tables in an SQLite database are this MLflow's.
+
+    Raises:
+        TrackingError: the file of an SQLite database cannot be used.
+        Exception: whatever the driver of another database raises that does not answer.
+    """
+    if store.database is not None:
+        _check_file(store.database)
+        if store.database.exists() and store.database.stat().st_size:
+            _check_tables(store, store.database)
+    elif store.artifacts is not None:
+        engine = create_sqlalchemy_engine(store.uri)  # type: ignore[no-untyped-call]
+        with closing(engine.connect()):
+            pass
+        engine.dispose()
+
+
+def _check_file(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        _refuse(path, "its folder is not there", f"make it, {_ELSEWHERE}")
+    if path.exists():
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            _refuse(path, f"{what} stands where the file should be", f"rename it, {_ELSEWHERE}")
+        if not os.access(path, os.R_OK | os.W_OK):
+            _refuse(path, "no permission to read and write it", f"change its permissions, {_ELSEWHERE}")
+    # SQLite writes a journal beside the database.
+    if not os.access(folder, os.W_OK | os.X_OK):
+        _refuse(path, "no permission to write in its folder", f"change the folder's permissions, {_ELSEWHERE}")
+
+
+def _check_tables(store: Store, path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
+            _refuse(path, "it is no SQLite database", f"if it was one, restore it from a copy, {_ELSEWHERE}")
+    try:
+        with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            known = "alembic_version" in tables
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if known else []
+    except sqlite3.Error as error:
+        _refuse(path, str(error), f"end what else uses it or restore it from a copy, {_ELSEWHERE}")
+    if not tables - {"alembic_version"}:
+        return
+    if not {"experiments", "runs"} <= tables:
+        _refuse(path, "it holds the tables of another program", _ELSEWHERE.removeprefix("or "))
+    migrations = ScriptDirectory(str(Path(mlflow.__file__).with_name("store") / "db_migrations"))
+    versions = {version for (version,) in found}
+    if versions == set(migrations.get_heads()) and set(Base.metadata.tables) <= tables:
+        return
+    try:
+        migrations.get_revisions(tuple(versions))
+    except CommandError:
+        _refuse(path, f"a newer MLflow than {mlflow.__version__} wrote it", f"update MLflow, {_ELSEWHERE}")
+    command = f"mlflow db upgrade {shlex.quote(store.uri)}"
+    _refuse(path, "an older MLflow wrote it", f"make a copy of it, then bring it up to date with `{command}`")
+
+
+def _refuse(path: Path, what: str, advice: str) -> NoReturn:
+    raise TrackingError(f"{path}: MLflow's database cannot be used: {what}; {advice}")

@@ -1,0 +1,83 @@
+"""YAML 1.2 as DVC reads and writes it, so that a stage computes with the values that DVC records."""
+
+import io
+import math
+import warnings
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.scanner import Scanner, ScannerError
+
+# Far more than params can be, and little enough to be read in seconds.
+MAX_BYTES = 1 << 17
+MAX_VALUES = 100_000
+MAX_DEPTH = 64
+
+
+class NotYamlError(Exception):
+    """A text is not YAML that can be used; the message is one line."""
+
+
+def read_yaml(text: str) -> Any:
+    """Return what ``text`` holds, each scalar as ``dvc.utils.serialize`` reads it.
+
+    Raises:
+        NotYamlError: it is not YAML, a name stands twice in one section, or aliases make it absurdly large.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return yaml.load(text)
+    except MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise NotYamlError(", ".join(filter(None, [error.context, error.problem])) + line) from None
+    except Exception as error:
+        # A tag that does not fit its value, and lists nested too deep, give errors of nearly any kind.
+        raise NotYamlError(" ".join(str(error).split())) from None
+
+
+def write_yaml(values: Any) -> str:
+    """Return ``values`` as YAML that :func:`read_yaml` and DVC read as the same."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+class _Scanner(Scanner):
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803
+        # Each bracket would be looked at again for every token inside of it.
+        if len(self.flow_context) >= MAX_DEPTH:
+            raise ScannerError(None, None, f"nested more than {MAX_DEPTH} deep", self.reader.get_mark())
+        super().fetch_flow_collection_start(TokenClass, to_push)
+
+
+class _Constructor(SafeConstructor):
+    def construct_document(self, node: Node) -> Any:
+        if _count_values(node, {}) > MAX_VALUES:
+            problem = f"more than {MAX_VALUES:,} values, where aliases are written out"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_document(node)
+
+    def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: Any, value: Any) -> bool:  # noqa: ARG002
+        if key in mapping:
+            raise ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+        return True
+
+
+def _count_values(node: Node, counted: dict[int, float]) -> float:
+    """Return how many nodes there are at and below ``node``, those behind an alias as often as it stands."""
+    if isinstance(node, ScalarNode):
+        return 1
+    if id(node) not in counted:
+        # Where an alias stands inside of what it names.
+        counted[id(node)] = math.inf
+        children = [part for pair in node.value for part in pair] if isinstance(node, MappingNode) else node.value
+        counted[id(node)] = 1 + sum(_count_values(child, counted) for child in children)
+    return counted[id(node)]

@@ -1,0 +1,130 @@
+import copy
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.stages.reports import MetricsReport, SearchReport, TrainingReport, read_learning_curves, read_report
+
+BLOCK = {"layer": 1, "kind": "conv", "k": 8, "kernel_size": 3, "val_accuracy": 0.5}
+TEST = {
+    "accuracy": 0.5,
+    "accuracy_low": 0.4,
+    "accuracy_high": 0.6,
+    "balanced_accuracy": 0.5,
+    "confidence": 0.95,
+    "samples": 4,
+    "sources": 3,
+    "support": {"A": 3, "B": 1},
+    "recall": {"A": 0.5, "B": 0.0},
+    "never_predicted": ["B"],
+    "roc_auc": None,
+}
+GOOD: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "search.json": (
+        SearchReport,
+        "search",
+        {
+            "final_val_accuracy": 0.5,
+            "num_layers": 1,
+            "total_trainable_params": 80,
+            "stopped": "no gain",
+            "architecture": [BLOCK],
+            "candidates": [BLOCK | {"chosen": True, "val_loss": None}],
+        },
+    ),
+    "training.json": (TrainingReport, "train", {"start": "warm", "epochs": 2, "best_epoch": 1, "val_accuracy": 1}),
+    "metrics.json": (
+        MetricsReport,
+        "evaluate",
+        {
+            "test": TEST,
+            "baseline": {"most_frequent_class": {"accuracy": 0.3, "balanced_accuracy": 0.5}},
+        },
+    ),
+}
+
+
+def complaint(read: Callable[[], Any]) -> str:
+    with pytest.raises(SpaceWarpsError) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_report_comes_back_as_it_was_written(tmp_path: Path, name: str) -> None:
+    shape, stage, value = GOOD[name]
+    (tmp_path / name).write_text(json.dumps(value), encoding="utf-8")
+    assert read_report(tmp_path / name, shape, stage) == value
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize(
+    "text", ["", "[", "null", "5", "{}", "[]", "[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\xff"]
+)
+def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    shape, stage, _ = GOOD[name]
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    told = complaint(lambda: read_report(tmp_path / name, shape, stage))
+    assert told.startswith(f"{tmp_path / name}: damaged (")
+    assert told.endswith(f"); run `dvc repro --force {stage}`")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "told"),
+    [
+        ("search.json", "candidates", 5, "'candidates': Input should be a valid array"),
+        ("search.json", "candidates", [], "'candidates': List should have at least 1 item"),
+        ("search.json", "candidates", [BLOCK], "'candidates.0.chosen': Field required"),
+        (
+            "search.json",
+            "candidates",
+            [BLOCK | {"chosen": True, "k": "8"}],
+            "'candidates.0.k': Input should be a valid",
+        ),
+        ("search.json", "architecture", [BLOCK | {"layer": 10**30}], "'architecture.0.layer': Input should be less"),
+        ("search.json", "stopped", None, "'stopped': Input should be a valid string"),
+        ("training.json", "best_epoch", "1", "'best_epoch': Input should be a valid integer"),
+        ("training.json", "val_accuracy", float("nan"), "'val_accuracy': Input should be a finite number"),
+        ("metrics.json", "test", [], "'test': Input should be an object"),
+        ("metrics.json", "baseline", {"features_alone": {}}, "'baseline.features_alone.accuracy': Field required"),
+    ],
+)
+def test_a_report_of_another_shape_is_damaged(tmp_path: Path, name: str, place: str, value: Any, told: str) -> None:
+    shape, stage, good = GOOD[name]
+    (tmp_path / name).write_text(json.dumps(copy.deepcopy(good) | {place: value}), encoding="utf-8")
+    assert told in complaint(lambda: read_report(tmp_path / name, shape, stage))
+
+
+def test_a_report_that_is_missing_or_a_pipe_is_named_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "training.json"
+    for read in (lambda: read_report(path, TrainingReport, "train"), lambda: read_learning_curves(path)):
+        assert complaint(read) == f"{path}: no such file; run `dvc repro` first"
+        os.mkfifo(path)
+        assert complaint(read) == f"{path}: damaged (a pipe or a device, not a file); run `dvc repro --force train`"
+        path.unlink()
+
+
+HEADER = "epoch,train_loss,val_loss,val_accuracy"
+
+
+def test_learning_curves_come_back_with_an_epoch_that_diverged(tmp_path: Path) -> None:
+    path = tmp_path / "learning_curves.csv"
+    path.write_text(f"{HEADER}\n1,0.5,0.25,1.0\n2,,inf,0.5\n", encoding="utf-8")
+    assert read_learning_curves(path)["val_loss"].tolist() == [0.25, float("inf")]
+
+
+@pytest.mark.parametrize("text", ["", "\0", "a,b\n1,2\n", f"{HEADER}\n1,2,3,high\n", f"{HEADER}\n1,2\n1,2,3,4,5,6\n"])
+def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "learning_curves.csv"
+    path.write_text(text, encoding="utf-8")
+    told = complaint(lambda: read_learning_curves(path))
+    assert told.startswith(f"{path}: damaged (")
+    assert told.endswith("); run `dvc repro --force train`")

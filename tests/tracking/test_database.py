@@ -1,0 +1,100 @@
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.pipeline_run import open_tracker
+from spacewarps.tracking.ui import address
+
+
+@pytest.fixture
+def database(tmp_path):
+    open_tracker(tmp_path).start_run("earlier", None, {})
+    return tmp_path / "mlflow.db"
+
+
+def set_version(database, version):
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.commit()
+
+
+def refusal(folder):
+    with pytest.raises(TrackingError) as caught:
+        open_tracker(folder)
+    assert "\n" not in str(caught.value)
+    assert "move" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.mkdir(), "a folder stands where the file should be"),
+        (os.mkfifo, "a pipe or a device stands where the file should be"),
+        (lambda path: path.write_bytes(b"no database" * 100), "it is no SQLite database"),
+    ],
+)
+def test_what_is_no_database_is_said_at_once_and_left_alone(tmp_path, make, told):
+    path = tmp_path / "mlflow.db"
+    make(path)
+    before = path.lstat()
+    assert f"{path}: MLflow's database cannot be used: {told}" in refusal(tmp_path)
+    assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/mlflow.db")
+    assert "its folder is not there; make it" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_of_an_older_mlflow_names_the_command_that_upgrades_it(database, tmp_path):
+    set_version(database, "1b5f0d9ad7c1")
+    told = refusal(tmp_path)
+    assert "an older MLflow wrote it; make a copy of it" in told
+    assert f"`mlflow db upgrade sqlite:///{database}`" in told
+
+
+def test_a_database_of_a_newer_mlflow_asks_for_it(database, tmp_path):
+    set_version(database, "abcdef012345")
+    assert "a newer MLflow than" in refusal(tmp_path)
+
+
+def test_a_database_of_another_program_is_not_written_to(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("CREATE TABLE studies (name)")
+        connection.commit()
+    before = (tmp_path / "mlflow.db").read_bytes()
+    assert "the tables of another program" in refusal(tmp_path)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        assert "no permission to write in its folder" in refusal(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_processes_that_start_together_make_one_database(tmp_path):
+    code = "import sys; from spacewarps.tracking.pipeline_run import *; open_tracker(Path(sys.argv[1]))"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate()[1] for process in started] == ["", ""]
+
+
+def test_make_ui_shows_the_database_that_the_stages_write(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert address() == open_tracker(tmp_path).client.tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
+    with pytest.raises(TrackingError, match=r"open http://me:\*\*\*@host:5000 in a browser"):
+        address()

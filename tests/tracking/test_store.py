@@ -1,0 +1,114 @@
+import mlflow
+import numpy as np
+import pytest
+
+from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.storage import save_model
+from spacewarps.tracking.artifacts import log_model
+from spacewarps.tracking.failures import TrackingError, reason
+from spacewarps.tracking.pipeline_run import open_tracker, stage_run
+from spacewarps.tracking.store import find_store
+
+ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "found"),
+    [
+        ("", "sqlite:///{root}/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:///{root}/mlflow.db"),
+        ("sqlite:///runs/a.db?timeout=5", "sqlite:///{root}/runs/a.db?timeout=5"),
+        ("sqlite:////data/a.db", "sqlite:////data/a.db"),
+        ("./mlruns", "file://{root}/mlruns"),
+        ("file:mlruns", "file://{root}/mlruns"),
+        ("file:///data/my%20runs", "file:///data/my%20runs"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("databricks", "databricks"),
+        ("postgresql://a:b@host/db", "postgresql://a:b@host/db"),
+    ],
+)
+def test_a_path_that_is_not_absolute_counts_from_the_project(tmp_path, monkeypatch, uri, found):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir("/")
+    assert find_store(tmp_path).uri == found.format(root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "artifacts"),
+    [
+        ("sqlite:///mlflow.db", "file://{root}/mlartifacts"),
+        ("sqlite:////data/a.db", "file:///data/mlartifacts"),
+        ("postgresql://host/db", "file://{root}/mlartifacts"),
+        ("http://host", "None"),
+    ],
+)
+def test_artifacts_have_a_place_that_does_not_depend_on_the_folder_a_stage_runs_in(
+    tmp_path, monkeypatch, uri, artifacts
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir("/")
+    assert str(find_store(tmp_path).artifacts) == artifacts.format(root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("localhost:5000", "write http://localhost:5000"),
+        ("127.0.0.1:5000", "write http://127.0.0.1:5000"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:mlflow.db", "write sqlite:///mlflow.db"),
+        ("sqlite:///file:a.db?uri=true", "write sqlite:///file:/FOLDER"),
+        ("file://mlruns", "a machine called mlruns"),
+        ("my.db", "write sqlite:///my.db"),
+        ("http://[half", "is no address"),
+    ],
+)
+def test_an_address_that_names_no_store_is_refused_with_what_is_meant(tmp_path, monkeypatch, uri, told):
+    (tmp_path / "my.db").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI=") as caught:
+        find_store(tmp_path)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_database_and_artifacts_are_in_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "report.txt").write_text("a report")
+    tracker = open_tracker(folder)
+    run_id = tracker.start_run("first", None, {})
+    tracker.client.log_artifact(run_id, str(folder / "report.txt"))
+    assert [file.path for file in tracker.client.list_artifacts(run_id)] == ["report.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["mlartifacts", "mlflow.db", "report.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path):
+    with pytest.raises(TrackingError, match="rename the folder"):
+        find_store(tmp_path / "\udcff")
+
+
+def test_a_failed_connection_is_told_without_the_password_and_with_its_cause():
+    told = reason(ValueError("to http://me:secret@host failed: " + "x" * 1000 + " Connection refused"))
+    assert told.startswith("to http://me:***@host failed")
+    assert told.endswith("Connection refused")
+    assert len(told) < 320
+
+
+def test_the_network_is_stored_and_served_from_a_folder_of_any_name(tmp_path, monkeypatch, validation_data):
+    folder = tmp_path / "what? 50%20off"
+    folder.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    model = ProgressiveModel(validation_data.stamp_shape, validation_data.feature_names, validation_data.classes)
+    save_model(model, folder / "final")
+    with stage_run("train", {"seed": 1}) as stage:
+        log_model(stage, folder / "final", validation_data)
+    example = {
+        "stamps": np.stack([validation_data[i].images.numpy() for i in range(2)]).astype("float32"),
+        "features": validation_data.features[:2].numpy(),
+    }
+    served = mlflow.pyfunc.load_model(f"runs:/{stage.run_id}/model")
+    assert served.predict(example).shape == (2, 3)
+    assert stage.tracker.client.get_run(stage.run_id).info.status == "FINISHED"
