@@ -54,12 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else write_yaml(params.model_dump()), end="")
+            print(valid if options.check else write_yaml(params.model_dump()), end="", flush=True)
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        check_address_space("torch, mlflow")
+        check_address_space(f"spacewarps.stages.{options.command}")
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
 
@@ -74,21 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
         line = "".join(c if c.isprintable() else " " for c in str(error))
         print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        what = shortage(error, options.command) or error.strerror or error
-        print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError, ImportError) as error:
-        # Libraries say in many ways what the machine is short of; anything else is a fault of this project's.
-        short = shortage(error, options.command)
-        if short is None:
-            raise
-        print(f"spacewarps {options.command}: {short}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
         return 130
+    except Exception as error:
+        short = shortage(error, options.command)
+        if short is None and not isinstance(error, OSError):
+            raise
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        what = short or getattr(error, "strerror", None) or error
+        print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -1,5 +1,6 @@
 """How far long work has come: a bar on a terminal, plain lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,13 @@ def say(line: str) -> None:
     """Print one line, above any bar that is showing; a name in it can neither break it nor move the cursor."""
     # Without a standard output there is nobody to tell.
     if sys.stdout is not None:
-        tqdm.write("".join(sign if sign.isprintable() else " " for sign in line), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write("".join(sign if sign.isprintable() else " " for sign in line), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError:
+            # Whoever listened has left, or the file for it is full; the work is worth more than its account. Python
+            # itself would try once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

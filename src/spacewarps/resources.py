@@ -1,6 +1,7 @@
 """What a machine can be short of: how the system and the libraries say so, and what the user can do about it."""
 
 import errno
+import os
 import re
 import resource
 import subprocess
@@ -12,9 +13,9 @@ from spacewarps.errors import SpaceWarpsError
 # NumPy, pandas and OpenBLAS; of the C and C++ libraries, as Python and the loader of libraries hand it on.
 _MEMORY_IS_SHORT = re.compile(
     r"""
-    _alloc(ation)?_failed | bad_alloc | (can't|cannot|could[ ]not|unable[ ]to)[ ]allocate
-    | could[ ]not[ ]create[ ]a[ ]memory | could[ ]not[ ]execute[ ]a[ ]primitive | failed[ ]to[ ]map[ ]segment
-    | memory[ ]allocation | not[ ]enough[ ]memory | out[ ]of[ ]memory | unable[ ]to[ ]mmap
+    _alloc(ation)?_failed | bad_alloc | (can't|cannot|could[ ]not|unable[ ]to)[ ]allocate | failed[ ]to[ ]map[ ]segment
+    | could[ ]not[ ]create[ ]a[ ]memory | could[ ]not[ ]execute[ ]a[ ]primitive | memory[ ]allocation
+    | not[ ]enough[ ]memory | out[ ]of[ ]memory | unable[ ]to[ ]mmap
     | could[ ]not[ ]create[ ]a[ ]primitive$  # with more words behind it: there is no such kernel
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
@@ -58,10 +59,12 @@ def shortage(error: BaseException, stage: str) -> str | None:
     if memory_is_short(error):
         limit = _address_space()
         allowed = "" if limit is None else f" (ulimit -v allows {_gigabytes(limit)} of address space)"
-        advice = _LESS_MEMORY.get(stage, "close what else runs")
-        return f"there is too little memory{allowed}; {advice}, or take a larger machine"
+        less = _LESS_MEMORY.get(stage, "close what else runs")
+        return f"memory is too short{allowed}; {less}, or take a machine that has more"
     if isinstance(error, OSError):
-        return _SHORT.get(error.errno or 0)
+        # In the system's own words; who raises it with others has something else to say.
+        number = error.errno or 0
+        return _SHORT.get(number) if error.strerror == os.strerror(number) else None
     return _SHORT[errno.EAGAIN] if _THREADS_ARE_SHORT.search(str(error)) else None
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from joblib import cpu_count
+
+# joblib's own wrapper counts one core where there is no shared memory.
+from joblib.externals.loky import cpu_count
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import check_replaceable, outputs, write_json

@@ -9,7 +9,7 @@ import csv
 import io
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from astropy.cosmology import FlatLambdaCDM
 from PIL import Image
 
 from spacewarps.errors import SurveyError
+from spacewarps.interrupts import children_spared
 from spacewarps.seeds import numpy_generator
 
 FloatImage = npt.NDArray[np.float64]
@@ -633,20 +634,25 @@ def simulate_survey(
     jobs = stamp_jobs(sources, rows, seed)
     chunks = [jobs[start : start + CHUNK_SIZE] for start in range(0, len(jobs), CHUNK_SIZE)]
     report = progress if progress is not None else lambda _: None
-    pool = _pool(processes) if processes > 1 else None
-    if pool is None:
+    if processes == 1:
         for chunk in chunks:
             report(write_stamps(chunk, images))
         return
-    with pool:
-        for future in as_completed([pool.submit(write_stamps, chunk, images) for chunk in chunks]):
+    pool = _pool_of_processes(processes)
+    try:
+        with children_spared():
+            drawn = [pool.submit(write_stamps, chunk, images) for chunk in chunks]
+        for future in as_completed(drawn):
             report(future.result())
+    finally:
+        # Those that have not begun need not end.
+        pool.shutdown(cancel_futures=True)
 
 
-def _pool(processes: int) -> ProcessPoolExecutor | None:
-    """Return processes that share work; None where the system has no shared memory (/dev/shm) for their locks."""
+def _pool_of_processes(processes: int) -> Executor:
+    """Return a pool of processes; of one thread where there is no shared memory for the processes' semaphores."""
     try:
         # Spawned, since a forked child of a process that has started torch's threads can hang.
         return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    except OSError:
-        return None
+    except (OSError, ImportError):
+        return ThreadPoolExecutor(1)

@@ -256,8 +256,8 @@ def _write(stamps: NDArray[Any], file: Path) -> None:
 
 def _reason(exit_code: int | None, last_words: str) -> str:
     """Return why a worker was lost."""
-    killed = signal.Signals(-exit_code).name if exit_code is not None and exit_code < 0 else None
-    if killed == "SIGKILL":
+    code = exit_code or 0
+    ended = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if ended == "SIGKILL":
         return "SIGKILL, which the system sends when memory is short"
-    ended = killed or f"exit status {exit_code}"
     return f"{ended}: {last_words}" if last_words else ended
