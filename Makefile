@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test validate lint format bench compare ui clean
+.PHONY: help setup versioned demo test validate lint format bench compare ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,9 +20,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
-demo: $(READY) ## run the whole pipeline and say where its results are
-	@git rev-parse --git-dir >/dev/null 2>&1 || \
-	  { echo "DVC needs a git repository, and this folder is none (a zip download has none); type: git init" >&2; exit 2; }
+versioned:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "DVC needs a git repository, and this folder is in none" \
+	  "(a zip download?); make one: git init && git add --all && git commit --message 'Space Warps'" >&2; exit 2; }
+
+demo: versioned $(READY) ## run the whole pipeline and say where its results are
 	dvc repro
 	@$(BIN)/spacewarps result
 

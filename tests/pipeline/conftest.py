@@ -28,7 +28,7 @@ class Project:
         self.folder = folder
         #: What the whole pipeline said, once it has run.
         self.said = ""
-        for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        for name in ("dvc.yaml", ".dvcignore", ".gitattributes", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
@@ -98,6 +98,10 @@ class Project:
     def copy(self, folder: Path) -> "Project":
         """Return the same project in another folder, its journal and its MLflow included."""
         shutil.copytree(self.folder, folder, symlinks=True)
+        return self.at(folder)
+
+    def at(self, folder: Path) -> "Project":
+        """Return what stands in another folder."""
         other = copy.copy(self)
         other.folder = folder
         return other

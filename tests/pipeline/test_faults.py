@@ -1,12 +1,16 @@
 """What a user sees who got something wrong: one line, exit status 2, and earlier outputs as they were."""
 
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from spacewarps.cli import main
 from spacewarps.files import replaced_directory
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +147,20 @@ def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
     assert "id" in line
     assert [file.name for file in prepared.parent.iterdir() if file.name != ".gitignore"] == ["prepared"]
     assert (prepared / "samples.csv").read_text() == "earlier"
+
+
+def test_a_git_that_changes_line_ends_changes_none_here(project, tmp_path):
+    project.git("-c", "core.autocrlf=true", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    for name in ("dvc.yaml", "src/spacewarps/seeds.py"):
+        assert (tmp_path / "clone" / name).read_bytes() == (project.folder / name).read_bytes()
+
+
+def test_the_demo_says_what_to_do_without_a_git_repository(project, tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = project.run("make", "-C", str(tmp_path), "demo", check=False)
+    assert done.returncode == 2
+    assert "make one: git init && git add --all && git commit" in done.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize(("stage", "told"), [("train", "models/search"), ("result", "dvc repro")])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 
 pytestmark = pytest.mark.long
@@ -169,6 +170,17 @@ def test_a_bad_survey_stops_the_pipeline_and_checkout_brings_the_outputs_back(pr
     assert (project.folder / "data/prepared/samples.csv").read_bytes() == before
 
 
+def test_dvc_deletes_nothing_that_a_stage_did_not_write(project, tmp_path):
+    copy = project.copy(tmp_path / "project")
+    mine = copy.folder / "data/demo/catalog/mine.csv"
+    mine.write_text("mine")
+    before = {path: path.read_bytes() for path in (copy.folder / "data/demo").rglob("*") if path.is_file()}
+    done = copy.dvc("repro", check=False)
+    assert done.returncode != 0
+    assert "data/demo would be replaced as a whole, but it holds 'catalog/mine.csv'" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.parametrize("stage", ["search", "train"])
 def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_same(project, stage):
     before = (project.folder / "dvc.lock").read_bytes()
@@ -264,6 +276,72 @@ def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(searc
     searched.dvc("repro", "--force", "--single-item", "search")
     assert (searched.folder / "dvc.lock").read_bytes() == lock
     assert known(searched) == entries
+
+
+@pytest.fixture(scope="module")
+def recoded(make_project):
+    """A project whose code is not the installed one's: its stamps have another quality."""
+    project = make_project()
+    demo = project.folder / "src/spacewarps/survey/demo.py"
+    code = demo.read_text()
+    assert "JPEG_QUALITY = 95" in code
+    demo.write_text(code.replace("JPEG_QUALITY = 95", "JPEG_QUALITY = 50"))
+    project.commit("Write coarser stamps")
+    project.dvc("repro", "simulate")
+    project.commit("Simulate")
+    return project
+
+
+def experiments(project):
+    refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return {ref.split("/")[-1]: ref for ref in refs if ref.count("/") == 4}
+
+
+@pytest.mark.parametrize("how", ["--temp", "--queue"])
+def test_an_experiment_runs_the_code_of_its_own_commit(recoded, project, how):
+    workspace = recoded.folder / "src/spacewarps/survey/demo.py"
+    code = workspace.read_text()
+    recoded.dvc("exp", "run", how, "--force", "--name", f"own{how}", "simulate")
+    if how == "--queue":
+        # What is edited after an experiment was queued is none of its business.
+        workspace.write_text("raise ImportError('the code of the workspace')")
+        recoded.dvc("queue", "start")
+        deadline = time.monotonic() + 60
+        while "own--queue" not in experiments(recoded):
+            assert time.monotonic() < deadline, recoded.dvc("queue", "logs", "own--queue").stdout
+            time.sleep(0.5)
+        workspace.write_text(code)
+    lock = yaml.safe_load(recoded.git("show", f"{experiments(recoded)[f'own{how}']}:dvc.lock"))
+    outputs = [project["stages"]["simulate"]["outs"] for project in (lock, recoded.lock(), project.lock())]
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_a_worktree_runs_its_own_code_with_the_environment_of_the_main_clone(recoded, tmp_path):
+    recoded.git("worktree", "add", "--quiet", str(tmp_path / "tree"))
+    tree = recoded.at(tmp_path / "tree")
+    tree.dvc("repro", "--force", "simulate")
+    assert tree.lock()["stages"]["simulate"]["outs"] == recoded.lock()["stages"]["simulate"]["outs"]
+
+
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+def test_workers_run_the_code_of_the_folder_that_the_search_runs_in(project, tmp_path, executor):
+    if executor == "ray":
+        pytest.importorskip("ray")
+    copy = project.copy(tmp_path / "project")
+    candidate = copy.folder / "src/spacewarps/search/candidate.py"
+    replaced = """
+
+def evaluate(*_):
+    from spacewarps.errors import SpaceWarpsError
+
+    raise SpaceWarpsError("the code of this folder")
+"""
+    candidate.write_text(candidate.read_text() + replaced)
+    params = copy.params()
+    params["search"] |= {"executor": executor, "workers": 1}
+    copy.write_params(params)
+    done = copy.run("spacewarps", "search", check=False)
+    assert (done.returncode, done.stderr) == (2, "spacewarps search: the code of this folder\n")
 
 
 @pytest.mark.skipif(SAMPLE is None, reason="SPACEWARPS_SAMPLE names no real sample")
