@@ -309,13 +309,15 @@ def imported_by(sources: Path, name: str, found: set[str]) -> set[str]:
 def test_dvc_reruns_a_stage_when_a_module_that_it_computes_with_changes(stage: str, imports: str) -> None:
     root = SHIPPED.parent
     watched = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
-    # What only reports, reads params, or writes at once decides no result.
+    # What only reports, reads params, writes at once, or says what a machine is short of decides no result.
     aside = {
         "errors",
         "files",
+        "interrupts",
         "params",
         "progress",
         "reading",
+        "resources",
         "stages.context",
         "stages.reports",
         "stages.result",

@@ -10,8 +10,7 @@ def children_spared() -> Iterator[None]:
     """Let Ctrl-C pass by the processes that are started within the block, and those that they start.
 
     A terminal interrupts every process in it, but only the one that was typed at knows what to do: it ends the others,
-    which would each print a traceback. They inherit what is blocked here, from their first moment on. Here, the block
-    is as long as an interruption waits.
+    which would each print a traceback. They inherit what is blocked here, from their first moment on.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -94,7 +94,8 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
         ("training.json", "best_epoch", "1", "'best_epoch': Input should be a valid integer"),
         ("training.json", "val_accuracy", float("nan"), "'val_accuracy': Input should be a finite number"),
         ("metrics.json", "test", [], "'test': Input should be an object"),
-        ("metrics.json", "baseline", {"features_alone": {}}, "'baseline.features_alone.accuracy': Field required"),
+        ("metrics.json", "baseline", {}, "'baseline.most_frequent_class': Field required"),
+        ("metrics.json", "test", TEST | {"recall": {"A": 0.5}}, "'test': Value error, support, recall"),
     ],
 )
 def test_a_report_of_another_shape_is_damaged(tmp_path: Path, name: str, place: str, value: Any, told: str) -> None:

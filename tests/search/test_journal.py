@@ -503,6 +503,7 @@ def test_every_module_that_evaluating_imports_is_part_of_the_key_unless_it_compu
         "errors.py": "names what a user got wrong",
         "files.py": "writes folders at once",
         "reading.py": "hands on what a file holds, or refuses it",
+        "resources.py": "knows the words for too little memory",
     }
     root = Path(journal_module.__file__).parents[1]
     imported = set()
