@@ -13,6 +13,7 @@ from PIL import Image
 
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns
+from spacewarps.survey.images import StampError, decode, shape_of
 from spacewarps.survey.prepare import prepare_survey
 
 HEADER = ("id", "class", "ra", "dec", "z", "z_err")
@@ -132,3 +133,18 @@ def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def survey_in() -> Callable[[Path], Delivery]:
     """Return an empty delivery in a folder."""
     return Delivery
+
+
+@pytest.fixture(scope="session")
+def why_refused() -> Callable[[bytes], str]:
+    """Return why an image is refused before it is decoded, and when it is."""
+
+    def why(content: bytes) -> str:
+        with pytest.raises(StampError) as caught:
+            shape_of(content)
+        with pytest.raises(StampError) as again:
+            decode(content, 1)
+        assert str(again.value) == str(caught.value)
+        return str(caught.value)
+
+    return why

@@ -2,11 +2,10 @@ import os
 
 import pytest
 import torch
-from joblib import cpu_count
 
 from spacewarps.errors import ParamsError
 from spacewarps.model.progressive import ProgressiveModel
-from spacewarps.training.compute import Compute, named_random_state, set_up_compute
+from spacewarps.training.compute import Compute, available_cores, named_random_state, set_up_compute
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +35,7 @@ def test_a_missing_cuda_device_is_said_in_one_line() -> None:
 
 
 def test_far_more_threads_than_cores_are_refused_and_some_more_are_not() -> None:
-    cores = cpu_count()
+    cores = available_cores()
     set_up_compute("cpu", "fp32", max(64, 4 * cores))
     with pytest.raises(ParamsError) as caught:
         set_up_compute("cpu", "fp32", max(64, 4 * cores) + 1)

@@ -8,9 +8,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-# joblib's own wrapper counts one core where there is no shared memory.
-from joblib.externals.loky import cpu_count
-
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import check_replaceable, outputs, write_json
 from spacewarps.model.progressive import Widths
@@ -30,7 +27,7 @@ from spacewarps.stages.context import Stage, write_csv
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
-from spacewarps.training.compute import Compute
+from spacewarps.training.compute import Compute, available_cores
 
 
 class SearchDisplay(SearchObserver):
@@ -151,7 +148,7 @@ def make_executor(search: SearchParams, train: Space_Galaxi, validation: Space_G
     accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
     if search.executor == "processes":
         # Half-used cores gain less than switching between processes costs.
-        fitting = accelerators or max(1, cpu_count() // compute.threads)
+        fitting = accelerators or max(1, available_cores() // compute.threads)
         workers = fitting if search.workers == "auto" else search.workers
         return ProcessesExecutor(train, validation, compute, workers=workers, accelerators=accelerators)
     try:

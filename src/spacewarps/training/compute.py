@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from joblib import cpu_count
+
+# joblib's own wrapper counts one core where there is no shared memory.
+from joblib.externals.loky import cpu_count
 from torch import nn
 
 from spacewarps.errors import ParamsError
@@ -56,6 +58,11 @@ class Compute:
         )
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use, with a container's quota."""
+    return int(cpu_count())
+
+
 def set_up_compute(device: str, precision: str, threads: int) -> Compute:
     """Resolve ``auto``, and set this process up so that the same work gives the same bits.
 
@@ -68,7 +75,7 @@ def set_up_compute(device: str, precision: str, threads: int) -> Compute:
     Raises:
         ParamsError: there is no CUDA device, but one is asked for; or far more threads than this machine has cores.
     """
-    cores = cpu_count()
+    cores = available_cores()
     if threads > max(_THREADS_ANYWHERE, _THREADS_A_CORE * cores):
         raise ParamsError(
             f"{threads} threads on {cores} core{'s' * (cores != 1)} would take many times as long as {cores}; "

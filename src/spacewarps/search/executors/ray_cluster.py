@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from joblib import cpu_count
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray.exceptions import RayError, RayTaskError
@@ -26,7 +25,7 @@ from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import EpochEnded, Trained, evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
+from spacewarps.training.compute import Compute, available_cores, kind_of_machine, set_up_again
 
 _LOCAL = "local"
 _SECONDS_BETWEEN_BATCHES = 0.5
@@ -152,7 +151,7 @@ class RayExecutor(Executor):
         ray_worker._worker_logs_enabled = False
         try:
             if self._address == _LOCAL:
-                workers = self._size or max(1, cpu_count() // threads)
+                workers = self._size or max(1, available_cores() // threads)
                 options |= {"include_dashboard": False, "num_cpus": threads * workers}
                 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
                 with _own_signals(), _loopback_only():
