@@ -127,7 +127,10 @@ def test_more_blocks_than_halvings_is_said_in_one_line() -> None:
     model.add_block(2)
     with pytest.raises(ModelError) as caught:
         model.add_block(2)
-    assert str(caught.value) == "a stamp of 9 x 5 pixels can be halved 2 times at most, but 3 blocks were asked for"
+    assert str(caught.value) == (
+        "a stamp of 9 x 5 pixels can be halved 2 times at most, but 3 blocks were asked for; "
+        "ask for fewer (search.max_layers)"
+    )
     assert model.ks == [2, 2]
 
 

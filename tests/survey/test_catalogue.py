@@ -225,6 +225,7 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
         (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
         (b"\x1f\x8b\x08\0", ["a gzip archive"]),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ["a pointer of Git LFS", "git lfs pull"]),
         (b"PK\x03\x04\x14\0", ["a zip archive or a spreadsheet"]),
         (b"SIMPLE  =                    T", ["a FITS file"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["not UTF-8"]),

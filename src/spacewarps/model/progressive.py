@@ -258,5 +258,5 @@ def check_depth(stamp_shape: tuple[int, int, int], blocks: int) -> None:
     if blocks > halvings:
         raise ModelError(
             f"a stamp of {height} x {width} pixels can be halved {halvings} times at most, "
-            f"but {blocks} blocks were asked for"
+            f"but {blocks} blocks were asked for; ask for fewer (search.max_layers)"
         )

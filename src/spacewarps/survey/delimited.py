@@ -28,6 +28,7 @@ _SIGNATURES = {
     b"SIMPLE  =": "a FITS file, not text; save its table as a UTF-8 CSV",
     b"PAR1": "a Parquet file, not text; save it as a UTF-8 CSV",
     b"\x89HDF": "an HDF5 file, not text; save its table as a UTF-8 CSV",
+    b"version https://git-lfs": "a pointer of Git LFS, not the catalogue; fetch it with git lfs pull",
     b"<?xml": "XML, not a CSV; save its table as a UTF-8 CSV",
     b"\xff\xfe": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
     b"\xfe\xff": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
@@ -173,7 +174,7 @@ def _read_rows(reader: "_csv.Reader", table: Table, lines_above: int) -> None:
 
 def _refuse_signature(path: Path) -> None:
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(max(map(len, _SIGNATURES)))
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             raise SurveyError(f"{path}: {what}")
