@@ -25,7 +25,7 @@ from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.search.history import Candidate
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import progressive_architecture_search
-from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
+from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.fit import Epoch
 

@@ -14,8 +14,8 @@ from torchvision import transforms
 
 from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.model.progressive import Head, Widths
+from spacewarps.simulation.demo import simulate_survey
 from spacewarps.survey.columns import Columns
-from spacewarps.survey.demo import simulate_survey
 from spacewarps.survey.loaders import epoch_batches
 from spacewarps.survey.prepare import prepare_survey
 from spacewarps.training.compute import computes_in_bf16, keep_freed_memory, set_up_compute

@@ -6,7 +6,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "interrupts", "reading", "resources", "seeds"}
+TOOLS = {"errors", "features", "files", "interrupts", "provenance", "reading", "resources", "seeds", "writing"}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -14,19 +14,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "interrupts": set(),
     "own_code": set(),
+    "provenance": set(),
     "resources": set(),
     "seeds": set(),
     "params": {"survey", "yaml_params"},
     "progress": set(),
     "reading": set(),
+    "writing": set(),
     "yaml_params": set(),
+    "simulation": set(),
     "survey": set(),
     "model": set(),
     "training": {"survey", "model"},
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
-    "stages": {"survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
+    "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
     "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }

@@ -1,4 +1,3 @@
-import ast
 import copy
 import os
 import time
@@ -281,54 +280,6 @@ def test_dvc_knows_every_param_that_decides_the_search_and_none_that_only_says_w
     assert {name for name in watched if name.startswith("compute")} == {"compute.device", "compute.precision"}
     assert watched >= {"seed", "augment", "model", "optimiser"}
     assert "compute" in stages["train"]["params"]
-
-
-def imported_by(sources: Path, name: str, found: set[str]) -> set[str]:
-    """Return ``name`` and all modules of the project that it imports, directly or not; tracking aside."""
-    if name.startswith("spacewarps.tracking") or name in found:
-        return found
-    found.add(name)
-    for node in ast.walk(ast.parse((sources / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("spacewarps"):
-            for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                if (sources / f"{module.replace('.', '/')}.py").exists():
-                    imported_by(sources, module, found)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("stage", "imports"),
-    [
-        ("simulate", "survey.demo"),
-        ("prepare", "survey.prepare"),
-        ("search", "stages.search"),
-        ("train", "stages.train"),
-        ("evaluate", "stages.evaluate"),
-    ],
-)
-def test_dvc_reruns_a_stage_when_a_module_that_it_computes_with_changes(stage: str, imports: str) -> None:
-    root = SHIPPED.parent
-    watched = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
-    # What only reports, reads params, writes at once, or says what a machine is short of decides no result.
-    aside = {
-        "errors",
-        "files",
-        "interrupts",
-        "params",
-        "progress",
-        "reading",
-        "resources",
-        "stages.context",
-        "stages.reports",
-        "stages.result",
-        "yaml_params",
-    }
-    modules = imported_by(root / "src", f"spacewarps.{imports}", set())
-    assert f"spacewarps.{imports}" in modules
-    for name in modules:
-        module = name.removeprefix("spacewarps.")
-        file = f"src/spacewarps/{module.replace('.', '/')}.py"
-        assert module in aside or any(file == dep or file.startswith(f"{dep}/") for dep in watched), module
 
 
 def test_a_survey_may_have_no_positions_and_codes_for_missing_values(tmp_path: Path, shipped: dict[str, Any]) -> None:

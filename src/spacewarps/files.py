@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from spacewarps.errors import SpaceWarpsError
 
@@ -139,13 +138,6 @@ def replaced_directory(path: Path) -> Iterator[Path]:
         yield out.folder(path)
 
 
-@contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file name that takes the place of ``path`` when the block ends without an error."""
-    with outputs() as out:
-        yield out.file(path)
-
-
 def check_replaceable(folder: Path) -> None:
     """Refuse a folder that holds anything which was not written here.
 
@@ -217,14 +209,3 @@ def _lock(descriptor: int) -> bool:
 
 def _old_content(scratch: Path, place: Path) -> Path:
     return scratch / f"{place.name}.old"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` at once."""
-    with replaced_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` to ``path`` as JSON that reads well and has the same bytes every time."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -282,7 +282,7 @@ def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(searc
 def recoded(make_project):
     """A project whose code is not the installed one's: its stamps have another quality."""
     project = make_project()
-    demo = project.folder / "src/spacewarps/survey/demo.py"
+    demo = project.folder / "src/spacewarps/simulation/demo.py"
     code = demo.read_text()
     assert "JPEG_QUALITY = 95" in code
     demo.write_text(code.replace("JPEG_QUALITY = 95", "JPEG_QUALITY = 50"))
@@ -299,7 +299,7 @@ def experiments(project):
 
 @pytest.mark.parametrize("how", ["--temp", "--queue"])
 def test_an_experiment_runs_the_code_of_its_own_commit(recoded, project, how):
-    workspace = recoded.folder / "src/spacewarps/survey/demo.py"
+    workspace = recoded.folder / "src/spacewarps/simulation/demo.py"
     code = workspace.read_text()
     recoded.dvc("exp", "run", how, "--force", "--name", f"own{how}", "simulate")
     if how == "--queue":

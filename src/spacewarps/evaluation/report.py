@@ -14,9 +14,9 @@ from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
-from spacewarps.files import write_text
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.writing import write_text
 
 _MISTAKES_SHOWN = 18
 

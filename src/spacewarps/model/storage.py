@@ -13,9 +13,10 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from spacewarps.errors import ModelError
-from spacewarps.files import replaced_directory, write_json
+from spacewarps.files import replaced_directory
 from spacewarps.model.progressive import ProgressiveModel, Widths
 from spacewarps.reading import MAX_JSON_BYTES, check_file, first_fault, read_bytes
+from spacewarps.writing import write_json
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.model.storage import unpack_model
+from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.fit import Epoch, Score
@@ -27,8 +27,8 @@ from spacewarps.training.fit import Epoch, Score
 _FORMAT = "spacewarps-journal-1"
 _SUFFIX = ".candidate"
 _CLAIMS = "claims"
-# What computes a candidate's bits; a change of any of these files makes older entries unknown.
-_CODE = ("features.py", "model", "search/candidate.py", "seeds.py", "survey", "training")
+# A change of the code, as it was when it was imported, makes older entries unknown.
+_CODE = fingerprint_of_code("search.candidate")
 _HEADER_AT_MOST = 1 << 20
 _SECONDS_UNTIL_LEFT_OVER = 3600.0
 
@@ -200,7 +200,7 @@ def key_of(evaluation: Evaluation, data: str, machine: str) -> str:
         "settings": settings,
         "compute": [compute.device.type, str(compute.precision), compute.threads],
         "machine": machine,
-        "code": _fingerprint_of_code(),
+        "code": _CODE,
         "versions": [torch.__version__, np.__version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -310,18 +310,3 @@ def _sweep(folder: Path) -> None:
 
 def _byte(key: str) -> int:
     return int(key[:15], 16)
-
-
-@functools.cache
-def _fingerprint_of_code() -> str:
-    root = Path(__file__).resolve().parents[1]
-    found = hashlib.sha256()
-    for name in _CODE:
-        files = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]
-        for file in files:
-            found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest()
-
-
-# While files are what they were when they were imported.
-_fingerprint_of_code()

@@ -3,23 +3,25 @@
 from pathlib import Path
 
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
-from spacewarps.files import check_replaceable, outputs, write_json
+from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.storage import load_model
 from spacewarps.stages import result
-from spacewarps.stages.context import Stage, write_csv
+from spacewarps.stages.context import Stage
+from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.pipeline_run import flatten
 from spacewarps.training.fit import predict
+from spacewarps.writing import write_csv, write_json
 
 
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
     params, reports = stage.params.evaluate, stage.reports
     check_replaceable(reports / "report")
-    compute = stage.compute(stage.params.compute.threads)
+    compute = set_up(stage, stage.params.compute.threads)
     model = load_model(Path(stage.params.paths.final))
-    test = stage.split("test")
+    train, test = open_splits(stage, "train", "test")
     search = read_report(reports / "search.json", SearchReport, "search")
     training = read_report(reports / "training.json", TrainingReport, "train")
     curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
@@ -27,7 +29,7 @@ def run(stage: Stage) -> None:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
         evaluation = evaluate_predictions(
             predict(model, test, compute),
-            stage.split("train"),
+            train,
             test,
             resamples=params.bootstrap_resamples,
             confidence=params.confidence,

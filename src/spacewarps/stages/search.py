@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.files import check_replaceable, outputs, write_json
+from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.progressive import Widths
 from spacewarps.model.storage import save_model
 from spacewarps.params import SearchParams
@@ -23,11 +23,13 @@ from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import progressive_architecture_search
 from spacewarps.search.strategies import STRATEGIES
-from spacewarps.stages.context import Stage, write_csv
+from spacewarps.stages.context import Stage
+from spacewarps.stages.learning import open_splits, optimiser_of, set_up
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
 from spacewarps.training.compute import Compute, available_cores
+from spacewarps.writing import write_csv, write_json
 
 
 class SearchDisplay(SearchObserver):
@@ -75,8 +77,8 @@ def run(stage: Stage) -> None:
     search, target = stage.params.search, Path(stage.params.paths.search)
     # Before the work of hours, not after it.
     check_replaceable(target)
-    compute = stage.compute(search.threads)
-    train, validation = stage.split("train"), stage.split("validation")
+    compute = set_up(stage, search.threads)
+    train, validation = open_splits(stage, "train", "validation")
     with (
         stage.tracked() as tracked,
         closing(SearchDisplay()) as display,
@@ -101,7 +103,7 @@ def run(stage: Stage) -> None:
                 warm_start=WarmStart(**search.warm_start.model_dump()),
                 trains=search.trains,
                 widths=Widths(**stage.params.model.model_dump()),
-                optimiser=stage.optimiser(),
+                optimiser=optimiser_of(stage),
                 compute=compute,
                 seed=stage.params.seed,
                 executor=executor,

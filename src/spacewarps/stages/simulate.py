@@ -7,8 +7,8 @@ from pathlib import Path
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import replaced_directory
 from spacewarps.progress import progress_bar, say
+from spacewarps.simulation.demo import simulate_survey
 from spacewarps.stages.context import Stage
-from spacewarps.survey.demo import simulate_survey
 
 
 def run(stage: Stage) -> None:

@@ -5,14 +5,16 @@ from pathlib import Path
 import pandas as pd
 
 from spacewarps.errors import ModelError
-from spacewarps.files import check_replaceable, outputs, write_json
+from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.storage import load_model, save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.seeds import derive_seed
-from spacewarps.stages.context import Stage, write_csv
+from spacewarps.stages.context import Stage
+from spacewarps.stages.learning import open_splits, optimiser_of, set_up
 from spacewarps.tracking.artifacts import log_model, log_survey
 from spacewarps.training.compute import named_random_state
 from spacewarps.training.fit import fit
+from spacewarps.writing import write_csv, write_json
 
 
 def run(stage: Stage) -> None:
@@ -20,13 +22,13 @@ def run(stage: Stage) -> None:
     train, final = stage.params.train, Path(stage.params.paths.final)
     # Before the training, not after it.
     check_replaceable(final)
-    compute = stage.compute(stage.params.compute.threads)
+    compute = set_up(stage, stage.params.compute.threads)
     seed = derive_seed(stage.params.seed, "train")
     model = load_model(Path(stage.params.paths.search))
     if train.start == "fresh":
         with named_random_state(seed, "initialisation"):
             model = model.with_new_weights()
-    data, validation = stage.split("train"), stage.split("validation")
+    data, validation = open_splits(stage, "train", "validation")
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", len(data) * train.epochs) as progress:
@@ -35,7 +37,7 @@ def run(stage: Stage) -> None:
                 data,
                 validation,
                 epochs=train.epochs,
-                optimiser=stage.optimiser(),
+                optimiser=optimiser_of(stage),
                 compute=compute,
                 seed=seed,
                 on_epoch=lambda epoch: say(

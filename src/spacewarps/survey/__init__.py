@@ -1,1 +1,1 @@
-"""Data in: catalogues joined and audited, stamps packed, split, loaders, augmentation, the demo survey."""
+"""Data in: catalogues joined and audited, stamps packed, split, loaders, augmentation."""

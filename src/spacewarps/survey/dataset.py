@@ -3,10 +3,7 @@
 import copy
 import hashlib
 import json
-import tempfile
-import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +17,7 @@ from torch.utils.data import Dataset
 from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
-from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.in_memory import prepare_in_memory
 from spacewarps.survey.prepared import SPLITS, PreparedSurvey, load_prepared_survey
 from spacewarps.survey.split import class_of_sources, take_fraction
 
@@ -95,7 +92,7 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         elif images is None:
             prepared = load_prepared_survey(Path(survey))
         else:
-            prepared = _prepare_in_memory(Path(survey), Path(images), columns, list(features), validation_share, seed)
+            prepared = prepare_in_memory(Path(survey), Path(images), columns, list(features), validation_share, seed)
         rows = _rows_of(prepared.samples, split, fraction, seed)
         self.prepared = prepared
         self.augmentation = augmentation
@@ -186,28 +183,3 @@ def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: in
         classes = class_of_sources(part["source"].tolist(), part["label"].tolist())
         chosen = chosen & samples["source"].isin(take_fraction(classes, fraction, seed)).to_numpy()
     return np.flatnonzero(chosen)
-
-
-def _prepare_in_memory(
-    catalog: Path, images: Path, columns: Columns, features: list[str], validation_share: float, seed: int
-) -> PreparedSurvey:
-    if not 0 < validation_share < 1:
-        raise SurveyError(f"validation_share must lie between 0 and 1, but got {validation_share}")
-    with tempfile.TemporaryDirectory() as folder:
-        audit = prepare_survey(
-            Path(folder),
-            catalog=catalog,
-            images=images,
-            columns=columns,
-            features=features,
-            group_radius_arcsec=2.0,
-            label_conflicts="keep",
-            fraction=1.0,
-            shares={"train": 1 - validation_share, "validation": validation_share},
-            max_bad_fraction=0.05,
-            seed=seed,
-            progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
-        )
-        for note in audit.notes:
-            warnings.warn(note, stacklevel=3)
-        return load_prepared_survey(Path(folder), in_memory=True)

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from spacewarps.errors import SurveyError
-from spacewarps.files import write_json, write_text
 from spacewarps.reading import sha256_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns, shown
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.labels import note_lost_classes, sort_classes
+from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import (
@@ -33,10 +33,8 @@ from spacewarps.survey.stamps import (
     most_common_shape,
     pack_stamps,
 )
+from spacewarps.writing import write_json, write_text
 
-STAMPS_FILE = "stamps.npy"
-SAMPLES_FILE = "samples.csv"
-SURVEY_FILE = "survey.json"
 AUDIT_FILE = "audit.json"
 
 ProgressBar = Callable[[str, int], AbstractContextManager[Progress]]

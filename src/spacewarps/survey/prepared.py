@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spacewarps.errors import SurveyError
 from spacewarps.reading import check_file, read_json, sha256_of
-from spacewarps.survey.prepare import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 
+STAMPS_FILE = "stamps.npy"
+SAMPLES_FILE = "samples.csv"
+SURVEY_FILE = "survey.json"
 SPLITS = ("train", "validation", "test")
 _TEXT_COLUMNS = ("id", "source", "split", "label")
 _POSITIONS = ("ra", "dec")

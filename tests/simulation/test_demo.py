@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from spacewarps.errors import SurveyError
-from spacewarps.survey.demo import (
+from spacewarps.simulation.demo import (
     Source,
     correlated_noise,
     draw_catalogue,

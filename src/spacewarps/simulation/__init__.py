@@ -1,0 +1,1 @@
+"""The demo survey, which has the faults of a real one."""
