@@ -1,7 +1,7 @@
 """Candidates meet the journal, which may know them, and the executor, which evaluates the others."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Trained
@@ -16,15 +16,21 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_UNTIL_SAID = 5.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Work:
-    """One evaluation on its way."""
+    """One evaluation on its way; ``position`` is its place among those that were asked for."""
 
+    position: int
     evaluation: Evaluation
     key: str
+    ended: bool = False
     #: Workers that were lost since the evaluation last came further, and how far that was.
     losses: int = 0
     epochs: int = 0
+
+
+_Job = list[_Work]
+_Ended = tuple[int, Checkpoint]
 
 
 class Evaluator:
@@ -75,76 +81,94 @@ class Evaluator:
             ExecutorError: a candidate lost its worker several times without coming further in between.
             SpaceWarpsError: what an evaluation raises.
         """
-        work = [_Work(evaluation, key_of(evaluation, self._data, self._machine)) for evaluation in evaluations]
+        work = [
+            _Work(position, evaluation, key_of(evaluation, self._data, self._machine))
+            for position, evaluation in enumerate(evaluations)
+        ]
         # An executor that starts when it is first asked need not start for what the journal knows.
         together = together and any(_epochs(self._look_up(each)) < each.evaluation.until for each in work)
-        workers = self._executor.workers if together else 1
-        waiting = _jobs([evaluation.candidate for evaluation in evaluations], workers, together)
-        running: dict[int, list[int]] = {}
-        ended: set[int] = set()
-        idle = 0.0
+        waiting = _jobs(work, self._executor.workers) if together else _alone(work)
+        running: dict[int, _Job] = {}
+        awaited = 0.0
         try:
             while waiting or running:
-                for job in waiting.copy():
-                    # There is always one; and fewer than before where a node of a cluster is lost.
-                    if running and len(running) >= self._executor.workers:
-                        break
-                    waiting.remove(job)
-                    claimed = [position for position in job if self._journal.claim(work[position].key)]
-                    # Another search has the others in hand; what it finds will be in the journal.
-                    if len(claimed) < len(job):
-                        waiting.append([position for position in job if position not in claimed])
-                    known = {position: self._look_up(work[position]) for position in claimed}
-                    for position, checkpoint in known.items():
-                        if checkpoint is not None and _epochs(checkpoint) >= evaluations[position].until:
-                            claimed.remove(position)
-                            self._journal.release(work[position].key)
-                            self._found.add(work[position].key)
-                            self._tell(work[position], checkpoint.epochs[: evaluations[position].until], learned=True)
-                            yield position, checkpoint
-                    if claimed:
-                        # Those that advance together stand at the same epoch.
-                        epochs = _epochs(known[claimed[0]])
-                        others = [position for position in claimed if _epochs(known[position]) != epochs]
-                        if others:
-                            waiting.append(others)
-                            for position in others:
-                                claimed.remove(position)
-                                self._journal.release(work[position].key)
-                        self._tickets += 1
-                        running[self._tickets] = claimed
-                        self._submit(self._tickets, [(work[position], known[position]) for position in claimed])
-                if not running:
-                    if waiting:
-                        time.sleep(_SECONDS_BETWEEN_LOOKS)
-                        idle += _SECONDS_BETWEEN_LOOKS
-                        if idle == _SECONDS_UNTIL_SAID:
-                            self._observer.others_awaited(sum(map(len, waiting)))
-                    continue
-                idle = 0.0
-                for ticket, event in self._executor.wait(_SECONDS_BETWEEN_LOOKS):
-                    if isinstance(event, Trained):
-                        self._observer.batch_trained(event.samples)
-                    elif isinstance(event, EpochEnded):
-                        position = running[ticket][event.position]
-                        self._tell(work[position], (event.epoch,), learned=False)
-                        if event.checkpoint is not None:
-                            self._journal.write(work[position].key, evaluations[position], event.checkpoint)
-                        if event.checkpoint is not None and event.epoch.epoch == evaluations[position].until:
-                            self._journal.release(work[position].key)
-                            ended.add(position)
-                            yield position, event.checkpoint
-                    else:
-                        left = [position for position in running.pop(ticket) if position not in ended]
-                        if isinstance(event, Lost) and left:
-                            waiting.append(left)
-                            for position in left:
-                                self._lose(work[position], event.reason)
+                yield from self._start(waiting, running)
+                if running:
+                    awaited = 0.0
+                    yield from self._listen(waiting, running)
+                elif waiting:
+                    awaited = self._await_others(waiting, awaited)
         finally:
             if running:
                 self._executor.abandon()
-            for position in (position for job in running.values() for position in job):
-                self._journal.release(work[position].key)
+            self._release(work for job in running.values() for work in job)
+
+    def _start(self, waiting: list[_Job], running: dict[int, _Job]) -> Iterator[_Ended]:
+        """Submit jobs while there are workers for them; yield what turns out to be known already."""
+        for job in waiting.copy():
+            # There is always one worker; and fewer than before where a node of a cluster is lost.
+            if running and len(running) >= self._executor.workers:
+                return
+            waiting.remove(job)
+            claimed = [work for work in job if self._journal.claim(work.key)]
+            # Another search has the others in hand; what it finds will be in the journal.
+            _put_back(waiting, job, claimed)
+            starts = {work: self._look_up(work) for work in claimed}
+            for work, start in starts.items():
+                if start is not None and len(start.epochs) >= work.evaluation.until:
+                    yield self._found_in_journal(work, start)
+            claimed = [work for work in claimed if not work.ended]
+            # Those that advance together stand at the same epoch.
+            abreast = [work for work in claimed if _epochs(starts[work]) == _epochs(starts[claimed[0]])]
+            self._release(_put_back(waiting, claimed, abreast))
+            if abreast:
+                self._tickets += 1
+                running[self._tickets] = abreast
+                self._submit(self._tickets, [(work, starts[work]) for work in abreast])
+
+    def _listen(self, waiting: list[_Job], running: dict[int, _Job]) -> Iterator[_Ended]:
+        """Hear from the executor for a moment; yield what has ended."""
+        for ticket, event in self._executor.wait(_SECONDS_BETWEEN_LOOKS):
+            if isinstance(event, Trained):
+                self._observer.batch_trained(event.samples)
+            elif isinstance(event, EpochEnded):
+                yield from self._note(running[ticket][event.position], event)
+            else:
+                left = [work for work in running.pop(ticket) if not work.ended]
+                if isinstance(event, Lost) and left:
+                    waiting.append(left)
+                    for work in left:
+                        self._lose(work, event.reason)
+
+    def _note(self, work: _Work, event: EpochEnded) -> Iterator[_Ended]:
+        """Tell the observer and the journal of an epoch; yield the evaluation if that was its last."""
+        self._tell(work, (event.epoch,), learned=False)
+        if event.checkpoint is None:
+            return
+        self._journal.write(work.key, work.evaluation, event.checkpoint)
+        if event.epoch.epoch == work.evaluation.until:
+            self._release([work])
+            work.ended = True
+            yield work.position, event.checkpoint
+
+    def _found_in_journal(self, work: _Work, checkpoint: Checkpoint) -> _Ended:
+        self._release([work])
+        self._found.add(work.key)
+        self._tell(work, checkpoint.epochs[: work.evaluation.until], learned=True)
+        work.ended = True
+        return work.position, checkpoint
+
+    def _await_others(self, waiting: list[_Job], awaited: float) -> float:
+        """Sleep for a moment, as other searches have all that waits in hand; return the seconds of that so far."""
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        awaited += _SECONDS_BETWEEN_LOOKS
+        if awaited == _SECONDS_UNTIL_SAID:
+            self._observer.others_awaited(sum(map(len, waiting)))
+        return awaited
+
+    def _release(self, work: Iterable[_Work]) -> None:
+        for each in work:
+            self._journal.release(each.key)
 
     def _look_up(self, work: _Work) -> Checkpoint | None:
         """Return the furthest that the evaluation has come: in the journal, or where it was put down before."""
@@ -176,7 +200,7 @@ class Evaluator:
         epochs = _epochs(self._look_up(work))
         work.losses = 1 if epochs > work.epochs else work.losses + 1
         work.epochs = epochs
-        self._journal.release(work.key)
+        self._release([work])
         if work.losses == _ATTEMPTS:
             block = work.evaluation.candidate.block
             raise ExecutorError(
@@ -185,15 +209,26 @@ class Evaluator:
             )
 
 
-def _jobs(candidates: Sequence[Candidate], workers: int, together: bool) -> list[list[int]]:
-    """Return the positions of the candidates that are evaluated at once, each alone or with others of its trunk."""
-    order = sorted(range(len(candidates)), key=lambda position: -candidates[position].block.k)
-    if not together:
-        return [[position] for position in order]
-    trunks = sorted({candidate.trunk for candidate in candidates})
+def _alone(work: Sequence[_Work]) -> list[_Job]:
+    """Return a job for each evaluation, the widest first."""
+    return [[each] for each in sorted(work, key=lambda each: -each.evaluation.candidate.block.k)]
+
+
+def _jobs(work: Sequence[_Work], workers: int) -> list[_Job]:
+    """Return jobs of evaluations of one trunk each, as many as keep ``workers`` busy, the widest first."""
+    trunks: dict[int, _Job] = {}
+    for [each] in _alone(work):
+        trunks.setdefault(each.evaluation.candidate.trunk, []).append(each)
     share = -(-workers // len(trunks))
-    of_trunks = [[position for position in order if candidates[position].trunk == trunk] for trunk in trunks]
-    return [job for positions in of_trunks for job in (positions[first::share] for first in range(share)) if job]
+    return [job for trunk in sorted(trunks) for first in range(share) if (job := trunks[trunk][first::share])]
+
+
+def _put_back(waiting: list[_Job], job: _Job, taken: _Job) -> _Job:
+    """Let what is left of ``job`` without ``taken`` wait, and return it."""
+    left = [work for work in job if work not in taken]
+    if left:
+        waiting.append(left)
+    return left
 
 
 def _epochs(checkpoint: Checkpoint | None) -> int:
