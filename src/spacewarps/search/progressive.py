@@ -1,7 +1,7 @@
 """The progressive architecture search."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -12,10 +12,12 @@ from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.progressive import ProgressiveModel, Widths, check_depth
 from spacewarps.model.storage import pack_model, unpack_model
-from spacewarps.search.candidate import Checkpoint, Evaluation, Settings, WarmStart
+from spacewarps.search.candidate import Settings, WarmStart
 from spacewarps.search.evaluator import Evaluator
 from spacewarps.search.executors.base import Executor
 from spacewarps.search.executors.inline import InlineExecutor
+from spacewarps.search.growth import Growth, Network
+from spacewarps.search.halving import MOST_HALVINGS, epochs_of_step, rungs_of
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.journal import Journal, fingerprint_of_data
 from spacewarps.search.observer import SearchObserver
@@ -25,8 +27,6 @@ from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
 from spacewarps.training.compute import Compute, kind_of_machine, named_random_state, set_up_compute
 from spacewarps.training.fit import Optimiser, Trains
-
-_MOST_HALVINGS = 16
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def progressive_architecture_search(
         for ks in _candidates_by_step(k_candidates, max_layers)
     ]
     settings = Settings(epochs_per_eval, warm_start or WarmStart(), optimiser, trains)
-    rungs = _rungs(epochs_per_eval, halving)
+    rungs = rungs_of(epochs_per_eval, halving)
     _check_search(block_kinds, kernel_sizes, min_delta, halving, settings)
     check_depth(train_data.stamp_shape, max_layers)
     strategy = strategy or Greedy(beam_width=1, trained_per_step=1)
@@ -137,7 +137,7 @@ def progressive_architecture_search(
     )
 
     empty = _empty_model(train_data, widths or Widths(), seed)
-    trunks = [_Network(None, pack_model(empty))]
+    trunks = [Network(None, pack_model(empty))]
     steps: list[Step] = []
     observer.search_started(max_layers)
     for number, blocks in enumerate(blocks_of_step, start=1):
@@ -145,8 +145,8 @@ def progressive_architecture_search(
         candidates = [
             Candidate(number, each.block, _seed_of(seed, number, each.block), each.trunk) for each in proposals
         ]
-        observer.step_started(number, candidates, len(train_data) * _epochs_of_step(rungs, len(candidates)))
-        growth = _Growth(
+        observer.step_started(number, candidates, len(train_data) * epochs_of_step(rungs, len(candidates)))
+        growth = Growth(
             evaluator,
             trunks,
             settings,
@@ -178,119 +178,8 @@ def progressive_architecture_search(
     return SearchResult(unpack_model(trunks[0].packed), history, evaluator.evaluated, evaluator.found)
 
 
-@dataclass(frozen=True)
-class _Network:
-    """A network that was grown, and what it came to; the empty one came to nothing yet."""
-
-    result: CandidateResult | None
-    packed: bytes = field(repr=False)
-
-    @property
-    def known(self) -> CandidateResult:
-        assert self.result is not None
-        return self.result
-
-
-@dataclass
-class _Growth:
-    """One step: candidates are evaluated, in waves where siblings follow each other, in rungs where halves stop."""
-
-    evaluator: Evaluator
-    trunks: list[_Network]
-    settings: Settings
-    compute: Compute
-    rungs: list[int]
-    width: int
-    batches: int | None
-    checkpoints: bool
-    observer: SearchObserver
-    channels: int
-
-    def grow(self, candidates: Sequence[Candidate]) -> tuple[list[CandidateResult], list[_Network]]:
-        """Return every candidate's result in order, and the ``width`` best that did not diverge, the best first."""
-        results: dict[Candidate, CandidateResult] = {}
-        leaders: list[_Network] = []
-        siblings: dict[tuple[object, ...], _Network] = {}
-        for wave in self._waves(candidates):
-            for network in self._evaluate([(each, siblings.get(_family(each))) for each in wave]):
-                results[network.known.candidate] = network.known
-                if network.known.finished and not network.known.score.diverged:
-                    # Only the leaders are kept, so memory does not grow with the number of candidates.
-                    leaders = sorted([*leaders, network], key=lambda each: each.known.rank())[: self.width]
-                    family = _family(network.known.candidate)
-                    if family not in siblings or network.known.rank() < siblings[family].known.rank():
-                        siblings[family] = network
-                self.observer.candidate_finished(network.known)
-        return [results[candidate] for candidate in candidates], leaders
-
-    def _waves(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-        """Return what can be evaluated side by side: all; or of each family of siblings one, in ascending ``k``."""
-        if self.settings.warm_start.mode != "siblings":
-            return [list(candidates)]
-        families: dict[tuple[object, ...], list[Candidate]] = {}
-        for candidate in sorted(candidates, key=lambda each: each.block.k):
-            families.setdefault(_family(candidate), []).append(candidate)
-        longest = max(map(len, families.values()))
-        return [[family[wave] for family in families.values() if wave < len(family)] for wave in range(longest)]
-
-    def _evaluate(self, wave: Sequence[tuple[Candidate, _Network | None]]) -> Iterator[_Network]:
-        evaluations = [self._evaluation(candidate, sibling) for candidate, sibling in wave]
-        for rung in self.rungs:
-            evaluations = [replace(evaluation, until=rung) for evaluation in evaluations]
-            last = rung == self.rungs[-1]
-            halted: list[tuple[CandidateResult, Evaluation]] = []
-            for position, checkpoint in self.evaluator.evaluate(evaluations, together=self.settings.trains == "block"):
-                result = self._result(evaluations[position].candidate, checkpoint, rung)
-                if last:
-                    yield _Network(result, checkpoint.network)
-                else:
-                    halted.append((result, replace(evaluations[position], start=checkpoint)))
-            halted.sort(key=lambda each: each[0].rank())
-            better = -(-len(halted) // 2)
-            evaluations = [evaluation for _, evaluation in halted[:better]]
-            for result, _ in halted[better:]:
-                yield _Network(result, b"")
-
-    def _evaluation(self, candidate: Candidate, sibling: _Network | None) -> Evaluation:
-        return Evaluation(
-            candidate,
-            sibling.packed if sibling else self.trunks[candidate.trunk].packed,
-            widens=sibling is not None,
-            batches=candidate.seed if self.batches is None else self.batches,
-            settings=self.settings,
-            compute=self.compute,
-            until=self.settings.epochs,
-            checkpoints=self.checkpoints,
-        )
-
-    def _result(self, candidate: Candidate, checkpoint: Checkpoint, rung: int) -> CandidateResult:
-        parent = self.trunks[candidate.trunk].result
-        channels = parent.candidate.block.k if parent else self.channels
-        finished = rung == self.settings.epochs
-        return CandidateResult(candidate, channels, checkpoint.weights, checkpoint.epochs[:rung], parent, finished)
-
-
-def _family(candidate: Candidate) -> tuple[object, ...]:
-    """Return what a candidate shares with those whose block it can be widened from."""
-    return candidate.trunk, candidate.block.kind, candidate.block.kernel_size
-
-
 def _seed_of(seed: int, step: int, block: BlockSpec) -> int:
     return derive_seed(seed, "candidate", step, block.kind, block.k, block.kernel_size)
-
-
-def _rungs(epochs: int, halving: int) -> list[int]:
-    """Return the epochs after which the worse half stops, and the last, which is ``epochs``."""
-    return sorted({-(-epochs // 2**times) for times in range(halving + 1)})
-
-
-def _epochs_of_step(rungs: Sequence[int], candidates: int) -> int:
-    """Return how many epochs all candidates of a step train together."""
-    total = begun = 0
-    for rung in rungs:
-        total += candidates * (rung - begun)
-        candidates, begun = -(-candidates // 2), rung
-    return total
 
 
 def _check_search(
@@ -301,8 +190,8 @@ def _check_search(
             raise ParamsError(f"{name} must name different values, at least one, but got {name}={list(values)}")
     if not 0 <= min_delta < 1:
         raise ParamsError(f"min_delta must be from 0 to below 1, but got min_delta={min_delta}")
-    if not 0 <= halving <= _MOST_HALVINGS:
-        raise ParamsError(f"halving must be from 0 to {_MOST_HALVINGS}, but got halving={halving}")
+    if not 0 <= halving <= MOST_HALVINGS:
+        raise ParamsError(f"halving must be from 0 to {MOST_HALVINGS}, but got halving={halving}")
     if halving and settings.warm_start.mode == "siblings":
         raise ParamsError(
             "halving stops candidates early that others would be widened from; "
