@@ -42,7 +42,7 @@ from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation, Settings
 from spacewarps.search.journal import Journal
 from spacewarps.search.progressive import progressive_architecture_search
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import make_strategy
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
@@ -176,7 +176,7 @@ def grow(task: Task, strategy: str, halving: int, journal: Journal) -> Progressi
         k_candidates=KS,
         max_layers=MAX_LAYERS,
         epochs_per_eval=Settings().epochs,
-        strategy=STRATEGIES[strategy](beam_width=2, trained_per_step=4),
+        strategy=make_strategy(strategy, beam_width=2, trained_per_step=4),
         halving=halving,
         compute=task.compute,
         seed=task.seed,

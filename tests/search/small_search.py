@@ -34,7 +34,7 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     from spacewarps.search.journal import FolderJournal, Journal
     from spacewarps.search.observer import SearchObserver
     from spacewarps.search.progressive import progressive_architecture_search
-    from spacewarps.search.strategies import STRATEGIES
+    from spacewarps.search.strategies import make_strategy
     from spacewarps.survey.augmentation import Augmentation
     from spacewarps.survey.dataset import Space_Galaxi
     from spacewarps.training.compute import set_up_compute
@@ -62,7 +62,7 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     limit = options.pop("largest_file", None)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    strategy = STRATEGIES[options.pop("strategy", "greedy")](beam_width=2, trained_per_step=2)
+    strategy = make_strategy(options.pop("strategy", "greedy"), beam_width=2, trained_per_step=2)
     executor = (
         ProcessesExecutor(train, validation, compute, workers=workers, accelerators=0)
         if workers

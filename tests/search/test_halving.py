@@ -9,7 +9,7 @@ from spacewarps.search.candidate import WarmStart
 from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import make_strategy
 from spacewarps.training.fit import Optimiser
 
 Search = Callable[..., SearchResult]
@@ -93,7 +93,7 @@ def test_a_candidate_that_was_stopped_never_joins_however_well_it_stood(search: 
 
 
 def test_a_beam_keeps_only_those_that_were_trained_to_the_end(search: Search) -> None:
-    beam = STRATEGIES["beam"](beam_width=4, trained_per_step=1)
+    beam = make_strategy("beam", beam_width=4, trained_per_step=1)
     history = search(k_candidates=[2, 4, 6], max_layers=2, epochs_per_eval=2, halving=1, strategy=beam).history
     first = history.steps[0]
     finished = sorted((r for r in first.candidates if r.finished), key=CandidateResult.rank)

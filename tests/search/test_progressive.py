@@ -173,7 +173,7 @@ def test_a_candidate_that_diverged_never_joins(
 ) -> None:
     def kept(*diverged: tuple[int, int]) -> list[list[int]]:
         executor = Diverging(train_data, validation_data, *diverged)
-        history = search(executor=executor, epochs_per_eval=1, strategy=Beam(beam_width=2, trained_per_step=2)).history
+        history = search(executor=executor, epochs_per_eval=1, strategy=Beam(beam_width=2)).history
         return [[result.candidate.block.k for result in step.kept] for step in history.steps]
 
     assert sorted(kept()[0]) == [2, 4]

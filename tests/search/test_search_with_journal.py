@@ -14,7 +14,7 @@ from spacewarps.search.history import Candidate, CandidateResult, History
 from spacewarps.search.journal import FolderJournal, Journal, list_entries
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import make_strategy
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
@@ -96,8 +96,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"warm_start": WarmStart("none")},
     "halving": {"halving": 1, "k_candidates": [2, 3, 4], "epochs_per_eval": 3},
     "halving twice, block": {"halving": 2, "k_candidates": [2, 3, 4], "epochs_per_eval": 4, "trains": "block"},
-    "beam": {"strategy": STRATEGIES["beam"](beam_width=2, trained_per_step=1), "epochs_per_eval": 1},
-    "pnas": {"strategy": STRATEGIES["pnas"](beam_width=2, trained_per_step=2), "epochs_per_eval": 1},
+    "beam": {"strategy": make_strategy("beam", beam_width=2, trained_per_step=1), "epochs_per_eval": 1},
+    "pnas": {"strategy": make_strategy("pnas", beam_width=2, trained_per_step=2), "epochs_per_eval": 1},
 }
 
 
@@ -172,7 +172,7 @@ def test_a_k_more_costs_one_candidate_a_step_until_its_winner_is_another(
 def test_another_strategy_finds_what_it_has_in_common(search: Search, journal: FolderJournal) -> None:
     options = {"epochs_per_eval": 1}
     search(journal=journal, **options)
-    beam = search(journal=journal, strategy=STRATEGIES["beam"](beam_width=2, trained_per_step=1), **options)
+    beam = search(journal=journal, strategy=make_strategy("beam", beam_width=2, trained_per_step=1), **options)
     assert (beam.evaluated, beam.found) == (2, 4)
 
 

@@ -7,7 +7,7 @@ from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.storage import pack_model
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import STRATEGIES, make_strategy
 from spacewarps.search.strategies.base import Proposal, Strategy
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute
@@ -19,7 +19,7 @@ BLOCKS = [BlockSpec(k, kind) for kind in ("conv", "residual") for k in (1, 2, 4,
 
 
 def strategy(name: str, beam_width: int = 2, trained_per_step: int = 3) -> Strategy:
-    return STRATEGIES[name](beam_width=beam_width, trained_per_step=trained_per_step)
+    return make_strategy(name, beam_width=beam_width, trained_per_step=trained_per_step)
 
 
 def result(

@@ -116,7 +116,7 @@ def progressive_architecture_search(
     rungs = rungs_of(epochs_per_eval, halving)
     _check_search(block_kinds, kernel_sizes, min_delta, halving, settings)
     check_depth(train_data.stamp_shape, max_layers)
-    strategy = strategy or Greedy(beam_width=1, trained_per_step=1)
+    strategy = strategy or Greedy()
     compute = compute or set_up_compute("auto", "auto", threads=2)
     observer = observer or SearchObserver()
     executor = executor or InlineExecutor(train_data, validation_data)

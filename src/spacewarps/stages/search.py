@@ -6,29 +6,22 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.progressive import Widths
 from spacewarps.model.storage import save_model
-from spacewarps.params import SearchParams
 from spacewarps.progress import progress_bar, say
 from spacewarps.search.candidate import WarmStart
-from spacewarps.search.executors.base import Executor
-from spacewarps.search.executors.inline import InlineExecutor
-from spacewarps.search.executors.processes import ProcessesExecutor
+from spacewarps.search.executors import make_executor
 from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import progressive_architecture_search
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import make_strategy
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, optimiser_of, set_up
-from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
-from spacewarps.training.compute import Compute, available_cores
 from spacewarps.writing import write_csv, write_json
 
 
@@ -86,7 +79,7 @@ def run(stage: Stage) -> None:
     ):
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
-        with make_executor(search, train, validation, compute) as executor:
+        with make_executor(search.executor, train, validation, compute, search.model_dump()) as executor:
             result = progressive_architecture_search(
                 train,
                 validation,
@@ -96,9 +89,7 @@ def run(stage: Stage) -> None:
                 max_layers=search.max_layers,
                 epochs_per_eval=search.epochs_per_eval,
                 min_delta=search.min_delta,
-                strategy=STRATEGIES[search.strategy](
-                    beam_width=search.beam_width, trained_per_step=search.trained_per_step
-                ),
+                strategy=make_strategy(search.strategy, **search.model_dump(exclude={"strategy"})),
                 halving=search.halving,
                 warm_start=WarmStart(**search.warm_start.model_dump()),
                 trains=search.trains,
@@ -136,34 +127,4 @@ def run(stage: Stage) -> None:
     say(
         f"{result.evaluated} candidate{'s' * (result.evaluated != 1)} evaluated, {result.found} found in the journal; "
         f"{seconds:.0f} s, of which MLflow {logging / seconds:.1%}"
-    )
-
-
-def make_executor(search: SearchParams, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute) -> Executor:
-    """Return where candidates are evaluated, as ``search.executor`` says.
-
-    Raises:
-        SpaceWarpsError: it is Ray, which is not installed or cannot be reached.
-    """
-    if search.executor == "inline":
-        return InlineExecutor(train, validation)
-    accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
-    if search.executor == "processes":
-        # Half-used cores gain less than switching between processes costs.
-        fitting = accelerators or max(1, available_cores() // compute.threads)
-        workers = fitting if search.workers == "auto" else search.workers
-        return ProcessesExecutor(train, validation, compute, workers=workers, accelerators=accelerators)
-    try:
-        from spacewarps.search.executors.ray_cluster import RayExecutor
-    except ModuleNotFoundError:
-        raise SpaceWarpsError(
-            "search.executor is ray, but Ray is not installed; install the project with its extra: pip install '.[ray]'"
-        ) from None
-    return RayExecutor(
-        train,
-        validation,
-        compute,
-        workers=None if search.workers == "auto" else search.workers,
-        address=search.ray.address,
-        gpu_share=search.ray.gpu_share if compute.device.type == "cuda" else 0.0,
     )

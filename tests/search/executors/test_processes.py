@@ -18,7 +18,7 @@ from spacewarps.search.history import Candidate, History
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import STRATEGIES
+from spacewarps.search.strategies import make_strategy
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
@@ -28,7 +28,7 @@ from spacewarps.training.fit import Epoch, Optimiser
 Search = Callable[..., SearchResult]
 
 MIXED = {"block_kinds": ["inception", "conv"], "k_candidates": [4, 6]}
-BEAM = {"strategy": STRATEGIES["beam"](beam_width=2, trained_per_step=1), "epochs_per_eval": 1}
+BEAM = {"strategy": make_strategy("beam", beam_width=2, trained_per_step=1), "epochs_per_eval": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "none": {"warm_start": WarmStart("none"), "epochs_per_eval": 1},

@@ -1,14 +1,15 @@
 """What the search asks of any place where candidates are evaluated."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import EpochEnded, Evaluation, Trained
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.compute import Compute
 
 Job = Sequence[Evaluation]
 
@@ -44,6 +45,13 @@ class Executor(ABC):
 
     def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
         self.data = (train, validation)
+
+    @classmethod
+    @abstractmethod
+    def from_settings(
+        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
+    ) -> Self:
+        """Return one for these data sets, with what it knows of ``settings``, the section ``search`` of the params."""
 
     @property
     @abstractmethod

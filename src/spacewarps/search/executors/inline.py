@@ -1,10 +1,12 @@
 """One candidate after the other, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, Job
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.compute import Compute
 
 
 class InlineExecutor(Executor):
@@ -18,6 +20,17 @@ class InlineExecutor(Executor):
     def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
         super().__init__(train, validation)
         self._submitted: tuple[int, Job] | None = None
+
+    @classmethod
+    def from_settings(
+        cls,
+        train: Space_Galaxi,
+        validation: Space_Galaxi,
+        compute: Compute,  # noqa: ARG003
+        settings: Mapping[str, Any],  # noqa: ARG003
+    ) -> Self:
+        """Return one; it has no settings."""
+        return cls(train, validation)
 
     @property
     def workers(self) -> int:

@@ -9,16 +9,17 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError
@@ -28,7 +29,7 @@ from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorErr
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.packing import packed_rows
 from spacewarps.survey.prepared import load_stamps
-from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
+from spacewarps.training.compute import Compute, available_cores, kind_of_machine, set_up_again
 
 
 @dataclass
@@ -72,6 +73,17 @@ class ProcessesExecutor(Executor):
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["spacewarps.search.candidate"])
         self._workers: list[_Worker | None] = [None] * workers
+
+    @classmethod
+    def from_settings(
+        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
+    ) -> Self:
+        """Return one with ``workers`` processes; ``auto``: one for each accelerator, or as many as cores allow."""
+        accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
+        # Half-used cores gain less than switching between processes costs.
+        fitting = accelerators or max(1, available_cores() // compute.threads)
+        workers = fitting if settings["workers"] == "auto" else settings["workers"]
+        return cls(train, validation, compute, workers=workers, accelerators=accelerators)
 
     @property
     def workers(self) -> int:

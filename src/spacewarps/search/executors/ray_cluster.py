@@ -7,11 +7,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -72,6 +72,21 @@ class RayExecutor(Executor):
         self._shared: Any = None
         self._tickets: dict[Any, int] = {}
         self._had_room = -math.inf
+
+    @classmethod
+    def from_settings(
+        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
+    ) -> Self:
+        """Return one with ``workers`` jobs, ``auto``: as many as there is room for, at ``ray.address``."""
+        cluster = settings["ray"]
+        return cls(
+            train,
+            validation,
+            compute,
+            workers=None if settings["workers"] == "auto" else settings["workers"],
+            address=cluster["address"],
+            gpu_share=cluster["gpu_share"] if compute.device.type == "cuda" else 0.0,
+        )
 
     @property
     def workers(self) -> int:

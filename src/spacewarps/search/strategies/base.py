@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spacewarps.errors import ParamsError
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.search.history import CandidateResult, Step
 
@@ -23,17 +24,22 @@ class Proposal:
     predicted: float | None = None
 
 
+def check_at_least_one(**settings: int) -> None:
+    """Refuse a setting that is below 1.
+
+    Raises:
+        ParamsError: naming it.
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise ParamsError(f"{name} must be at least 1, but got {name}={value}")
+
+
 class Strategy(ABC):
     """Decides which candidates each step has, and how many of them the next step grows from.
 
-    Args:
-        beam_width: how many trunks grow side by side.
-        trained_per_step: how many candidates a strategy that predicts has trained at a step.
+    A strategy with settings of its own is a dataclass of them, which checks itself.
     """
-
-    def __init__(self, *, beam_width: int, trained_per_step: int) -> None:
-        self.beam_width = beam_width
-        self.trained_per_step = trained_per_step
 
     @property
     @abstractmethod
@@ -52,6 +58,7 @@ class Strategy(ABC):
             steps: all steps so far.
         """
 
-    def all_extensions(self, trunks: Sequence[CandidateResult | None], blocks: Sequence[BlockSpec]) -> list[Proposal]:
+    @staticmethod
+    def all_extensions(trunks: Sequence[CandidateResult | None], blocks: Sequence[BlockSpec]) -> list[Proposal]:
         """Return every block on every trunk."""
         return [Proposal(trunk, block) for trunk in range(len(trunks)) for block in blocks]

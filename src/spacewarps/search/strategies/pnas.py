@@ -1,7 +1,7 @@
 """Progressive search with a predictor (Liu et al. 2018, ECCV, arXiv:1712.00559)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from spacewarps.model.blocks import BLOCK_KINDS, BlockSpec
 from spacewarps.search.history import CandidateResult, Step
-from spacewarps.search.strategies.base import Proposal, Strategy
+from spacewarps.search.strategies.base import Proposal, Strategy, check_at_least_one
 
 
+@dataclass(frozen=True)
 class Pnas(Strategy):
     """Has only the candidates trained that a predictor ranks highest.
 
@@ -22,7 +23,20 @@ class Pnas(Strategy):
     best are trained. Where the paper's predictor is a recurrent network, this one is Bayesian ridge regression
     (MacKay 1992) on what describes the blocks and on the accuracy of the trunk: with tens of candidates, not
     thousands, there is little to fit.
+
+    Args:
+        beam_width: how many trunks grow side by side.
+        trained_per_step: how many candidates are trained at a step, after the first.
+
+    Raises:
+        ParamsError: one of them is below 1.
     """
+
+    beam_width: int = 2
+    trained_per_step: int = 4
+
+    def __post_init__(self) -> None:
+        check_at_least_one(beam_width=self.beam_width, trained_per_step=self.trained_per_step)
 
     @property
     def width(self) -> int:
