@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	"$(BIN)"/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
 versioned:
@@ -25,8 +25,7 @@ versioned:
 	  "(a zip download?); make one: git init && git add --all && git commit --message 'Space Warps'" >&2; exit 2; }
 
 demo: versioned $(READY) ## run the whole pipeline and say where its results are
-	dvc repro
-	@$(BIN)/spacewarps result
+	@if dvc status --quiet; then echo "Data and pipelines are up to date." && spacewarps result; else dvc repro; fi
 
 test: $(READY) ## run the test suite
 	pytest -q -n 2 --dist loadfile -m 'not long'

@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": set(),
     "resources": set(),
     "seeds": set(),
-    "params": {"survey", "yaml_params"},
+    "params": {"simulation", "survey", "yaml_params"},
     "progress": set(),
     "reading": set(),
     "writing": set(),

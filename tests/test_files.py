@@ -312,3 +312,33 @@ def test_outputs_have_the_permissions_of_any_other_new_one(tmp_path: Path) -> No
         os.umask(umask)
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o644
+
+
+def test_a_roll_back_that_fails_for_one_output_goes_on_with_the_others_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_three(tmp_path, "old")
+    rename = Path.rename
+
+    def another_program_takes_the_place_of_the_model(source: Path, target: Path) -> Path:
+        if source.name == "model" and target == tmp_path / "model":
+            target.mkdir()
+            (target / "theirs").touch()
+        return rename(source, target)
+
+    def work() -> None:
+        with outputs() as out:
+            out.file(tmp_path / "a.json").write_text("new", encoding="utf-8")
+            (out.folder(tmp_path / "model") / "weights").write_text("new", encoding="utf-8")
+
+    monkeypatch.setattr(Path, "rename", another_program_takes_the_place_of_the_model)
+    with pytest.raises(OSError, match="not empty"):
+        work()
+    monkeypatch.undo()
+    for _ in range(2):
+        assert {text for name, text in content(tmp_path).items() if name.startswith(".model.")} == {"old", "new"}
+        assert (tmp_path / "a.json").read_text(encoding="utf-8") == "old"
+        assert (tmp_path / "model" / "theirs").exists()
+        # The next run finds the content that could not go back, and leaves it too.
+        with pytest.raises(SpaceWarpsError, match="which was not written"):
+            write_folder(tmp_path / "model", weights="newer")

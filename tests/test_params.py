@@ -9,10 +9,12 @@ import pytest
 import yaml
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
-from spacewarps.errors import ModelError, ParamsError
+from spacewarps.errors import ModelError, ParamsError, SurveyError
 from spacewarps.model.blocks import BLOCK_KINDS, BlockSpec
 from spacewarps.params import INCEPTION_BRANCHES, Params, SearchParams, load_params
 from spacewarps.search.strategies import STRATEGIES
+from spacewarps.simulation.demo import simulate_survey
+from spacewarps.simulation.limits import MAX_SAMPLES, MIN_SAMPLES
 from spacewarps.training.fit import Trains
 from spacewarps.yaml_params import read_yaml, write_yaml
 
@@ -452,3 +454,13 @@ def test_params_do_not_change_once_read() -> None:
     params = load_params(SHIPPED)
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 2  # type: ignore[misc]
+
+
+def test_params_and_simulator_agree_on_how_many_rows_a_demo_survey_may_have(
+    tmp_path: Path, shipped: dict[str, Any]
+) -> None:
+    for rows in (MIN_SAMPLES - 1, MAX_SAMPLES + 1):
+        with pytest.raises(ParamsError, match=r"simulate\.n_samples"):
+            load_text(tmp_path, with_value(shipped, "simulate.n_samples", rows))
+        with pytest.raises(SurveyError, match="Number of samples must be at"):
+            simulate_survey(tmp_path / "demo", n_samples=rows, seed=1)

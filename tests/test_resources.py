@@ -75,7 +75,11 @@ def test_too_little_address_space_is_refused_before_a_library_aborts() -> None:
     assert done.stdout.startswith("ulimit -v allows 0.1 GB of address space, too little"), done
 
 
-def test_ample_address_space_starts_no_trial() -> None:
+def test_ample_address_space_starts_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a trial was started")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
     check_address_space("no_module_of_this_name")
 
 

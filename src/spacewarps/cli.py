@@ -130,9 +130,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 <= float(text) < float("inf"):
+        if 0 <= float(text) < 1e12:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1e12")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ class Outputs:
                 output.put()
         except BaseException:
             for output in reversed(started):
-                output.take_back()
+                # One that cannot be taken back is no reason to leave the others.
+                with suppress(OSError):
+                    output.take_back()
             raise
 
     def _tidy(self) -> None:
@@ -80,6 +82,7 @@ class _Output:
         _lock(self._lock)
         self.new = self._scratch / place.name
         self._old = _old_content(self._scratch, place)
+        self._keeps_old = False
 
     def finish(self) -> None:
         """Mark a folder as written here."""
@@ -100,14 +103,18 @@ class _Output:
 
     def take_back(self) -> None:
         """Undo :meth:`put`, however far it came."""
+        self._keeps_old = os.path.lexists(self._old)
         if not os.path.lexists(self.new) and os.path.lexists(self._place):
             self._place.rename(self.new)
         if os.path.lexists(self._old):
+            # It fails where another program has taken the place in between.
             self._old.rename(self._place)
+        self._keeps_old = False
 
     def tidy(self) -> None:
-        """Delete what is not in its place."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        """Delete what is not in its place, but for old content that could not go back."""
+        if not self._keeps_old:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         os.close(self._lock)
 
 
@@ -190,10 +197,12 @@ def _sweep(place: Path) -> None:
             descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 if _lock(descriptor):
-                    old = _old_content(scratch, place)
+                    old, new = _old_content(scratch, place), scratch / place.name
                     if os.path.lexists(old) and not os.path.lexists(place):
                         old.rename(place)
-                    shutil.rmtree(scratch)
+                    # With both there, the place was taken by another program before the new content could be.
+                    if not (os.path.lexists(old) and os.path.lexists(new)):
+                        shutil.rmtree(scratch)
             finally:
                 os.close(descriptor)
 

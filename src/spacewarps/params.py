@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from spacewarps.errors import ParamsError, SurveyError
 from spacewarps.reading import read_bytes
+from spacewarps.simulation.limits import MAX_SAMPLES, MIN_SAMPLES
 from spacewarps.survey.columns import Columns
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
@@ -29,7 +30,7 @@ class Section(BaseModel):
 
 
 # What a project cannot do without, and what DVC would delete for a stage that names it as its output.
-_PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "src", "tests")
+_PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "mlartifacts", "src", "tests")
 
 
 def _resolved(path: str | Path) -> Path:
@@ -79,7 +80,7 @@ class ComputeParams(Section):
 class SimulateParams(Section):
     """The demo survey."""
 
-    n_samples: Annotated[int, Field(ge=60, le=10_000_000)]
+    n_samples: Annotated[int, Field(ge=MIN_SAMPLES, le=MAX_SAMPLES)]
 
 
 class ColumnsParams(Section):

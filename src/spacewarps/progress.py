@@ -27,11 +27,15 @@ def say(line: str) -> None:
 @contextmanager
 def progress_bar(what: str, total: int, unit: str = "stamps") -> Iterator[Callable[[int], None]]:
     """Show how much of ``total`` is done, at what rate, and the time left; gives the function that adds to it."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with tqdm(desc=what, total=total, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:
 
             def move(done: int) -> None:
-                bar.update(done)
+                try:
+                    bar.update(done)
+                except OSError:
+                    # The terminal is gone; the work is worth more than its account.
+                    bar.disable = True
 
             yield move
         return

@@ -40,6 +40,14 @@ _LESS_MEMORY = {
 _AMPLE_ADDRESS_SPACE = 8_000_000_000
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use, with a container's quota."""
+    # Only here, as it takes a moment to load.
+    from joblib.externals.loky import cpu_count
+
+    return int(cpu_count())
+
+
 def memory_is_short(error: BaseException) -> bool:
     """Say whether ``error`` means that memory could not be had, on the CPU or on a GPU."""
     if isinstance(error, MemoryError):

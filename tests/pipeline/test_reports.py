@@ -74,7 +74,7 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
     (tmp_path / name).write_bytes(text.encode("latin-1"))
     told = complaint(lambda: read_report(tmp_path / name, shape, stage))
     assert told.startswith(f"{tmp_path / name}: damaged (")
-    assert told.endswith(f"); run `dvc repro --force {stage}`")
+    assert told.endswith(f"); run `dvc repro --force --single-item {stage}`")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,10 @@ def test_a_report_that_is_missing_or_a_pipe_is_named_without_waiting(tmp_path: P
     for read in (lambda: read_report(path, TrainingReport, "train"), lambda: read_learning_curves(path)):
         assert complaint(read) == f"{path}: no such file; run `dvc repro` first"
         os.mkfifo(path)
-        assert complaint(read) == f"{path}: damaged (a pipe or a device, not a file); run `dvc repro --force train`"
+        assert (
+            complaint(read)
+            == f"{path}: damaged (a pipe or a device, not a file); run `dvc repro --force --single-item train`"
+        )
         path.unlink()
 
 
@@ -128,4 +131,4 @@ def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) ->
     path.write_text(text, encoding="utf-8")
     told = complaint(lambda: read_learning_curves(path))
     assert told.startswith(f"{path}: damaged (")
-    assert told.endswith("); run `dvc repro --force train`")
+    assert told.endswith("); run `dvc repro --force --single-item train`")

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spacewarps.errors import SurveyError
+from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
 from spacewarps.survey.stamps import (
     Inspected,
@@ -239,3 +240,23 @@ def test_files_whose_names_are_not_text_do_no_harm(tmp_path: Path, make: Callabl
     make(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png")))
     (tmp_path / "a.png").write_bytes(PNG)
     assert StampFolder(tmp_path).find("a").name == "a.png"
+
+
+def test_what_the_machine_is_short_of_is_no_fault_of_a_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    file = StampFolder(tmp_path).find("a")
+
+    def run_short(*_arguments: object, **_options: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr("spacewarps.survey.images.Image.open", run_short)
+        with pytest.raises(SpaceWarpsError, match=r"a\.png: memory is too short to decode it"):
+            inspect_stamps([file], ignore)
+
+    def fail(_file: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        inspect_stamps([file], ignore)

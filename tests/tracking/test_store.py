@@ -5,7 +5,7 @@ import pytest
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import save_model
 from spacewarps.tracking.artifacts import log_model
-from spacewarps.tracking.failures import TrackingError, reason
+from spacewarps.tracking.failures import TrackingError, reason, without_password
 from spacewarps.tracking.pipeline_run import open_tracker, stage_run
 from spacewarps.tracking.store import find_store
 
@@ -112,3 +112,16 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(tmp_path, mo
     served = mlflow.pyfunc.load_model(f"runs:/{stage.run_id}/model")
     assert served.predict(example).shape == (2, 3)
     assert stage.tracker.client.get_run(stage.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:p@ss@host:5000", "http://me:***@host:5000"),
+        ("postgresql://me:a/b@host/x", "postgresql://me:***@host/x"),
+        ("http://host:5000/a", "http://host:5000/a"),
+        ("http://me@host and http://you:secret@host", "http://me@host and http://you:***@host"),
+    ],
+)
+def test_passwords_are_hidden_whatever_signs_they_hold(address: str, shown: str) -> None:
+    assert without_password(address) == shown

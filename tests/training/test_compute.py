@@ -5,7 +5,8 @@ import torch
 
 from spacewarps.errors import ParamsError
 from spacewarps.model.progressive import ProgressiveModel
-from spacewarps.training.compute import Compute, available_cores, named_random_state, set_up_compute
+from spacewarps.resources import available_cores
+from spacewarps.training.compute import Compute, named_random_state, set_up_compute
 
 
 @pytest.fixture(autouse=True)

@@ -22,15 +22,10 @@ from PIL import Image
 from spacewarps.errors import SurveyError
 from spacewarps.interrupts import children_spared
 from spacewarps.seeds import numpy_generator
+from spacewarps.simulation.limits import MAX_SAMPLES, MIN_SAMPLES
 
 FloatImage = npt.NDArray[np.float64]
 ByteImage = npt.NDArray[np.uint8]
-
-MIN_SAMPLES = 60
-"""Fewer rows than this cannot hold every fault of a real delivery."""
-
-MAX_SAMPLES = 300_000
-"""With more rows than this the regions grow into each other."""
 
 STAMP_SIZE = 75
 PIXEL_SCALE = 0.25

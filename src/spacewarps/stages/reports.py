@@ -116,4 +116,4 @@ def _unusable(path: Path, stage: str, error: Exception) -> SpaceWarpsError:
     if isinstance(error, FileNotFoundError):
         return SpaceWarpsError(f"{path}: no such file; run `dvc repro` first")
     reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-    return SpaceWarpsError(f"{path}: damaged ({reason:.200}); run `dvc repro --force {stage}`")
+    return SpaceWarpsError(f"{path}: damaged ({reason:.200}); run `dvc repro --force --single-item {stage}`")

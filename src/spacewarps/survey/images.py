@@ -1,5 +1,6 @@
 """What one image file is, and its pixels: every bit of every channel, or the reason why not."""
 
+import errno
 import io
 import stat
 from dataclasses import dataclass
@@ -40,6 +41,16 @@ _TARGETS = {
     "F": (1, "float32"),
 }
 _WITH_ALPHA = ("LA", "La", "RGBA")
+_FAULTS_OF_A_FILE = {
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+}
 # By the colour type of a PNG's header.
 _PNG_LOSES_16_BITS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
 
@@ -72,7 +83,10 @@ def read_stamp(file: Path) -> bytes:
         if status.st_size > MAX_BYTES:
             raise StampError("stamp of absurd size")
         content = file.read_bytes()
-    except OSError:
+    except OSError as error:
+        # What the machine is short of, or a disk that fails, is no fault of this file.
+        if error.errno not in _FAULTS_OF_A_FILE:
+            raise
         raise StampError("stamp that cannot be read") from None
     if not content:
         raise StampError("empty stamp file")
@@ -121,6 +135,8 @@ def _open(content: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise StampError("stamp of absurd size") from None
+    except MemoryError:
+        raise
     except Exception:
         # Pillow's readers raise nearly anything on hostile bytes; whatever it is, the file is no image.
         raise StampError(describe_unopened(content)) from None
@@ -137,6 +153,8 @@ def _describe_loss(image: Image.Image, content: bytes) -> str | None:
     if isinstance(image, TiffImageFile):
         try:
             reason = tiff.describe_loss(image)
+        except MemoryError:
+            raise
         except Exception:
             reason = "damaged stamp"
         if reason:
@@ -165,7 +183,7 @@ def _load(image: Image.Image) -> NDArray[np.generic]:
     try:
         image.load()
         return _pixels(image)
-    except StampError:
+    except (StampError, MemoryError):
         raise
     except Exception:
         # As above: a damaged body fails in as many ways as there are decoders.
@@ -179,6 +197,7 @@ def _pixels(image: Image.Image) -> NDArray[np.generic]:
     elif image.mode == "P":
         picture = image.convert("RGBA" if "transparency" in image.info else "RGB")
     pixels = np.asarray(picture)
+    # A value that a PNG names as transparent is not lost: it is what the pixel holds.
     if picture.mode in _WITH_ALPHA:
         if (pixels[..., -1] != np.iinfo(np.uint8).max).any():
             raise StampError("stamp with transparent pixels, which would be lost; save it without an alpha channel")

@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spacewarps.errors import SurveyError
+from spacewarps.errors import SpaceWarpsError, SurveyError
+from spacewarps.resources import available_cores
 from spacewarps.survey.images import SUFFIXES, StampError, StampShape, decode, read_stamp, shape_of
 from spacewarps.survey.packing import packed_rows
 
@@ -170,10 +171,14 @@ def _on_all_cores(
             return work(file)
         except StampError as error:
             return error
+        except MemoryError:
+            raise SpaceWarpsError(
+                f"{file}: memory is too short to decode it; close what else runs, or take it away if it is damaged"
+            ) from None
 
     # Pillow warns of what is odd in a file; what cannot be used becomes a fault, and the rest is of no concern. The
     # filters belong to the whole process, so they are set here and not in each thread.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
         warnings.simplefilter("ignore")
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]

@@ -5,7 +5,8 @@ import re
 from spacewarps.errors import SpaceWarpsError
 
 _LONGEST_REASON = 300
-_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+# To the last @, as a password may hold others, and a slash.
+_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
 
 
 class TrackingError(SpaceWarpsError):

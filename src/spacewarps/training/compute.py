@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 # joblib's own wrapper counts one core where there is no shared memory.
-from joblib.externals.loky import cpu_count
 from torch import nn
 
 from spacewarps.errors import ParamsError
+from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -56,11 +56,6 @@ class Compute:
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16, cache_enabled=True
         )
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, with a container's quota."""
-    return int(cpu_count())
 
 
 def set_up_compute(device: str, precision: str, threads: int) -> Compute:

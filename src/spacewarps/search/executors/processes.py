@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.interrupts import children_spared
+from spacewarps.resources import available_cores
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.packing import packed_rows
 from spacewarps.survey.prepared import load_stamps
-from spacewarps.training.compute import Compute, available_cores, kind_of_machine, set_up_again
+from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 
 @dataclass

@@ -22,10 +22,11 @@ from ray.exceptions import RayError, RayTaskError
 
 import spacewarps
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.resources import available_cores
 from spacewarps.search.candidate import EpochEnded, Trained, evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.training.compute import Compute, available_cores, kind_of_machine, set_up_again
+from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 _LOCAL = "local"
 _SECONDS_BETWEEN_BATCHES = 0.5
