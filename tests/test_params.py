@@ -464,3 +464,13 @@ def test_params_and_simulator_agree_on_how_many_rows_a_demo_survey_may_have(
             load_text(tmp_path, with_value(shipped, "simulate.n_samples", rows))
         with pytest.raises(SurveyError, match="Number of samples must be at"):
             simulate_survey(tmp_path / "demo", n_samples=rows, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("data.catalog", "a\0b"), ("data.images", "a\0b"), ("train.epochs", 10**22)]
+)
+def test_what_no_run_could_use_is_refused_by_name(
+    tmp_path: Path, shipped: dict[str, Any], name: str, value: object
+) -> None:
+    with pytest.raises(ParamsError, match=name):
+        load_text(tmp_path, with_value(shipped, name, value))

@@ -19,7 +19,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # As many as model/blocks.py gives such a block; not read from there, as reading params should not wait for torch.
 INCEPTION_BRANCHES = 4
 
-PositiveInt = Annotated[int, Field(ge=1)]
+# No path holds one.
+_WITHOUT_NUL = r"^[^\x00]*$"
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -118,8 +120,8 @@ class SplitParams(Section):
 class DataParams(Section):
     """The survey, and how it is cleaned and split."""
 
-    catalog: Annotated[str, Field(min_length=1)]
-    images: Annotated[str, Field(min_length=1)]
+    catalog: Annotated[str, Field(min_length=1, pattern=_WITHOUT_NUL)]
+    images: Annotated[str, Field(min_length=1, pattern=_WITHOUT_NUL)]
     columns: ColumnsParams
     features: list[str]
     missing_codes: dict[str, Annotated[list[float], Field(min_length=1)]]

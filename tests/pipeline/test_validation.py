@@ -292,6 +292,25 @@ def recoded(make_project):
     return project
 
 
+@pytest.mark.parametrize(("path", "stage"), [("search", "search"), ("final", "train"), ("reports", "evaluate")])
+def test_what_a_user_put_where_a_stage_writes_is_neither_deleted_by_dvc_nor_by_the_stage(
+    project, tmp_path, path, stage
+):
+    copy = project.copy(tmp_path / "project")
+    mine = copy.folder / ("notes/report" if path == "reports" else "notes") / "a.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    params = copy.params()
+    if path == "reports":
+        shutil.copytree(copy.folder / "reports", copy.folder / "notes", dirs_exist_ok=True)
+    copy.write_params(params | {"paths": params["paths"] | {path: "notes"}})
+    done = copy.dvc("repro", "--single-item", "--force", stage, check=False)
+    assert done.returncode != 0
+    assert "notes" in done.stderr
+    assert "'a.txt', which was not written by the stage" in done.stderr
+    assert mine.read_text() == "mine"
+
+
 def experiments(project):
     refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
     return {ref.split("/")[-1]: ref for ref in refs if ref.count("/") == 4}

@@ -223,6 +223,7 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\xe9,1,2,3,4\r", ["byte 0xe9 in line 5"]),
         ((HEADER + "x" * 70_000 + "\n").encode() + b'"\n\n\xe9"\n', ["byte 0xe9 in line 5"]),
         (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
+        (HEADER.encode("utf-32"), ["UTF-32 text, not UTF-8"]),
         (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
         (b"\x1f\x8b\x08\0", ["a gzip archive"]),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ["a pointer of Git LFS", "git lfs pull"]),
@@ -386,3 +387,9 @@ def test_any_bytes_are_a_catalogue_or_refused_in_one_line(tmp_path: Path, conten
     with pytest.raises(SpaceWarpsError) as caught:
         read(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_feature_whose_name_no_table_could_hold_again_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", '"",id,class,ra,dec,"z\rerr"\n1,a,STAR,10,20,0.1\n')
+    for name in ("", "z\rerr"):
+        assert "data.features cannot hold" in message_of(path, features=[name])

@@ -76,3 +76,23 @@ def test_a_pipe_and_a_device_are_refused_without_being_opened(tmp_path: Path) ->
 def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="line 1 has more than 16777216 characters"):
         read(tmp_path, "x" * 2**24 + "\n")
+
+
+@pytest.mark.parametrize("column", [0, 1, 2, 3])
+@pytest.mark.parametrize("apart", [1, 2, 20])
+def test_rows_between_two_quotes_that_do_not_belong_together_are_counted_as_faults(
+    tmp_path: Path, column: int, apart: int
+) -> None:
+    rows = [[f"i{number}", "STAR", f"{number}", "note"] for number in range(30)]
+    rows[5][column] = f'"{rows[5][column]}'
+    rows[5 + apart][column] += '"'
+    table = read(tmp_path, "id,class,z,note\n" + "".join(",".join(row) + "\n" for row in rows))
+    assert len(table.rows) == 29 - apart
+    reason = "quote that is not closed, which swallows the rows after it"
+    assert table.faults == [(reason, f"c.csv:{line}") for line in range(7, 8 + apart)]
+
+
+def test_text_of_several_lines_with_delimiters_in_it_is_text(tmp_path: Path) -> None:
+    table = read(tmp_path, 'id,class,z,note\na,STAR,1,"seen, twice\nand then not"\nb,QSO,2,"x\ny"\n')
+    assert [row[3] for row in table.rows] == ["seen, twice\nand then not", "x\ny"]
+    assert table.faults == []

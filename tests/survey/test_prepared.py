@@ -169,3 +169,10 @@ def one_nan(stamps: Any) -> Any:
 def test_stamps_that_do_not_fit_are_refused(unsigned: Path, spoil: Callable[[Any], Any], told: str) -> None:
     np.save(unsigned / "stamps.npy", spoil(np.load(unsigned / "stamps.npy")))
     assert told in complaint(unsigned)
+
+
+def test_a_header_that_is_too_long_for_a_table_is_refused(unsigned: Path) -> None:
+    samples = unsigned / "samples.csv"
+    samples.write_text("x" * 200_000 + samples.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(SurveyError, match="not a prepared survey"):
+        load_prepared_survey(unsigned)

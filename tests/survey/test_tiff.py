@@ -120,6 +120,27 @@ def test_what_would_lose_bits_or_bands_is_refused_with_what_it_is(
     assert why_refused(content) == f"TIFF of {found}{SAVE_AS}"
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (tiff(pixels_of("uint8", 3), planar=True, deflate=True, tag262=[1]), "TIFF of 3 bands that calls itself grey"),
+        (tiff(pixels_of("uint8", 3), tag262=[1]), "TIFF of 3 bands that calls itself grey"),
+        (tiff(pixels_of("uint8", 2), planar=True, deflate=True, tag338=[1]), "TIFF whose bands lie apart (planar)"),
+        (tiff(pixels_of("uint16", 1), tag262=[0]), "TIFF of uint16 in which 0 is white"),
+        (tiff(pixels_of("float32", 1), tag262=[0]), "TIFF of float32 in which 0 is white"),
+    ],
+)
+def test_what_is_not_what_its_colours_say_is_refused(
+    why_refused: Callable[[bytes], str], content: bytes, reason: str
+) -> None:
+    assert why_refused(content).startswith(reason)
+
+
+def test_a_picture_in_which_0_is_white_is_turned_round() -> None:
+    pixels = pixels_of("uint8", 1)
+    assert (decode(tiff(pixels, tag262=[0]), 1)[0] == 255 - pixels[..., 0]).all()
+
+
 @pytest.mark.parametrize("kind", ["int16", "int32", "float32"])
 def test_compressed_big_endian_numbers_which_would_come_out_swapped_are_refused(
     why_refused: Callable[[bytes], str], kind: str

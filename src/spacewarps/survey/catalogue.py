@@ -209,6 +209,8 @@ def _check_columns(path: Path, tables: list[Table], columns: Columns, features: 
             raise SurveyError(
                 f"{path}: data.features cannot hold {name!r}, a column of the sample table itself; rename the feature"
             )
+        if not name or not name.isprintable():
+            raise SurveyError(f"{path}: data.features cannot hold {shown(name)}, which is no name; rename the column")
         if name not in holders:
             near = nearest(name, there)
             hint = f"did you mean {shown(near)}?" if near else f"there are {listed(there)}"

@@ -30,6 +30,7 @@ _SIGNATURES = {
     b"\x89HDF": "an HDF5 file, not text; save its table as a UTF-8 CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the catalogue; fetch it with git lfs pull",
     b"<?xml": "XML, not a CSV; save its table as a UTF-8 CSV",
+    b"\xff\xfe\0\0": "UTF-32 text, not UTF-8; save it as a UTF-8 CSV",
     b"\xff\xfe": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
     b"\xfe\xff": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
 }
@@ -157,19 +158,34 @@ def _read_rows(reader: "_csv.Reader", table: Table, lines_above: int) -> None:
             too_long = "field larger than" in str(error)
             fault = f"cell of more than {csv.field_size_limit()} characters" if too_long else "not a line of CSV"
         else:
-            if len(row) == len(table.header):
+            if _swallows_rows(row, table):
+                fault = "quote that is not closed, which swallows the rows after it"
+            elif len(row) == len(table.header):
                 table.rows.append(row)
                 table.places.append(f"{table.name}:{begin}")
                 continue
-            if not "".join(row).strip() and len(row) < 2:
+            elif not "".join(row).strip() and len(row) < 2:
                 continue
-            if row[0].startswith("#") and lines_above + reader.line_num == begin:
+            elif row[0].startswith("#") and lines_above + reader.line_num == begin:
                 table.comments += 1
                 continue
-            fault = "wrong number of columns"
+            else:
+                fault = "wrong number of columns"
         # A quote that is not closed swallows the lines after it, and each of them was a row.
         last = lines_above + reader.line_num
         table.faults += [(fault, f"{table.name}:{line}") for line in range(begin, last + 1)]
+
+
+def _swallows_rows(row: list[str], table: Table) -> bool:
+    """Say whether a cell holds the rest of its own row, whole rows, and the first part of another.
+
+    Two quotes that do not belong together leave such a row with the right number of columns. Then the cell has as many
+    delimiters for each of its line ends as a row has; below three columns, honest text may have as many.
+    """
+    between = len(table.header) - 1
+    return between >= 2 and any(
+        ends and cell.count(table.delimiter) == ends * between for cell in row if (ends := cell.count("\n"))
+    )
 
 
 def _refuse_signature(path: Path) -> None:

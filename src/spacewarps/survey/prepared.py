@@ -91,7 +91,7 @@ def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSu
         _check_stamps(stamps, len(samples))
     except FileNotFoundError as error:
         raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         # Pandas spreads its messages over several lines.
         what = f"{' '.join(str(error).split()):.200}"
         raise SurveyError(f"{folder}: not a prepared survey ({what}); prepare it again") from None

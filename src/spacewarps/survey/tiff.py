@@ -6,11 +6,14 @@ from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-_KIND_OF_PAGE, _BITS, _COMPRESSION, _BANDS, _EXTRA_BANDS, _SAMPLE_FORMAT = 254, 258, 259, 277, 338, 339
+_KIND_OF_PAGE, _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS, _PLANES = 254, 258, 259, 262, 277, 284
+_EXTRA_BANDS, _SAMPLE_FORMAT = 338, 339
 _SIZE = (256, 257)
 _HEADER, _LONG_HEADER = 8, 16
 _FORMATS = {1: "uint", 2: "int", 3: "float"}
 _UNCOMPRESSED = 1
+_WHITE_IS_ZERO, _BANDS_APART = 0, 2
+_GREY = (0, 1)
 _ALPHA = {(1,), (2,)}
 _REDUCED_RESOLUTION = 1
 # More than the halvings of the largest stamp; a file of nothing but pages would keep a reader busy for long.
@@ -19,6 +22,8 @@ _MOST_PAGES = 16
 _SMALL = ("uint1", "uint2", "uint4", "uint8", "uint12", "uint16")
 # What Pillow unpacks as if the file's order of bytes were still there after libtiff has decompressed it.
 _SWAPPED = ("int16", "int32", "float32")
+# What Pillow turns round where 0 is white.
+_INVERTED = ("uint1", "uint2", "uint4", "uint8")
 _SAVE_AS = "save 1 band of uint8, uint16, int16, int32 or float32, or 3 of uint8"
 
 
@@ -51,6 +56,13 @@ def _describe_loss(tags: ImageFileDirectory_v2) -> str | None:
     grey = sample in _SMALL or sample in _SWAPPED or (sample == "uint32" and not big_endian)
     if not (colours == 1 and grey) and not (colours == 3 and sample == "uint8"):
         return f"TIFF of {bands} band{'s' if bands > 1 else ''} of {sample}; {_SAVE_AS}"
+    photometric = tags.get(_PHOTOMETRIC)
+    if colours == 3 and photometric in _GREY:
+        return f"TIFF of {bands} bands that calls itself grey, of which one would be read; save it as RGB"
+    if bands > 1 and photometric in _GREY and tags.get(_PLANES) == _BANDS_APART:
+        return "TIFF whose bands lie apart (planar), of which one would be read; save them side by side (contiguous)"
+    if sample not in _INVERTED and photometric == _WHITE_IS_ZERO:
+        return f"TIFF of {sample} in which 0 is white, which would be read as black; save it with 0 as black"
     if sample in _SWAPPED and big_endian and tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
         return f"compressed TIFF of big-endian {sample}, which is read in the wrong byte order; save it uncompressed"
     return None
