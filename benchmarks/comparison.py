@@ -37,17 +37,21 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from spacewarps import Augmentation, ProgressiveModel, Space_Galaxi
-from spacewarps.model.progressive import Inputs
+from spacewarps.model.network import Inputs
 from spacewarps.model.storage import unpack_model
-from spacewarps.search.candidate import Checkpoint, Evaluation, Settings
+from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.journal import Journal
 from spacewarps.search.progressive import progressive_architecture_search
-from spacewarps.search.strategies import make_strategy
+from spacewarps.search.settings import SearchSettings
+from spacewarps.search.strategies import STRATEGIES
 from spacewarps.seeds import derive_seed, numpy_generator
-from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.settings import SurveySettings
 from spacewarps.training.compute import Compute, named_random_state, set_up_compute
-from spacewarps.training.fit import Optimiser, Training, fit, run_epoch, score
+from spacewarps.training.fit import fit
+from spacewarps.training.prediction import score
+from spacewarps.training.settings import ComputeSettings, Optimiser
+from spacewarps.training.training import Training, run_epoch
 
 KS, MAX_LAYERS = (8, 16, 32), 4
 #: Epochs of a network that random search or Optuna starts from nothing. Tried: 6, 12 and 20.
@@ -78,7 +82,7 @@ class Task:
 
     def __init__(self, method: str, seed: int, seconds: float, folder: Path) -> None:
         self.method, self.seed, self.budget = method, seed, seconds
-        self.compute: Compute = set_up_compute("cpu", "fp32", threads=1)
+        self.compute: Compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
         self.train = Space_Galaxi(folder, split="train", augmentation=Augmentation())
         self.validation = Space_Galaxi(folder, split="validation")
         self.test = Space_Galaxi(folder, split="test")
@@ -173,11 +177,8 @@ def grow(task: Task, strategy: str, halving: int, journal: Journal) -> Progressi
     result = progressive_architecture_search(
         task.train,
         task.validation,
-        k_candidates=KS,
-        max_layers=MAX_LAYERS,
-        epochs_per_eval=Settings().epochs,
-        strategy=make_strategy(strategy, beam_width=2, trained_per_step=4),
-        halving=halving,
+        SearchSettings(k_candidates=KS, max_layers=MAX_LAYERS, halving=halving),
+        strategy=STRATEGIES[strategy](),
         compute=task.compute,
         seed=task.seed,
         journal=journal,
@@ -235,7 +236,7 @@ class FixedResNet(ProgressiveModel):
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(inputs.stamp_shape, inputs.features, inputs.classes)
-        self.resnet = resnet18(num_classes=self.widths.embedding)
+        self.resnet = resnet18(num_classes=self.configuration.embedding)
         self.resnet.conv1 = nn.Conv2d(inputs.stamp_shape[0], 64, 3, padding=1, bias=False)
         del self.head.project
 
@@ -329,13 +330,7 @@ def prepare(survey: Path, folder: Path, seed: int) -> None:
         folder,
         catalog=survey,
         images=survey / "images",
-        columns=Columns(),
-        features=["z", "z_err"],
-        group_radius_arcsec=2.0,
-        label_conflicts="keep",
-        fraction=1.0,
-        shares={"train": 0.6, "validation": 0.2, "test": 0.2},
-        max_bad_fraction=0.05,
+        settings=SurveySettings(),
         seed=seed,
         progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
     )

@@ -25,9 +25,11 @@ from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.search.history import Candidate
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import progressive_architecture_search
+from spacewarps.search.settings import SearchSettings
 from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 from spacewarps.training.compute import set_up_compute
-from spacewarps.training.fit import Epoch
+from spacewarps.training.score import Epoch
+from spacewarps.training.settings import ComputeSettings
 
 SIDE, CLASSES = 75, ("GALAXY", "QSO", "STAR")
 FEWEST = 1000
@@ -42,7 +44,7 @@ class Memory(SearchObserver):
     def batch_trained(self, samples: int) -> None:  # noqa: ARG002, D102
         self._look()
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002, D102
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002, D102
         self._look()
 
     def _look(self) -> None:
@@ -69,17 +71,15 @@ def write_survey(folder: Path, stamps: int) -> None:
 
 def measure(folder: Path, candidates: int) -> None:
     """Search one step with as many candidates, and print what it took."""
-    compute = set_up_compute("cpu", "fp32", threads=2)
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 2))
     train = Space_Galaxi(folder, split="train", augmentation=Augmentation())
     validation = Space_Galaxi(folder, split="validation")
     memory, start = Memory(), time.process_time()
     progressive_architecture_search(
         train,
         validation,
-        # About as many weights and as much work in each.
-        k_candidates=range(8, 8 + candidates),
-        max_layers=1,
-        epochs_per_eval=1,
+        # About as many parameters and as much work in each.
+        SearchSettings(k_candidates=tuple(range(8, 8 + candidates)), max_layers=1, epochs_per_eval=1),
         compute=compute,
         observer=memory,
     )

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from comparison import KS, MAX_LAYERS, Task, interval, prepare
-from spacewarps.search.candidate import WarmStart
 from spacewarps.search.progressive import progressive_architecture_search
-from spacewarps.training.fit import score
+from spacewarps.search.settings import SearchSettings, WarmStart
+from spacewarps.training.prediction import score
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "previous (the default)": {},
@@ -42,11 +42,9 @@ def run(setting: str, seed: int, folder: Path) -> None:
     result = progressive_architecture_search(
         task.train,
         task.validation,
-        k_candidates=KS,
-        max_layers=MAX_LAYERS,
+        SearchSettings(k_candidates=KS, max_layers=MAX_LAYERS, **SETTINGS[setting]),
         compute=task.compute,
         seed=seed,
-        **SETTINGS[setting],
     )
     seconds = task.seconds
     second = result.history.steps[1].candidates

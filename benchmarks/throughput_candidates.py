@@ -15,9 +15,11 @@ from torch.nn.modules import module as module_hooks
 from torch.optim import optimizer as optimiser_hooks
 
 from spacewarps import Augmentation, ProgressiveModel, Space_Galaxi, progressive_architecture_search
+from spacewarps.search.settings import SearchSettings
 from spacewarps.survey.prepared import PreparedSurvey, load_prepared_survey
 from spacewarps.training.compute import Compute, set_up_compute
-from spacewarps.training.fit import Optimiser, fit
+from spacewarps.training.fit import fit
+from spacewarps.training.settings import ComputeSettings, Optimiser
 
 BATCH = 32
 # A candidate's epochs, as in params.yaml: its log is written once for all of them.
@@ -114,7 +116,7 @@ class Run:
     """A candidate of blocks ``ks`` on the survey in ``folder``, trained by the project's own ``fit``."""
 
     def __init__(self, folder: Path, ks: list[int], threads: int) -> None:
-        self.compute = set_up_compute("cpu", "auto", threads)
+        self.compute = set_up_compute(ComputeSettings("cpu", "auto", threads))
         self.survey = load_prepared_survey(folder / "prepared")
         self.validation = Space_Galaxi(self.survey, split="validation", fraction=FRACTION)
         train = self.train(FRACTION)
@@ -150,7 +152,7 @@ class Run:
 
 def measure_peak(threads: int) -> dict[str, float]:
     """Return the arithmetic of a large matrix product, in the precision that the project chooses here."""
-    precision = set_up_compute("cpu", "auto", threads).precision
+    precision = set_up_compute(ComputeSettings("cpu", "auto", threads)).precision
     left, right = (torch.rand(_PEAK_SIDE, _PEAK_SIDE, dtype=torch.float32).to(precision) for _ in range(2))
     seconds = []
     end = time.perf_counter() + _PEAK_SECONDS
@@ -209,7 +211,7 @@ def measure_logging(folder: Path, threads: int) -> dict[str, float]:
     from spacewarps.tracking.pipeline_run import stage_run
     from spacewarps.tracking.search_runs import SearchRuns
 
-    compute = set_up_compute("cpu", "auto", threads)
+    compute = set_up_compute(ComputeSettings("cpu", "auto", threads))
     with stage_run("search", {}) as stage:
         # The first requests pay for the database's connection, as they do once in a pipeline.
         _search(folder, compute, SearchRuns(stage), [1])
@@ -241,9 +243,8 @@ def _search(folder: Path, compute: Compute, observer: Any, ks: list[int]) -> Non
     """Search among small candidates on a few samples, with as many epochs as a candidate has."""
     survey: PreparedSurvey = load_prepared_survey(folder / "prepared")
     train, validation = (Space_Galaxi(survey, split=split, fraction=0.02) for split in ("train", "validation"))
-    progressive_architecture_search(
-        train, validation, k_candidates=ks, max_layers=1, epochs_per_eval=EPOCHS, compute=compute, observer=observer
-    )
+    settings = SearchSettings(k_candidates=tuple(ks), max_layers=1, epochs_per_eval=EPOCHS)
+    progressive_architecture_search(train, validation, settings, compute=compute, observer=observer)
 
 
 def _arrive(meeting: Path) -> None:

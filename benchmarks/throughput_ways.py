@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from spacewarps import Augmentation, Space_Galaxi
-from spacewarps.model.progressive import Head, Widths
+from spacewarps.model.network import Head
+from spacewarps.model.settings import Configuration
 from spacewarps.simulation.demo import simulate_survey
-from spacewarps.survey.columns import Columns
 from spacewarps.survey.loaders import epoch_batches
 from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.settings import SurveySettings
 from spacewarps.training.compute import computes_in_bf16, keep_freed_memory, set_up_compute
+from spacewarps.training.settings import ComputeSettings
 
 BATCH = 32
 # As many as the demo survey has, so that an epoch holds training and evaluation in their usual proportion.
@@ -52,7 +54,7 @@ class PlainNetwork(nn.Module):
             nn.Dropout2d(0.1),
             nn.MaxPool2d(2),
         )
-        self.head = Head((k, side // 2, side // 2), 0, 3, Widths())
+        self.head = Head((k, side // 2, side // 2), 0, 3, Configuration())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits."""
@@ -69,13 +71,7 @@ def make_survey(folder: Path) -> None:
         folder / "prepared",
         catalog=folder / "survey" / "catalog",
         images=folder / "survey" / "images",
-        columns=Columns(),
-        features=["z", "z_err"],
-        group_radius_arcsec=2.0,
-        label_conflicts="keep",
-        fraction=1.0,
-        shares={"train": 0.6, "validation": 0.2, "test": 0.2},
-        max_bad_fraction=0.05,
+        settings=SurveySettings(),
         seed=1,
         progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
     )
@@ -107,7 +103,7 @@ def measure_allocator(folder: Path, k: int, threads: int) -> float:
 
 def measure_data(folder: Path, k: int, threads: int) -> float:  # noqa: ARG001 - the same arguments for every way
     """Return stamps per second of this project's data pipeline, with nothing that learns from them."""
-    set_up_compute("cpu", "auto", threads)
+    set_up_compute(ComputeSettings("cpu", "auto", threads))
     data = Space_Galaxi(folder / "prepared", split="train", augmentation=Augmentation())
     start, samples = 0.0, 0
     for epoch in range(4):

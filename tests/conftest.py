@@ -136,5 +136,6 @@ def test_data(prepared: "PreparedSurvey") -> "Space_Galaxi":
 def compute() -> "Compute":
     """One thread of the processor, float32."""
     from spacewarps.training.compute import set_up_compute
+    from spacewarps.training.settings import ComputeSettings
 
-    return set_up_compute("cpu", "fp32", threads=1)
+    return set_up_compute(ComputeSettings("cpu", "fp32", 1))

@@ -6,7 +6,18 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
-TOOLS = {"errors", "features", "files", "interrupts", "provenance", "reading", "resources", "seeds", "writing"}
+TOOLS = {
+    "errors",
+    "features",
+    "files",
+    "interrupts",
+    "provenance",
+    "reading",
+    "resources",
+    "seeds",
+    "settings",
+    "writing",
+}
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -17,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": set(),
     "resources": set(),
     "seeds": set(),
-    "params": {"simulation", "survey", "yaml_params"},
+    "settings": set(),
+    "params": {"evaluation", "model", "search", "simulation", "survey", "training", "yaml_params"},
     "progress": set(),
     "reading": set(),
     "writing": set(),
@@ -30,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
+    "commands": {"search", "evaluation", "stages", "progress"},
     "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }

@@ -58,7 +58,7 @@ def test_every_way_to_import_is_followed_and_what_decides_nothing_is_not(copy: P
     )
     found = names("stages.made_up", copy)
     assert {"stages/made_up.py", "seeds.py", "features.py"} <= found
-    assert {"search/strategies/__init__.py", "search/strategies/pnas.py", "model/blocks.py"} <= found
+    assert {"search/strategies/__init__.py", "search/strategies/pnas.py", "model/settings.py"} <= found
     assert not {name for name in found if name.startswith(("errors", "search/executors"))}
 
 

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spacewarps.model.progressive import ProgressiveModel
+    from spacewarps.model.network import ProgressiveModel
     from spacewarps.model.storage import load_model
     from spacewarps.search.progressive import progressive_architecture_search
     from spacewarps.survey.augmentation import Augmentation
@@ -25,7 +25,7 @@ __all__ = [
 _HOME = {
     "Augmentation": "spacewarps.survey.augmentation",
     "Columns": "spacewarps.survey.columns",
-    "ProgressiveModel": "spacewarps.model.progressive",
+    "ProgressiveModel": "spacewarps.model.network",
     "Space_Galaxi": "spacewarps.survey.dataset",
     "create_train_val_dataloaders": "spacewarps.survey.loaders",
     "load_model": "spacewarps.model.storage",

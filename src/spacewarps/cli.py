@@ -22,7 +22,6 @@ _STAGES = {
     "search": "grow a network block by block",
     "train": "train the network that the search chose",
     "evaluate": "measure the trained network on the test split",
-    "result": "print the test accuracy and where the report is",
 }
 
 
@@ -49,29 +48,31 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Imported when needed: another package's may be the ones that this command runs.
         from spacewarps.params import load_params
+        from spacewarps.settings import as_values
         from spacewarps.yaml_params import write_yaml
 
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
-            print(valid if options.check else write_yaml(params.model_dump()), end="", flush=True)
+            print(valid if options.check else write_yaml(as_values(params)), end="", flush=True)
             return 0
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        check_address_space(f"spacewarps.stages.{options.command}")
+        module = f"spacewarps.{'stages' if options.command in _STAGES else 'commands'}.{options.command}"
+        check_address_space(module)
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
 
-        module = importlib.import_module(f"spacewarps.stages.{options.command}")
         stage = Stage(options.command, params)
-        if options.command == "journal":
-            module.run(stage, options)
-        else:
-            module.run(stage)
+        importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
+        if options.command == "evaluate":
+            importlib.import_module("spacewarps.commands.result").run(stage)
     except SpaceWarpsError as error:
+        from spacewarps.stages.arguments import in_params
+
         # A name that a file brought along may hold what moves the cursor or breaks the line.
-        line = "".join(c if c.isprintable() else " " for c in str(error))
+        line = "".join(c if c.isprintable() else " " for c in in_params(str(error)))
         print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -115,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
+    commands.add_parser(
+        "result",
+        help="print the test accuracy and where the report is",
+        description="Print what reports/metrics.json says, and where the report, the plots and the runs are.",
+    )
     journal = commands.add_parser(
         "journal",
         help="list the journal, and prune it",

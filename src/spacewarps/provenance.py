@@ -13,6 +13,7 @@ PACKAGE = "spacewarps"
 
 #: Modules and packages that decide no bit of any result, and why; what they import is not followed.
 DECIDE_NOTHING = {
+    "commands": "say what is there",
     "errors": "words",
     "files": "how outputs appear together, not what is in them",
     "interrupts": "when a signal is heard",
@@ -23,9 +24,13 @@ DECIDE_NOTHING = {
     "resources": "the words for what a machine is short of",
     "search.evaluator": "which candidate is evaluated when",
     "search.executors": "where candidates are evaluated",
+    "search.entries": "the files of the journal",
     "search.journal": "which evaluations are known already",
+    "search.keys": "names evaluations",
     "search.observer": "who hears of the search",
-    "stages.result": "what the terminal shows",
+    "settings": "checks values, and changes none",
+    "stages.arguments": "the words of errors",
+    "stages.search_display": "what the terminal shows",
     "survey.in_memory": "what it prepares is hashed as data",
     "tracking": "is told of results",
 }

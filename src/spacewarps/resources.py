@@ -68,7 +68,7 @@ def shortage(error: BaseException, stage: str) -> str | None:
         limit = _address_space()
         allowed = "" if limit is None else f" (ulimit -v allows {_gigabytes(limit)} of address space)"
         less = _LESS_MEMORY.get(stage, "close what else runs")
-        return f"memory is too short{allowed}; {less}, or take a machine that has more"
+        return f"there is not enough memory{allowed}; {less}, or take a machine that has more"
     if isinstance(error, OSError):
         # In the system's own words; who raises it with others has something else to say.
         number = error.errno or 0

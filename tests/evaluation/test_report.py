@@ -12,7 +12,8 @@ from PIL import Image
 
 from spacewarps.errors import ModelError
 from spacewarps.evaluation import plots
-from spacewarps.evaluation.report import Evaluation, confusion_table, evaluate_predictions, roc_table, write_report
+from spacewarps.evaluation.report import SplitEvaluation, confusion_table, evaluate_predictions, roc_table, write_report
+from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 
@@ -25,9 +26,11 @@ def logits_of(data: Space_Galaxi, *, noise: float = 2.5, seed: int = 0) -> torch
     return right + noise * torch.randn(right.shape, generator=generator)
 
 
-def evaluate(train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1) -> Evaluation:
+def evaluate(
+    train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1
+) -> SplitEvaluation:
     given = logits_of(test) if logits is None else logits
-    return evaluate_predictions(given, train, test, resamples=200, confidence=0.9, seed=seed)
+    return evaluate_predictions(given, train, test, settings=BootstrapSettings(200, 0.9), seed=seed)
 
 
 def candidate(layer: int, k: int, accuracy: float, chosen: bool) -> dict[str, Any]:
@@ -48,7 +51,7 @@ CURVES = pd.DataFrame(
 )
 
 
-def write(folder: Path, evaluation: Evaluation, test: Space_Galaxi, **changes: Any) -> str:
+def write(folder: Path, evaluation: SplitEvaluation, test: Space_Galaxi, **changes: Any) -> str:
     folder.mkdir()
     settings: dict[str, Any] = {"search": SEARCH, "training": TRAINING, "curves": CURVES}
     write_report(folder, evaluation, test, **(settings | changes))
@@ -60,11 +63,13 @@ def write(folder: Path, evaluation: Evaluation, test: Space_Galaxi, **changes: A
 
 
 @pytest.fixture(scope="module")
-def evaluation(train_data: Space_Galaxi, test_data: Space_Galaxi) -> Evaluation:
+def evaluation(train_data: Space_Galaxi, test_data: Space_Galaxi) -> SplitEvaluation:
     return evaluate(train_data, test_data)
 
 
-def test_the_report_names_what_each_block_is(evaluation: Evaluation, test_data: Space_Galaxi, tmp_path: Path) -> None:
+def test_the_report_names_what_each_block_is(
+    evaluation: SplitEvaluation, test_data: Space_Galaxi, tmp_path: Path
+) -> None:
     page = write(tmp_path / "report", evaluation, test_data)
     table = page[page.index("| layer | kind | k | kernel size | validation accuracy |") :].splitlines()
     assert table[2] == "| 1 | conv | 16 | 5 | 0.7500 |"
@@ -80,7 +85,7 @@ def test_candidates_of_several_kinds_are_drawn_apart(tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
-def test_the_numbers_are_those_of_the_network(evaluation: Evaluation, test_data: Space_Galaxi) -> None:
+def test_the_numbers_are_those_of_the_network(evaluation: SplitEvaluation, test_data: Space_Galaxi) -> None:
     test = evaluation.metrics["test"]
     right = logits_of(test_data).argmax(dim=1) == test_data.labels
     assert test["accuracy"] == pytest.approx(right.double().mean().item())
@@ -92,7 +97,7 @@ def test_the_numbers_are_those_of_the_network(evaluation: Evaluation, test_data:
     assert gain["accuracy_low"] <= gain["accuracy"] <= gain["accuracy_high"]
 
 
-def test_predictions_have_a_row_for_each_sample(evaluation: Evaluation, test_data: Space_Galaxi) -> None:
+def test_predictions_have_a_row_for_each_sample(evaluation: SplitEvaluation, test_data: Space_Galaxi) -> None:
     table = evaluation.predictions
     assert list(table.columns) == ["id", "source", "label", "predicted", "p_GALAXY", "p_QSO", "p_STAR"]
     assert table["id"].tolist() == test_data.samples["id"].tolist()
@@ -100,7 +105,7 @@ def test_predictions_have_a_row_for_each_sample(evaluation: Evaluation, test_dat
     assert (table.filter(like="p_").idxmax(axis=1) == "p_" + table["predicted"]).all()
 
 
-def test_the_tables_of_the_plots(evaluation: Evaluation) -> None:
+def test_the_tables_of_the_plots(evaluation: SplitEvaluation) -> None:
     table = confusion_table(evaluation)
     assert list(table.columns) == ["actual", "predicted"]
     assert (table["actual"] == table["predicted"]).mean() == pytest.approx(evaluation.metrics["test"]["accuracy"])
@@ -117,14 +122,14 @@ def test_the_tables_of_the_plots(evaluation: Evaluation) -> None:
 
 
 def test_the_seed_alone_decides_the_intervals(
-    evaluation: Evaluation, train_data: Space_Galaxi, test_data: Space_Galaxi
+    evaluation: SplitEvaluation, train_data: Space_Galaxi, test_data: Space_Galaxi
 ) -> None:
     assert evaluate(train_data, test_data).metrics == evaluation.metrics
     assert evaluate(train_data, test_data, seed=2).metrics != evaluation.metrics
 
 
 def test_the_report_has_the_same_bytes_every_time(
-    evaluation: Evaluation, test_data: Space_Galaxi, tmp_path: Path
+    evaluation: SplitEvaluation, test_data: Space_Galaxi, tmp_path: Path
 ) -> None:
     page = write(tmp_path / "one", evaluation, test_data)
     write(tmp_path / "two", evaluation, test_data)
@@ -226,7 +231,7 @@ def test_a_class_that_is_never_predicted_stands_above_the_tables(
     assert "| QSO | 10 | 0 |  | 0.0000 |" in page
 
 
-def test_balanced_accuracy_stands_beside_every_accuracy(evaluation: Evaluation) -> None:
+def test_balanced_accuracy_stands_beside_every_accuracy(evaluation: SplitEvaluation) -> None:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     assert test["balanced_accuracy_low"] < test["balanced_accuracy"] < test["balanced_accuracy_high"]
     assert baseline["most_frequent_class"]["balanced_accuracy"] == pytest.approx(1 / 3)

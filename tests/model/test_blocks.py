@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spacewarps.errors import ModelError
-from spacewarps.model.blocks import BLOCK_KINDS, Block, BlockSpec, ConvBlock, InceptionBlock
+from spacewarps.model.blocks import BLOCKS, Block, ConvBlock, InceptionBlock
+from spacewarps.model.settings import BlockSpec
 
 pytestmark = pytest.mark.usefixtures("compute")
 
@@ -114,7 +115,7 @@ def test_same_bits_as_the_layers_in_their_order(
     # The maps are small and need a gradient, which no fast way is for; tests/model/test_kernels.py is about those.
     k += 3 if kind == "inception" else 0
     torch.manual_seed(seed)
-    block = BLOCK_KINDS[kind](channels, k, dropout, kernel_size).train(training)
+    block = BLOCKS[kind](channels, k, dropout, kernel_size).train(training)
     for norm in block.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.normal_(norm.weight)
@@ -144,8 +145,8 @@ def test_the_layers_are_those_of_a_block() -> None:
 
 
 def test_the_kinds_are_known_by_their_names_and_end_in_pooling() -> None:
-    assert list(BLOCK_KINDS) == KINDS
-    for kind, block_class in BLOCK_KINDS.items():
+    assert list(BLOCKS) == KINDS
+    for kind, block_class in BLOCKS.items():
         block = block_class(3, 5, 0.25, 7)
         assert block.spec == BlockSpec(5, kind, 7)
         assert [type(layer) for layer in block.children()][-3:] == [nn.ReLU, nn.Dropout2d, nn.MaxPool2d]
@@ -155,7 +156,7 @@ def test_the_kinds_are_known_by_their_names_and_end_in_pooling() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_channels_are_dropped_in_training_and_none_in_eval(kind: str) -> None:
     torch.manual_seed(0)
-    block = BLOCK_KINDS[kind](1, 64, 0.5)
+    block = BLOCKS[kind](1, 64, 0.5)
     # High enough for every channel to have a positive pixel.
     nn.init.constant_(block.norm2.bias if kind == "residual" else block.norm.bias, 2)
     maps = torch.randn(8, 1, 8, 8)
@@ -167,7 +168,7 @@ def test_whole_channels_are_dropped_in_training_and_none_in_eval(kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_and_channels_last_go_through_and_give_the_same_bits_again(kind: str) -> None:
     torch.manual_seed(0)
-    block = BLOCK_KINDS[kind](3, 8, 0.0, 5).to(memory_format=torch.channels_last)
+    block = BLOCKS[kind](3, 8, 0.0, 5).to(memory_format=torch.channels_last)
     maps = torch.randn(4, 3, 11, 9).contiguous(memory_format=torch.channels_last)
 
     def run_in_bf16() -> tuple[Tensor, list[Tensor | None], dict[str, Tensor]]:
@@ -199,12 +200,11 @@ def test_branches_share_evenly_and_never_shrink_when_the_block_widens(k: int) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "a block needs at least one channel, but got k=0"),
-        ({"k": -3, "kind": "residual"}, "a block needs at least one channel, but got k=-3"),
+        ({"k": 0}, "a block of kind conv must have a k of at least 1, but got k=0"),
+        ({"k": -3, "kind": "residual"}, "a block of kind conv must have a k of at least 1, but got k=-3"),
         (
             {"k": 3, "kind": "inception"},
-            "an inception block shares its k channels among 4 branches, each of which needs one, but got k=3; "
-            "set k to at least 4",
+            "a block of kind inception must have a k of at least 4, but got k=3",
         ),
         ({"k": 4, "kernel_size": 4}, "a block's kernel_size must be odd and from 1 to 15, but got kernel_size=4"),
         ({"k": 4, "kernel_size": 17}, "a block's kernel_size must be odd and from 1 to 15, but got kernel_size=17"),
@@ -222,7 +222,7 @@ def test_a_block_that_cannot_be_is_said_in_one_line(arguments: dict, message: st
 
 
 def test_a_block_is_checked_wherever_it_is_made() -> None:
-    with pytest.raises(ModelError, match="set k to at least 4"):
+    with pytest.raises(ModelError, match="k of at least 4"):
         InceptionBlock(1, 3, 0.1)
     with pytest.raises(ModelError, match="must be odd"):
         ConvBlock(1, 3, 0.1, kernel_size=2)
@@ -231,4 +231,4 @@ def test_a_block_is_checked_wherever_it_is_made() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kernel_size", [1, 15])
 def test_the_smallest_and_the_largest_kernel_keep_the_map(kind: str, kernel_size: int) -> None:
-    assert BLOCK_KINDS[kind](2, 4, 0.1, kernel_size)(torch.randn(2, 2, 5, 4)).shape == (2, 4, 2, 2)
+    assert BLOCKS[kind](2, 4, 0.1, kernel_size)(torch.randn(2, 2, 5, 4)).shape == (2, 4, 2, 2)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from spacewarps.errors import ModelError
-from spacewarps.model.blocks import BlockSpec
 from spacewarps.model.morphisms import scale_and_jitter, widen_block
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model, unpack_model
 from spacewarps.seeds import torch_generator
 
@@ -108,7 +108,7 @@ def grown(
 ) -> ProgressiveModel:
     """Return a network in eval mode whose BatchNorms are not those of a new one; some of their scales are negative."""
     torch.manual_seed(seed)
-    model = ProgressiveModel(stamp_shape, features, ("a", "b", "c"), Widths(embedding=6, head_grid=3))
+    model = ProgressiveModel(stamp_shape, features, ("a", "b", "c"), Configuration(embedding=6, head_grid=3))
     for spec in specs:
         model.add_block(spec.k, spec.kind, spec.kernel_size)
     for norm in model.modules():

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from spacewarps.errors import ModelError, SpaceWarpsError
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
 
 pytestmark = pytest.mark.usefixtures("compute")
@@ -30,7 +30,7 @@ def new_model(
     specs: tuple[BlockSpec, ...] = (BlockSpec(3), BlockSpec(1)),
 ) -> ProgressiveModel:
     torch.manual_seed(0)
-    model = ProgressiveModel(shape, features, ("a", "é", "c"), Widths(4, 3, 0.25))
+    model = ProgressiveModel(shape, features, ("a", "é", "c"), Configuration(4, 3, 0.25))
     for spec in specs:
         model.add_block(spec.k, spec.kind, spec.kernel_size)
     stamps = np.random.default_rng(0).normal(20, 3, size=(8, *shape))
@@ -86,7 +86,7 @@ def test_a_network_comes_back_to_the_bit(
     model = new_model(features=features, specs=specs)
     loaded = store(model.train(), tmp_path / "model")
     assert not any(module.training for module in loaded.modules())
-    assert (loaded.specs, loaded.inputs, loaded.widths) == (model.specs, model.inputs, model.widths)
+    assert (loaded.specs, loaded.inputs, loaded.configuration) == (model.specs, model.inputs, model.configuration)
     assert all(weights.requires_grad and weights.device.type == "cpu" for weights in loaded.parameters())
     assert loaded.trainable_params == model.trainable_params
     stamps, values = torch.randn(5, 2, 16, 16) * 9, torch.randn(5, len(features))
@@ -280,16 +280,16 @@ BIG = 1 << 20
         ({"stamp_shape": [2, float("nan"), 16]}, "'stamp_shape.1': Input should be a valid integer"),
         ({"stamp_shape": [2, 16]}, "'stamp_shape': List should have at least 3 items"),
         ({"stamp_shape": [2, -16, 16]}, "'stamp_shape.1': Input should be greater than or equal to 1"),
-        ({"dropout": float("nan")}, "'dropout': "),
-        ({"dropout": float("inf")}, "'dropout': "),
+        ({"dropout": float("nan")}, "dropout is nan, but"),
+        ({"dropout": float("inf")}, "dropout is inf, but"),
         ({"embedding": "4"}, "'embedding': Input should be a valid integer"),
-        ({"embedding": 10**30}, "'embedding': Input should be less than or equal to 1048576"),
+        ({"embedding": 10**30}, "embedding is 10000000000000000"),
         ({"classes": ["a"]}, "'classes': List should have at least 2 items"),
         (
             {"blocks": [{"kind": "exec", "k": 3}]},
             "must be one of conv, residual, separable, inception, but got kind='exec'",
         ),
-        ({"blocks": [{"kind": "inception", "k": 3}]}, "set k to at least 4"),
+        ({"blocks": [{"kind": "inception", "k": 3}]}, "a k of at least 4, but got k=3"),
         ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 4}]}, "kernel_size must be odd"),
         ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 10**30}]}, "kernel_size must be odd"),
         ({"blocks": [{"kind": "conv", "k": 3, "kernel_size": 3.0}]}, "'blocks.0.kernel_size': Input should be a valid"),

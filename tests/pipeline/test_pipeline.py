@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps import Space_Galaxi, load_model
 from spacewarps.training.compute import set_up_compute
-from spacewarps.training.fit import score
+from spacewarps.training.prediction import score
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import traceback
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,20 +26,22 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     # The optimiser imports it when it is first used.
     import torch._dynamo  # noqa: F401
 
-    from spacewarps.model.progressive import Widths
+    from spacewarps.model.settings import Configuration
     from spacewarps.model.storage import pack_model
-    from spacewarps.search.candidate import WarmStart
     from spacewarps.search.executors.inline import InlineExecutor
     from spacewarps.search.executors.processes import ProcessesExecutor
+    from spacewarps.search.folds import Fold
     from spacewarps.search.history import Candidate
     from spacewarps.search.journal import FolderJournal, Journal
     from spacewarps.search.observer import SearchObserver
     from spacewarps.search.progressive import progressive_architecture_search
-    from spacewarps.search.strategies import make_strategy
+    from spacewarps.search.settings import SearchSettings, WarmStart
+    from spacewarps.search.strategies import Beam, Greedy, Pnas
     from spacewarps.survey.augmentation import Augmentation
     from spacewarps.survey.dataset import Space_Galaxi
     from spacewarps.training.compute import set_up_compute
-    from spacewarps.training.fit import Epoch, Optimiser
+    from spacewarps.training.score import Epoch
+    from spacewarps.training.settings import ComputeSettings, Optimiser
 
     class Speaker(SearchObserver):
         """Says each epoch, and whether it was trained now or known before."""
@@ -48,7 +51,7 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
         def batch_trained(self, samples: int) -> None:
             self.last = samples
 
-        def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+        def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
             say("known" if self.last == len(train) else "trained", candidate.label, epoch.epoch)
 
     options = dict(options)
@@ -57,24 +60,25 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     prepared, folder, workers = options.pop("prepared"), options.pop("journal", None), options.pop("workers", 0)
     train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
     validation = Space_Galaxi(prepared, split="validation")
-    compute = set_up_compute("cpu", "fp32", threads=1)
-    journal = FolderJournal(Path(folder)) if folder else Journal()
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    journal = FolderJournal(Path(folder), every_epoch=options.pop("checkpoints", False)) if folder else Journal()
     limit = options.pop("largest_file", None)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    strategy = make_strategy(options.pop("strategy", "greedy"), beam_width=2, trained_per_step=2)
-    executor = (
-        ProcessesExecutor(train, validation, compute, workers=workers, accelerators=0)
-        if workers
-        else InlineExecutor(train, validation)
+    strategy = {"greedy": Greedy(), "beam": Beam(2), "pnas": Pnas(2, 2)}[options.pop("strategy", "greedy")]
+    folds = [Fold(train, validation)]
+    names = [field.name for field in fields(SearchSettings) if field.name in options]  # type: ignore[arg-type]
+    settings = SearchSettings(
+        warm_start=WarmStart(options.pop("mode", "previous")), **{name: options.pop(name) for name in names}
     )
+    executor = ProcessesExecutor(folds, compute, workers=workers, accelerators=0) if workers else InlineExecutor(folds)
     with executor:
         result = progressive_architecture_search(
             train,
             validation,
+            settings,
             strategy=strategy,
-            warm_start=WarmStart(options.pop("mode", "previous")),
-            widths=Widths(8, 2, 0.1),
+            configuration=Configuration(8, 2, 0.1),
             optimiser=Optimiser(batch_size=16, learning_rate=0.01),
             compute=compute,
             executor=executor,

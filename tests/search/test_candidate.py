@@ -14,51 +14,54 @@ import torch
 from torch import nn
 
 from spacewarps.errors import ModelError, ParamsError
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model, unpack_model
-from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Settings, Trained, WarmStart, evaluate, grow
+from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Trained, evaluate, grow
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
+from spacewarps.search.settings import CandidateSettings, WarmStart
 from spacewarps.seeds import torch_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import Optimiser, score
+from spacewarps.training.prediction import score
+from spacewarps.training.settings import Optimiser
 
 CANDIDATE = Candidate(step=2, block=BlockSpec(5), seed=1234)
 NO_CHANGE = WarmStart("previous", scale=1.0, jitter=0.0)
 KINDS = ["conv", "residual", "separable", "inception"]
 
 
-def settings(warm_start: WarmStart | None = None, **changes: Any) -> Settings:
-    return Settings(2, warm_start or WarmStart(), Optimiser(batch_size=16), **changes)
+def settings(warm_start: WarmStart | None = None, **changes: Any) -> CandidateSettings:
+    return CandidateSettings(2, warm_start or WarmStart(), Optimiser(batch_size=16), **changes)
 
 
 def evaluation(
     source: ProgressiveModel, compute: Compute, candidate: Candidate = CANDIDATE, **changes: Any
 ) -> Evaluation:
     options: dict[str, Any] = {"widens": False, "batches": candidate.seed, "settings": settings(), "until": 2}
-    return Evaluation(candidate, pack_model(source), compute=compute, **(options | changes))
+    return Evaluation(candidate, 0, pack_model(source), compute=compute, **(options | changes))
 
 
-def ends(evaluations: Sequence[Evaluation], data: tuple[Space_Galaxi, Space_Galaxi]) -> list[Checkpoint]:
+def ends(evaluations: Sequence[Evaluation], data: Fold) -> list[Checkpoint]:
     """Return where each of ``evaluations`` is put down."""
     found: dict[int, Checkpoint] = {}
-    for event in evaluate(evaluations, *data):
+    for event in evaluate(evaluations, [data]):
         if isinstance(event, EpochEnded) and event.checkpoint is not None:
             found[event.position] = event.checkpoint
     return [found[position] for position in range(len(evaluations))]
 
 
 @pytest.fixture(scope="module")
-def data(train_data: Space_Galaxi, validation_data: Space_Galaxi) -> tuple[Space_Galaxi, Space_Galaxi]:
-    return train_data, validation_data
+def data(train_data: Space_Galaxi, validation_data: Space_Galaxi) -> Fold:
+    return Fold(train_data, validation_data)
 
 
 @pytest.fixture(scope="module")
-def winner(data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute) -> ProgressiveModel:
+def winner(data: Fold, compute: Compute) -> ProgressiveModel:
     train, _ = data
     with named_random_state(0, "initialisation"):
-        empty = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.1))
+        empty = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, 0.1))
     empty.fit_normalisers(train.stamps, train.features)
     (end,) = ends([evaluation(empty, compute, Candidate(1, BlockSpec(3), 77))], data)
     return unpack_model(end.network)
@@ -116,9 +119,7 @@ def test_without_a_warm_start_every_weight_is_drawn_anew(winner: ProgressiveMode
 
 
 @pytest.fixture(scope="module")
-def siblings(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
-) -> dict[str, ProgressiveModel]:
+def siblings(winner: ProgressiveModel, data: Fold, compute: Compute) -> dict[str, ProgressiveModel]:
     """A trained candidate of each kind, with four channels."""
     found = {}
     for kind in KINDS:
@@ -131,7 +132,7 @@ def siblings(
 @pytest.mark.parametrize("trains", ["all", "block"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_candidate_widened_from_a_sibling_without_change_starts_with_the_siblings_logits(
-    siblings: dict[str, ProgressiveModel], data: tuple[Space_Galaxi, Space_Galaxi], kind: str, trains: Any
+    siblings: dict[str, ProgressiveModel], data: Fold, kind: str, trains: Any
 ) -> None:
     candidate = Candidate(2, BlockSpec(7, kind), seed=9)
     warm_start = WarmStart("siblings", scale=1.0, jitter=0.0)
@@ -199,9 +200,9 @@ def test_growing_leaves_the_source_and_the_random_state_alone(
 
 
 def test_evaluating_tells_of_every_batch_and_of_every_epoch_and_hands_out_the_last_network(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
+    winner: ProgressiveModel, data: Fold, compute: Compute
 ) -> None:
-    events = list(evaluate([evaluation(winner, compute)], *data))
+    events = list(evaluate([evaluation(winner, compute)], [data]))
     samples = [event.samples for event in events if isinstance(event, Trained)]
     first, second = (event for event in events if isinstance(event, EpochEnded))
     assert samples == [15] * 8
@@ -211,14 +212,12 @@ def test_evaluating_tells_of_every_batch_and_of_every_epoch_and_hands_out_the_la
     model = unpack_model(second.checkpoint.network)
     assert model.ks == [3, 5]
     assert second.checkpoint.epochs == (first.epoch, second.epoch)
-    assert second.checkpoint.weights == model.trainable_params
-    assert second.checkpoint.moments is None
+    assert second.checkpoint.parameters == model.trainable_params
+    assert second.checkpoint.optimiser_state is None
     assert score(model, data[1], compute) == second.epoch.validation
 
 
-def test_evaluating_leaves_the_random_state_alone(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute
-) -> None:
+def test_evaluating_leaves_the_random_state_alone(winner: ProgressiveModel, data: Fold, compute: Compute) -> None:
     state = torch.get_rng_state()
     ends([evaluation(winner, compute)], data)
     assert torch.equal(torch.get_rng_state(), state)
@@ -227,30 +226,30 @@ def test_evaluating_leaves_the_random_state_alone(
 @pytest.mark.parametrize("trains", ["all", "block"])
 @pytest.mark.parametrize("wanted", [False, True])
 def test_an_evaluation_put_down_after_an_epoch_goes_on_to_the_same_bytes(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, trains: Any, wanted: bool
+    winner: ProgressiveModel, data: Fold, compute: Compute, trains: Any, wanted: bool
 ) -> None:
     options: dict[str, Any] = {"settings": replace(settings(trains=trains), epochs=3), "checkpoints": wanted}
     (through,) = ends([evaluation(winner, compute, until=3, **options)], data)
     start = None
     for until in (1, 2, 3):
         (start,) = ends([evaluation(winner, compute, until=until, start=start, **options)], data)
-        assert (start.moments is None) == (until == 3)
+        assert (start.optimiser_state is None) == (until == 3)
     assert start == through
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"damaged"])
 def test_a_damaged_state_of_a_training_is_named_in_one_line(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, broken: bytes | None
+    winner: ProgressiveModel, data: Fold, compute: Compute, broken: bytes | None
 ) -> None:
     (start,) = ends([evaluation(winner, compute, until=1)], data)
-    with pytest.raises(ModelError, match="the state of a training is damaged") as caught:
-        ends([evaluation(winner, compute, start=replace(start, moments=broken))], data)
+    with pytest.raises(ModelError, match="the state of an optimiser is damaged") as caught:
+        ends([evaluation(winner, compute, start=replace(start, optimiser_state=broken))], data)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mode", ["previous", "siblings"])
 def test_candidates_evaluated_together_end_with_the_bytes_that_each_has_alone(
-    winner: ProgressiveModel, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, mode: Any
+    winner: ProgressiveModel, data: Fold, compute: Compute, mode: Any
 ) -> None:
     blocks = [BlockSpec(2), BlockSpec(6, "separable"), BlockSpec(4, "inception", 1), BlockSpec(3, "residual")]
     candidates = [Candidate(2, block, seed) for seed, block in enumerate(blocks)]
@@ -270,6 +269,7 @@ import pickle, sys
 from pathlib import Path
 import torch
 from spacewarps.search.candidate import EpochEnded, evaluate
+from spacewarps.search.folds import Fold
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import set_up_again
@@ -278,14 +278,14 @@ prepared, job, target = map(Path, sys.argv[1:])
 evaluations = pickle.loads(job.read_bytes())
 set_up_again(evaluations[0].compute)
 train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
-events = list(evaluate(evaluations, train, Space_Galaxi(prepared, split="validation")))
+events = list(evaluate(evaluations, [Fold(train, Space_Galaxi(prepared, split="validation"))]))
 target.write_bytes(pickle.dumps([event.checkpoint for event in events if isinstance(event, EpochEnded)]))
 """
 
 
 def test_another_process_gives_the_same_bytes(
     winner: ProgressiveModel,
-    data: tuple[Space_Galaxi, Space_Galaxi],
+    data: Fold,
     compute: Compute,
     prepared_folder: Path,
     tmp_path: Path,
@@ -300,11 +300,11 @@ def test_another_process_gives_the_same_bytes(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "nonw"}, "mode must be one of none, previous, siblings, but got mode='nonw'"),
-        ({"scale": 0.0}, "but got scale=0.0"),
-        ({"scale": math.nan}, "but got scale=nan"),
-        ({"jitter": -0.1}, "jitter=-0.1"),
-        ({"jitter": math.inf}, "jitter=inf"),
+        ({"mode": "nonw"}, "mode is 'nonw', but input should be 'none', 'previous' or 'siblings'"),
+        ({"scale": 0.0}, "scale is 0.0, but"),
+        ({"scale": math.nan}, "scale is nan, but"),
+        ({"jitter": -0.1}, "jitter is -0.1, but"),
+        ({"jitter": math.inf}, "jitter is inf, but"),
     ],
 )
 def test_a_warm_start_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

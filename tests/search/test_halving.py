@@ -5,12 +5,12 @@ import pytest
 
 from spacewarps.errors import ParamsError
 from spacewarps.model.storage import pack_model
-from spacewarps.search.candidate import WarmStart
 from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import make_strategy
-from spacewarps.training.fit import Optimiser
+from spacewarps.search.settings import WarmStart
+from spacewarps.search.strategies import Beam
+from spacewarps.training.settings import Optimiser
 
 Search = Callable[..., SearchResult]
 
@@ -93,7 +93,7 @@ def test_a_candidate_that_was_stopped_never_joins_however_well_it_stood(search: 
 
 
 def test_a_beam_keeps_only_those_that_were_trained_to_the_end(search: Search) -> None:
-    beam = make_strategy("beam", beam_width=4, trained_per_step=1)
+    beam = Beam(4)
     history = search(k_candidates=[2, 4, 6], max_layers=2, epochs_per_eval=2, halving=1, strategy=beam).history
     first = history.steps[0]
     finished = sorted((r for r in first.candidates if r.finished), key=CandidateResult.rank)
@@ -148,5 +148,5 @@ def test_halving_where_others_are_widened_from_those_it_stops_is_refused(search:
 
 @pytest.mark.parametrize("halving", [-1, 17])
 def test_halvings_out_of_range_are_refused(search: Search, halving: int) -> None:
-    with pytest.raises(ParamsError, match=f"halving must be from 0 to 16, but got halving={halving}"):
+    with pytest.raises(ParamsError, match=f"halving is {halving}, but input should be"):
         search(halving=halving)

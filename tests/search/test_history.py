@@ -3,9 +3,9 @@ import math
 
 import pytest
 
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.search.history import Candidate, CandidateResult, History, Step
-from spacewarps.training.fit import Epoch, Score
+from spacewarps.model.settings import BlockSpec
+from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
+from spacewarps.training.score import Epoch, Score
 
 
 def result(
@@ -24,7 +24,7 @@ def result(
     epochs = (Epoch(1, 2.0, Score(0.99, 0.01)), Epoch(2, 1.0, Score(accuracy, loss)))
     candidate = Candidate(step, BlockSpec(k, kind, kernel_size), seed=k, trunk=trunk)
     channels = parent.candidate.block.k if parent else 1
-    return CandidateResult(candidate, channels, params, epochs, parent, finished)
+    return CandidateResult(candidate, channels, params, (FoldResult(epochs, 10),), parent, finished)
 
 
 def step_of(number: int, *results: CandidateResult, kept: int = 1, predicted: list[float | None] | None = None) -> Step:

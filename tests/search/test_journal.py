@@ -18,48 +18,45 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model
 from spacewarps.provenance import fingerprint_of_code
-from spacewarps.search import journal as journal_module
-from spacewarps.search.candidate import Checkpoint, Evaluation, Settings, WarmStart
+from spacewarps.search import keys as keys_module
+from spacewarps.search.candidate import Checkpoint, Evaluation
+from spacewarps.search.entries import list_entries, prune
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
-from spacewarps.search.journal import (
-    FolderJournal,
-    Journal,
-    JournalError,
-    fingerprint_of_data,
-    key_of,
-    list_entries,
-    prune,
-)
+from spacewarps.search.journal import FolderJournal, Journal, JournalError
+from spacewarps.search.keys import key_of
+from spacewarps.search.settings import CandidateSettings, WarmStart
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, named_random_state
-from spacewarps.training.fit import Epoch, Optimiser, Score
+from spacewarps.training.score import Epoch, Score
+from spacewarps.training.settings import Optimiser
 
 KEY, OTHER_KEY = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))
 
 
 def network(k: int = 1) -> bytes:
     with named_random_state(k, "initialisation"):
-        model = ProgressiveModel((1, 4, 4), (), ("a", "b"), Widths(1, 1, 0.0))
+        model = ProgressiveModel((1, 4, 4), (), ("a", "b"), Configuration(1, 1, 0.0))
         model.add_block(k)
     return pack_model(model)
 
 
 NETWORK = network()
 EPOCHS = (Epoch(1, math.inf, Score(0.1, math.inf)), Epoch(2, 1 / 3, Score(2 / 3, 1e-300)))
-HALF = Checkpoint(EPOCHS[:1], 17, NETWORK, b"moments \n\n\x00\xff")
+HALF = Checkpoint(EPOCHS[:1], 17, NETWORK, b"state \n\n\x00\xff")
 WHOLE = Checkpoint(EPOCHS, 17, NETWORK, None)
 
 
 @pytest.fixture
 def evaluation(compute: Compute) -> Evaluation:
-    settings = Settings(4, WarmStart("siblings"), Optimiser(), "all")
-    return Evaluation(Candidate(2, BlockSpec(4, "conv", 3), 11), NETWORK, False, 12, settings, compute, 4)
+    settings = CandidateSettings(4, WarmStart("siblings"), Optimiser(), "all")
+    return Evaluation(Candidate(2, BlockSpec(4, "conv", 3), 11), 0, NETWORK, False, 12, settings, compute, 4)
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def with_header(data: bytes, **changes: Any) -> bytes:
     return with_hash(json.dumps(values).encode() + b"\n" + body)
 
 
-@pytest.mark.parametrize("checkpoint", [HALF, WHOLE, replace(HALF, moments=b"")])
+@pytest.mark.parametrize("checkpoint", [HALF, WHOLE, replace(HALF, optimiser_state=b"")])
 def test_what_is_written_is_found(journal: FolderJournal, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
     assert journal.find(KEY) is None
     journal.write(KEY, evaluation, checkpoint)
@@ -105,22 +102,22 @@ losses = st.floats(allow_nan=False)
 
 @given(
     epochs=st.lists(st.tuples(losses, st.floats(0, 1), losses), min_size=1, max_size=5),
-    weights=st.integers(0, 2**62),
+    parameters=st.integers(0, 2**62),
     k=st.integers(1, 3),
-    moments=st.none() | st.binary(max_size=50),
+    optimiser_state=st.none() | st.binary(max_size=50),
 )
 def test_any_checkpoint_comes_back_to_the_bit(
     tmp_path_factory: pytest.TempPathFactory,
     compute: Compute,
     epochs: list[tuple[float, float, float]],
-    weights: int,
+    parameters: int,
     k: int,
-    moments: bytes | None,
+    optimiser_state: bytes | None,
 ) -> None:
-    settings = Settings(9, WarmStart(), Optimiser(), "all")
-    evaluation = Evaluation(Candidate(1, BlockSpec(4), 1), NETWORK, False, 1, settings, compute, 9)
+    settings = CandidateSettings(9, WarmStart(), Optimiser(), "all")
+    evaluation = Evaluation(Candidate(1, BlockSpec(4), 1), 0, NETWORK, False, 1, settings, compute, 9)
     told = tuple(Epoch(number, loss, Score(a, b)) for number, (loss, a, b) in enumerate(epochs, start=1))
-    checkpoint = Checkpoint(told, weights, network(k), moments)
+    checkpoint = Checkpoint(told, parameters, network(k), optimiser_state)
     journal = FolderJournal(tmp_path_factory.getbasetemp() / "any")
     journal.write(KEY, evaluation, checkpoint)
     found = journal.find(KEY)
@@ -179,8 +176,8 @@ def test_an_entry_under_the_name_of_another_candidate_counts_as_not_there(
         {"network": len(NETWORK) - 1},
         {"network": len(NETWORK) + 1},
         {"network": -1},
-        {"moments": 4},
-        {"weights": "many"},
+        {"optimiser_state": 4},
+        {"parameters": "many"},
         {"epochs": []},
         {"epochs": [[1.0, 0.5]]},
         {"epochs": ...},
@@ -261,7 +258,7 @@ def test_a_journal_that_cannot_be_made_is_named_in_one_line(tmp_path: Path) -> N
         with pytest.raises(JournalError) as caught:
             FolderJournal(folder)
         assert str(caught.value).startswith(f"{folder}: the journal cannot be written (")
-        assert str(caught.value).endswith("); set paths.journal")
+        assert str(caught.value).endswith("); choose another folder (`journal`)")
 
 
 @pytest.mark.parametrize(("in_the_way", "reason"), [(False, "No such file or directory"), (True, "Not a directory")])
@@ -292,7 +289,7 @@ def fingerprint(survey: PreparedSurvey, strength: float | None = 0.1, order: str
     augmentation = None if strength is None else Augmentation(noise=strength)
     train = Space_Galaxi(survey, split="train", augmentation=augmentation)
     validation = Space_Galaxi(survey, split="validation")
-    return fingerprint_of_data(*((train, validation) if order == "train" else (validation, train)))
+    return Fold(*((train, validation) if order == "train" else (validation, train))).fingerprint()
 
 
 def altered_stamps(survey: PreparedSurvey, row: int) -> PreparedSurvey:
@@ -384,10 +381,10 @@ def test_the_key_changes_with_all_that_decides_the_bits(evaluation: Evaluation) 
         {"compute__threads": 2},
         {"compute__device": torch.device("cuda")},
     ]
-    keys = [key_of(changed(evaluation, **change), "data", "machine") for change in changes]
-    keys += [key_of(evaluation, "other data", "machine"), key_of(evaluation, "data", "other machine")]
-    assert len(set(keys)) == len(keys)
-    assert all(len(key) == 64 and int(key, 16) >= 0 for key in keys)
+    found = [key_of(changed(evaluation, **change), "data", "machine") for change in changes]
+    found += [key_of(evaluation, "other data", "machine"), key_of(evaluation, "data", "other machine")]
+    assert len(set(found)) == len(found)
+    assert all(len(key) == 64 and int(key, 16) >= 0 for key in found)
 
 
 def test_the_key_does_not_change_with_what_decides_no_bit(evaluation: Evaluation) -> None:
@@ -398,8 +395,8 @@ def test_the_key_does_not_change_with_what_decides_no_bit(evaluation: Evaluation
         {"start": HALF},
         {"checkpoints": True},
     ]
-    keys = {key_of(changed(evaluation, **change), "data", "machine") for change in changes}
-    assert keys == {key_of(evaluation, "data", "machine")}
+    found = {key_of(changed(evaluation, **change), "data", "machine") for change in changes}
+    assert found == {key_of(evaluation, "data", "machine")}
 
 
 def test_a_candidate_that_is_widened_from_none_has_the_key_that_it_has_in_mode_previous(
@@ -438,8 +435,8 @@ def test_the_kind_of_machine_names_processor_capability_and_what_chooses_other_k
 
 def test_the_key_changes_with_the_code_that_computes(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key_of(evaluation, "data", "machine")
-    assert fingerprint_of_code("search.candidate") == journal_module._CODE
-    monkeypatch.setattr(journal_module, "_CODE", "other code")
+    assert fingerprint_of_code("search.candidate") == keys_module._CODE
+    monkeypatch.setattr(keys_module, "_CODE", "other code")
     assert key_of(evaluation, "data", "machine") != before
 
 
@@ -513,7 +510,7 @@ def test_what_one_process_has_claimed_no_other_can_until_it_is_released_or_its_h
 
 def used(journal: FolderJournal, key: str, evaluation: Evaluation, seconds_ago: float, weight: int = 0) -> int:
     """Write an entry that was used so long ago, larger by ``weight`` bytes; return its size."""
-    journal.write(key, evaluation, replace(HALF, moments=bytes(weight)))
+    journal.write(key, evaluation, replace(HALF, optimiser_state=bytes(weight)))
     moment = time.time() - seconds_ago
     os.utime(entry(journal, key), (moment, moment))
     return entry(journal, key).stat().st_size
@@ -586,9 +583,9 @@ def test_the_list_names_what_can_be_read_the_last_used_first(
     inception = changed(evaluation, candidate__block=BlockSpec(8, "inception", 5), candidate__trunk=1)
     size = used(journal, keys[1], inception, seconds_ago=100)
     first, second = list_entries(journal.folder)
-    assert (first.path, first.what) == (entry(journal, keys[0]), "layer 2, conv k=4")
+    assert (first.path, first.what) == (entry(journal, keys[0]), "step 2, conv k=4")
     assert (first.epochs, first.of_epochs, first.accuracy) == (2, 4, 2 / 3)
-    assert (second.path, second.what) == (entry(journal, keys[1]), "layer 2, inception 5x5 k=8 on trunk 2")
+    assert (second.path, second.what) == (entry(journal, keys[1]), "step 2, inception 5x5 k=8 on trunk 2")
     assert (second.epochs, second.of_epochs, second.accuracy, second.size) == (1, 4, 0.1, size)
     assert second.modified == pytest.approx(time.time() - 100, abs=20)
 

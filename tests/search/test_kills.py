@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from spacewarps.search.journal import FolderJournal, list_entries
+from spacewarps.search.entries import list_entries
+from spacewarps.search.journal import FolderJournal
 
 SCRIPT = Path(__file__).with_name("small_search.py")
 DEEP = {"k_candidates": [2, 3, 4, 5, 6], "max_layers": 3, "epochs_per_eval": 6, "seed": 3}

@@ -10,22 +10,26 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from spacewarps.errors import ModelError, ParamsError, SpaceWarpsError
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import load_model, pack_model, save_model
-from spacewarps.search.candidate import EpochEnded, WarmStart
+from spacewarps.search.candidate import EpochEnded
 from spacewarps.search.executors.base import Event, Job
 from spacewarps.search.executors.inline import InlineExecutor
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.observer import SearchObserver, SeveralObservers
 from spacewarps.search.progressive import SearchResult
+from spacewarps.search.settings import WarmStart
 from spacewarps.search.strategies.beam import Beam
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import create_train_val_dataloaders
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch, Optimiser, Score, score
+from spacewarps.training.prediction import score
+from spacewarps.training.score import Epoch, Score
+from spacewarps.training.settings import Optimiser
 
 Search = Callable[..., SearchResult]
 
@@ -46,8 +50,8 @@ class Recorder(SearchObserver):
     def batch_trained(self, samples: int) -> None:
         self.events.append(("batch_trained", samples))
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
-        self.events.append(("epoch_finished", candidate, epoch))
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:
+        self.events.append(("epoch_finished", candidate, fold, epoch))
 
     def candidate_finished(self, result: CandidateResult) -> None:
         self.events.append(("candidate_finished", result))
@@ -108,7 +112,7 @@ def test_networks_of_mixed_blocks_are_grown_and_score_what_the_history_says(
     search: Search, validation_data: Space_Galaxi, compute: Compute, mode: Any, trains: Any
 ) -> None:
     if (mode, trains) == ("none", "block"):
-        with pytest.raises(ParamsError, match="trains='block' leaves the trunk as it was trained"):
+        with pytest.raises(ParamsError, match="trains is block, which leaves the trunk as it was trained"):
             search(warm_start=WarmStart(mode), trains=trains)
         return
     kinds = ["inception", "separable", "conv"]
@@ -143,7 +147,7 @@ def test_the_best_candidate_of_a_step_joins(found: SearchResult) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"halving": 1}, {"warm_start": WarmStart("siblings")}])
 def test_a_search_in_which_every_candidate_diverges_says_so(search: Search, changes: dict[str, Any]) -> None:
-    with pytest.raises(SpaceWarpsError, match=r"no candidate of step 1 ended with a finite loss .*; lower opt"):
+    with pytest.raises(SpaceWarpsError, match=r"no candidate of step 1 ended with a finite loss .*; lower `l"):
         search(optimiser=Optimiser(16, learning_rate=1e38), **changes)
 
 
@@ -151,7 +155,7 @@ class Diverging(InlineExecutor):
     """Gives the candidates that it is told an accuracy that is perfect and a loss that is not finite."""
 
     def __init__(self, train: Space_Galaxi, validation: Space_Galaxi, *diverged: tuple[int, int]) -> None:
-        super().__init__(train, validation)
+        super().__init__([Fold(train, validation)])
         self._diverged = diverged
 
     def submit(self, ticket: int, job: Job) -> None:
@@ -296,7 +300,7 @@ def test_observers_hear_every_event_in_order(found: SearchResult, recorder: Reco
         for result in step.candidates[::-1]:
             expected.append(("candidate_started", result.candidate))
             for epoch in result.epochs:
-                expected += [*batches, ("epoch_finished", result.candidate, epoch)]
+                expected += [*batches, ("epoch_finished", result.candidate, 0, epoch)]
             expected.append(("candidate_finished", result))
         expected.append(("step_finished", step))
     expected.append(("search_finished", history))
@@ -332,25 +336,25 @@ def test_normalisers_are_fitted_on_the_training_split_only(found: SearchResult, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_layers": 0}, "max_layers must be at least 1, but got max_layers=0"),
-        ({"epochs_per_eval": 0}, "the epochs of a candidate must be at least 1, but got epochs=0"),
-        ({"trains": "head"}, "trains must be 'all' or 'block', but got trains='head'"),
-        ({"block_kinds": []}, "block_kinds must name different values, at least one, but got block_kinds=[]"),
-        ({"block_kinds": ["conv", "conv"]}, "but got block_kinds=['conv', 'conv']"),
+        ({"max_layers": 0}, "max_layers is 0, but input should be greater than or equal to 1"),
+        ({"epochs_per_eval": 0}, "epochs_per_eval is 0, but input should be greater than or equal to 1"),
+        ({"trains": "head"}, "trains is 'head', but input should be 'all' or 'block'"),
+        ({"block_kinds": []}, "block_kinds must not be empty"),
+        ({"block_kinds": ["conv", "conv"]}, "block_kinds must differ from each other, but got ['conv', 'conv']"),
         (
             {"kernel_sizes": [3, 3]},
-            "kernel_sizes must name different values, at least one, but got kernel_sizes=[3, 3]",
+            "kernel_sizes must differ from each other, but got [3, 3]",
         ),
-        ({"min_delta": -0.1}, "min_delta must be from 0 to below 1, but got min_delta=-0.1"),
-        ({"min_delta": math.nan}, "but got min_delta=nan"),
-        ({"k_candidates": []}, "k_candidates must be different positive numbers"),
-        ({"k_candidates": [0]}, "but got k_candidates=[0] for max_layers=2"),
-        ({"k_candidates": [4, 4]}, "but got k_candidates=[4, 4] for max_layers=2"),
-        ({"k_candidates": [[4]]}, "but got k_candidates=[[4]] for max_layers=2"),
-        ({"k_candidates": [[4], []]}, "but got k_candidates=[[4], []]"),
-        ({"k_candidates": [4, [8]]}, "but got k_candidates=[4, [8]]"),
-        ({"k_candidates": [4.0]}, "but got k_candidates=[4.0]"),
-        ({"k_candidates": ["4"]}, "but got k_candidates=['4']"),
+        ({"min_delta": -0.1}, "min_delta is -0.1, but input should be greater than or equal to 0"),
+        ({"min_delta": math.nan}, "min_delta is nan, but input should be a finite number"),
+        ({"k_candidates": []}, "k_candidates must not be empty"),
+        ({"k_candidates": [0]}, "k_candidates.0 is 0, but input should be greater than or equal to 1"),
+        ({"k_candidates": [4, 4]}, "k_candidates of one step must differ from each other, but got [4, 4]"),
+        ({"k_candidates": [[4]]}, "k_candidates gives 1 lists for max_layers=2 steps"),
+        ({"k_candidates": [[4], []]}, "k_candidates must not be empty"),
+        ({"k_candidates": [4, [8]]}, "k_candidates.1 is [8], but input should be a valid integer"),
+        ({"k_candidates": [4.0]}, "k_candidates.0 is 4.0, but input should be a valid integer"),
+        ({"k_candidates": ["4"]}, "k_candidates.0 is '4', but input should be a valid integer"),
         ({"train": [1, 2]}, "takes Space_Galaxi data sets or loaders of them, but got list"),
     ],
 )
@@ -366,16 +370,22 @@ def test_wrong_arguments_are_named_in_one_line(search: Search, changes: dict[str
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_kinds": ["dense"]}, "a block's kind must be one of conv, residual, separable, inception, but got"),
-        ({"kernel_sizes": [4]}, "a block's kernel_size must be odd and from 1 to 15, but got kernel_size=4"),
-        ({"block_kinds": ["inception"], "k_candidates": [3]}, "needs one, but got k=3; set k to at least 4"),
+        (
+            {"block_kinds": ["dense"]},
+            "block_kinds.0 is 'dense', but input should be 'conv', 'residual'",
+        ),
+        ({"kernel_sizes": [4]}, "kernel_sizes must be odd, so that a map keeps its size, but got 4"),
+        (
+            {"block_kinds": ["inception"], "k_candidates": [3]},
+            "inception blocks need a k of at least 4",
+        ),
     ],
 )
 def test_blocks_that_cannot_be_are_refused_before_any_training(
     search: Search, changes: dict[str, Any], message: str
 ) -> None:
     recorder = Recorder()
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ParamsError, match=message):
         search(observer=recorder, **changes)
     assert recorder.events == []
 
@@ -428,6 +438,6 @@ def test_an_executor_for_other_data_is_refused(
 ) -> None:
     twins = train_data.without_augmentation(), validation_data.without_augmentation()
     with pytest.raises(ParamsError, match="the executor was made for other data, or another augmentation"):
-        search(executor=InlineExecutor(*twins))
-    same = search(executor=InlineExecutor(train_data, twins[1]), max_layers=1)
+        search(executor=InlineExecutor([Fold(*twins)]))
+    same = search(executor=InlineExecutor([Fold(train_data, twins[1])]), max_layers=1)
     assert pack_model(same.model) == pack_model(search(max_layers=1).model)

@@ -7,19 +7,23 @@ import pytest
 
 from spacewarps.model.storage import pack_model
 from spacewarps.search import evaluator
-from spacewarps.search.candidate import Checkpoint, Evaluation, WarmStart
+from spacewarps.search.candidate import Checkpoint, Evaluation
+from spacewarps.search.entries import list_entries
 from spacewarps.search.executors.base import Job
 from spacewarps.search.executors.inline import InlineExecutor
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, History
-from spacewarps.search.journal import FolderJournal, Journal, list_entries
+from spacewarps.search.journal import FolderJournal, Journal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import make_strategy
+from spacewarps.search.settings import WarmStart
+from spacewarps.search.strategies import Beam, Pnas
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch, Optimiser
+from spacewarps.training.score import Epoch
+from spacewarps.training.settings import Optimiser
 
 Search = Callable[..., SearchResult]
 
@@ -53,7 +57,7 @@ class Listener(SearchObserver):
     def candidate_started(self, candidate: Candidate) -> None:
         self.events.append(("started", candidate))
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
         self.events.append(("epoch", candidate, epoch))
 
     def candidate_finished(self, result: CandidateResult) -> None:
@@ -96,8 +100,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"warm_start": WarmStart("none")},
     "halving": {"halving": 1, "k_candidates": [2, 3, 4], "epochs_per_eval": 3},
     "halving twice, block": {"halving": 2, "k_candidates": [2, 3, 4], "epochs_per_eval": 4, "trains": "block"},
-    "beam": {"strategy": make_strategy("beam", beam_width=2, trained_per_step=1), "epochs_per_eval": 1},
-    "pnas": {"strategy": make_strategy("pnas", beam_width=2, trained_per_step=2), "epochs_per_eval": 1},
+    "beam": {"strategy": Beam(2), "epochs_per_eval": 1},
+    "pnas": {"strategy": Pnas(2, 2), "epochs_per_eval": 1},
 }
 
 
@@ -172,7 +176,7 @@ def test_a_k_more_costs_one_candidate_a_step_until_its_winner_is_another(
 def test_another_strategy_finds_what_it_has_in_common(search: Search, journal: FolderJournal) -> None:
     options = {"epochs_per_eval": 1}
     search(journal=journal, **options)
-    beam = search(journal=journal, strategy=make_strategy("beam", beam_width=2, trained_per_step=1), **options)
+    beam = search(journal=journal, strategy=Beam(2), **options)
     assert (beam.evaluated, beam.found) == (2, 4)
 
 
@@ -311,7 +315,7 @@ class Interrupter(SearchObserver):
     def __init__(self, epochs: int) -> None:
         self.left = epochs
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
@@ -364,7 +368,7 @@ def test_those_that_share_a_trunk_go_on_each_from_its_own_last_epoch(
     search: Search, train_data: Space_Galaxi, validation_data: Space_Galaxi
 ) -> None:
     options = {"trains": "block", "k_candidates": [2, 3, 4], "max_layers": 1, "epochs_per_eval": 4}
-    journal, executor = Memory(), Starts(train_data, validation_data)
+    journal, executor = Memory(), Starts([Fold(train_data, validation_data)])
     first = search(journal=journal, checkpoints=True, **options)
     journal.epochs = [3, 1, 3]
     second = search(journal=journal, executor=executor, **options)

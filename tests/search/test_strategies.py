@@ -1,17 +1,19 @@
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from spacewarps.model.blocks import BlockSpec
+from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
-from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.strategies import STRATEGIES, make_strategy
 from spacewarps.search.strategies.base import Proposal, Strategy
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch, Score, score
+from spacewarps.training.prediction import score
+from spacewarps.training.score import Epoch, Score
 
 Search = Callable[..., SearchResult]
 
@@ -19,7 +21,7 @@ BLOCKS = [BlockSpec(k, kind) for kind in ("conv", "residual") for k in (1, 2, 4,
 
 
 def strategy(name: str, beam_width: int = 2, trained_per_step: int = 3) -> Strategy:
-    return make_strategy(name, beam_width=beam_width, trained_per_step=trained_per_step)
+    return make_strategy(name, SimpleNamespace(beam_width=beam_width, trained_per_step=trained_per_step))
 
 
 def result(
@@ -27,7 +29,7 @@ def result(
 ) -> CandidateResult:
     step = len(parent.path) + 1 if parent else 1
     epochs = (Epoch(1, 1.0, Score(accuracy, 1.0)),)
-    return CandidateResult(Candidate(step, block, 0), 1, 100, epochs, parent, finished)
+    return CandidateResult(Candidate(step, block, 0), 1, 100, (FoldResult(epochs, 10),), parent, finished)
 
 
 def first_step(accuracy: Callable[[BlockSpec], float], more: Sequence[CandidateResult] = ()) -> Step:

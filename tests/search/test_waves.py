@@ -1,4 +1,4 @@
-from spacewarps.model.blocks import BlockSpec
+from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import Candidate
 from spacewarps.search.waves import one_of_each_family
 

@@ -1,7 +1,7 @@
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.columns import Columns
 from spacewarps.survey.images import StampError, decode, shape_of
 from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.settings import SurveySettings
 
 HEADER = ("id", "class", "ra", "dec", "z", "z_err")
 
@@ -60,20 +60,17 @@ class Delivery:
     def prepare(self, target: Path | None = None, **changes: Any) -> "Prepared":
         target = self.folder / "prepared" if target is None else target
         target.mkdir(parents=True, exist_ok=True)
-        settings: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "catalog": self.catalog,
             "images": self.images,
-            "columns": Columns(),
-            "features": ["z", "z_err"],
-            "group_radius_arcsec": 2.0,
-            "label_conflicts": "keep",
-            "fraction": 1.0,
-            "shares": {"train": 0.6, "validation": 0.2, "test": 0.2},
             "max_bad_fraction": 0.2,
             "seed": 1,
             "progress_bar": lambda _what, _total: nullcontext(lambda _done: None),
         }
-        return Prepared(target, prepare_survey(target, **(settings | changes)))
+        arguments |= changes
+        names = [field.name for field in fields(SurveySettings) if field.name in arguments]  # type: ignore[arg-type]
+        settings = SurveySettings(**{name: arguments.pop(name) for name in names})
+        return Prepared(target, prepare_survey(target, settings=settings, **arguments))
 
 
 @dataclass

@@ -209,15 +209,15 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         ("\ufeff", ["empty"]),
         ("\n\n", ["empty"]),
         (HEADER, ["header but no rows"]),
-        ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "data.columns.id"]),
+        ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "`columns.id`"]),
         ("name;class\na;STAR\n", ["no id column 'id'", "'name', 'class'"]),
         ("ID,Class\na,STAR\n", ["no id column 'id'", "did you mean 'ID'?"]),
         ("# id class ra dec\na STAR 1 2\n", ["separated by spaces"]),
         ("# no header\n# at all\n", ["empty"]),
-        ("id,type\na,STAR\n", ["no label column 'class'", "data.columns.label"]),
+        ("id,type\na,STAR\n", ["no label column 'class'", "`columns.label`"]),
         ("id,class,z,z\na,STAR,1,2\n", ["'z'", "twice"]),
         ("id,class,ra\na,STAR,1\n", ["no column 'dec'"]),
-        ("id,class,ra,dec,redshift,z_er\na,STAR,1,2,1,2\n", ["no column 'z'", "data.features"]),
+        ("id,class,ra,dec,redshift,z_er\na,STAR,1,2,1,2\n", ["no column 'z'", "`features`"]),
         ("id,class,ra,dec,z,z_er\na,STAR,1,2,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
         (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8 text (byte 0xff in line 5)"]),
         ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\xe9,1,2,3,4\r", ["byte 0xe9 in line 5"]),
@@ -271,7 +271,7 @@ def test_a_catalogue_without_positions_is_refused_unless_the_params_say_so(tmp_p
     path = write(tmp_path / "c.csv", "id,class,ra_err\na,STAR,1\n")
     message = message_of(path, features=())
     assert "there is no column 'ra' and no column 'dec' for positions" in message
-    assert "set data.columns.ra and data.columns.dec to null" in message
+    assert "set `columns.ra` and `columns.dec` to null" in message
     write(path, "id,class,East,North\na,STAR,1,2\n")
     assert "did you mean 'East'?" in message_of(path, features=(), columns=Columns(ra="east", dec="north"))
 
@@ -353,7 +353,7 @@ def test_a_feature_cannot_take_the_place_of_a_column_of_the_sample_table(tmp_pat
     path = write(tmp_path / "c.csv", f"id,class,{name}\na,STAR,1\n")
     message = message_of(path, features=(name,), columns=NO_POSITIONS)
     assert repr(name) in message
-    assert "data.features" in message
+    assert "`features`" in message
 
 
 CELLS = st.one_of(
@@ -392,4 +392,4 @@ def test_any_bytes_are_a_catalogue_or_refused_in_one_line(tmp_path: Path, conten
 def test_a_feature_whose_name_no_table_could_hold_again_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", '"",id,class,ra,dec,"z\rerr"\n1,a,STAR,10,20,0.1\n')
     for name in ("", "z\rerr"):
-        assert "data.features cannot hold" in message_of(path, features=[name])
+        assert "`features` cannot hold" in message_of(path, features=[name])

@@ -1,6 +1,6 @@
 import pytest
 
-from spacewarps.errors import SurveyError
+from spacewarps.settings import SettingsError
 from spacewarps.survey.columns import Columns, nearest, positions_among
 
 
@@ -57,7 +57,7 @@ def test_errors_motions_and_other_words_are_no_positions(names: tuple[str, str])
     ],
 )
 def test_columns_that_cannot_be_told_apart_are_refused(names: dict[str, str | None], message: str) -> None:
-    with pytest.raises(SurveyError, match=message):
+    with pytest.raises(SettingsError, match=message):
         Columns(**names)  # type: ignore[arg-type]
 
 

@@ -57,7 +57,7 @@ def test_codes_become_missing_and_are_counted() -> None:
 def test_a_repeated_extreme_that_looks_like_a_code_is_noted_with_the_param(code: str) -> None:
     (note,) = read([code, "0.1", "0.5", code, "0.9"])[1].notes
     assert "stands in 2 of 5 rows" in note
-    assert f"data.missing_codes (z: [{float(code):g}])" in note
+    assert f"`missing_codes` (z: [{float(code):g}])" in note
 
 
 def test_several_codes_are_noted_one_by_one() -> None:

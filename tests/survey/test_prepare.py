@@ -203,7 +203,7 @@ def test_faults_up_to_the_limit_are_left_out_and_one_more_is_refused(delivery: A
     assert delivery.prepare(max_bad_fraction=0.1).audit.rows_kept == 27
     (delivery.images / f"{delivery.rows[3]['id']}.png").unlink()
     message = refused(delivery, max_bad_fraction=0.1)
-    for word in ["catalog", "4 of 30 rows", "data.max_bad_fraction=0.1", "no stamp (4 rows", delivery.rows[0]["id"]]:
+    for word in ["catalog", "4 of 30 rows", "`max_bad_fraction`=0.1", "no stamp (4 rows", delivery.rows[0]["id"]]:
         assert word in message
 
 
@@ -341,7 +341,7 @@ def test_a_class_without_a_row_in_some_split_is_refused(delivery: Any) -> None:
     delivery.write()
     message = refused(delivery)
     assert "class 'NOVA' has no row in the " in message
-    assert "data.label_conflicts" in message
+    assert "`label_conflicts`" in message
 
 
 def test_classes_that_are_numbers_stand_in_the_order_of_numbers(make_delivery: Callable[..., Any]) -> None:

@@ -1,10 +1,10 @@
 import pytest
 
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.model.settings import BlockSpec
+from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
 from spacewarps.tracking.pipeline_run import StageRun, open_tracker
 from spacewarps.tracking.search_runs import SearchRuns
-from spacewarps.training.fit import Epoch, Score
+from spacewarps.training.score import Epoch, Score
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def stage(tracker):
 
 def result(candidate, accuracies, parent=None, finished=True):
     epochs = tuple(Epoch(number, 1.0, Score(a, 1 - a)) for number, a in enumerate(accuracies, start=1))
-    return CandidateResult(candidate, 1, 100 + candidate.block.k, epochs, parent, finished)
+    return CandidateResult(candidate, 1, 100 + candidate.block.k, (FoldResult(epochs, 10),), parent, finished)
 
 
 def below(stage, run_id):

@@ -2,7 +2,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import save_model
 from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason, without_password

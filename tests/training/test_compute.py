@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from spacewarps.errors import ParamsError
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.network import ProgressiveModel
 from spacewarps.resources import available_cores
 from spacewarps.training.compute import Compute, named_random_state, set_up_compute
+from spacewarps.training.settings import ComputeSettings
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +16,8 @@ def _one_thread_afterwards(compute: Compute) -> None:
 
 
 def test_the_precision_that_is_asked_for_is_used() -> None:
-    assert set_up_compute("cpu", "fp32", 1).precision == torch.float32
-    bf16 = set_up_compute("cpu", "bf16", 1)
+    assert set_up_compute(ComputeSettings("cpu", "fp32", 1)).precision == torch.float32
+    bf16 = set_up_compute(ComputeSettings("cpu", "bf16", 1))
     assert bf16.precision == torch.bfloat16
     with bf16.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
@@ -25,36 +26,36 @@ def test_the_precision_that_is_asked_for_is_used() -> None:
 def test_auto_takes_bf16_only_where_the_processor_has_it() -> None:
     capabilities = torch.cpu.get_capabilities()
     has_it = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-    assert (set_up_compute("cpu", "auto", 1).precision == torch.bfloat16) == has_it
+    assert (set_up_compute(ComputeSettings("cpu", "auto", 1)).precision == torch.bfloat16) == has_it
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_a_missing_cuda_device_is_said_in_one_line() -> None:
-    with pytest.raises(ParamsError, match=r"^compute\.device is cuda, but this machine has no CUDA device"):
-        set_up_compute("cuda", "auto", 1)
-    assert set_up_compute("auto", "auto", 1).device.type == "cpu"
+    with pytest.raises(ParamsError, match=r"^`device` is cuda, but this machine has no CUDA device"):
+        set_up_compute(ComputeSettings("cuda", "auto", 1))
+    assert set_up_compute(ComputeSettings("auto", "auto", 1)).device.type == "cpu"
 
 
 def test_far_more_threads_than_cores_are_refused_and_some_more_are_not() -> None:
     cores = available_cores()
-    set_up_compute("cpu", "fp32", max(64, 4 * cores))
+    set_up_compute(ComputeSettings("cpu", "fp32", max(64, 4 * cores)))
     with pytest.raises(ParamsError) as caught:
-        set_up_compute("cpu", "fp32", max(64, 4 * cores) + 1)
+        set_up_compute(ComputeSettings("cpu", "fp32", max(64, 4 * cores) + 1))
     told = f"{max(64, 4 * cores) + 1} threads on {cores} core{'s' * (cores != 1)} would take many times as long"
     assert str(caught.value).startswith(told)
-    assert str(caught.value).endswith("lower compute.threads or search.threads")
-    set_up_compute("cpu", "fp32", 1)
+    assert str(caught.value).endswith("lower `threads`")
+    set_up_compute(ComputeSettings("cpu", "fp32", 1))
 
 
 def test_operations_without_a_deterministic_kernel_are_refused() -> None:
-    set_up_compute("cpu", "fp32", 1)
+    set_up_compute(ComputeSettings("cpu", "fp32", 1))
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
 
 
 def test_placing_a_network_sets_the_threads_that_its_settings_name() -> None:
-    one = set_up_compute("cpu", "fp32", 1)
-    set_up_compute("cpu", "fp32", 2)
+    one = set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    set_up_compute(ComputeSettings("cpu", "fp32", 2))
     assert torch.get_num_threads() == 2
     one.place(ProgressiveModel((1, 4, 4), (), ("a", "b")))
     assert torch.get_num_threads() == 1

@@ -8,13 +8,18 @@ import torch
 from safetensors.torch import load, save
 
 from spacewarps.errors import ModelError
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import pack_model, unpack_model
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import Epoch, Optimiser, Training, Trains, fit, run_epoch, score
+from spacewarps.training.fit import fit
+from spacewarps.training.prediction import score
+from spacewarps.training.score import Epoch
+from spacewarps.training.settings import Optimiser, Trains
+from spacewarps.training.training import Training, run_epoch
 
 OPTIMISER = Optimiser(batch_size=16, learning_rate=0.01)
 EPOCHS = 3
@@ -40,7 +45,7 @@ def large_data(draw_survey: Callable[..., PreparedSurvey]) -> Data:
 def trunk(data: Data, compute: Compute) -> ProgressiveModel:
     train, validation = data
     with named_random_state(0, "initialisation"):
-        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.3))
+        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, 0.3))
         model.add_block(4, "residual")
         model.add_block(4)
     model.fit_normalisers(train.stamps, train.features)
@@ -83,7 +88,7 @@ def advance(trainings: Sequence[Training], data: Data, epochs: int, seed: int = 
 
 
 def bits(training: Training) -> tuple[bytes, bytes, list[Epoch]]:
-    return pack_model(training.model), save(training.moments()), training.history
+    return pack_model(training.model), save(training.optimiser_state()), training.history
 
 
 def state(model: ProgressiveModel, prefix: str) -> dict[str, torch.Tensor]:
@@ -123,7 +128,7 @@ def test_on_large_maps_too_trainings_alone_together_or_put_down_end_with_the_sam
     models = []
     for k in (48, 110):
         with named_random_state(0, "initialisation"):
-            model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.3))
+            model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, 0.3))
             model.add_block(48)
         with named_random_state(k, "initialisation"):
             model.add_block(k)
@@ -167,7 +172,7 @@ def test_the_moments_are_part_of_what_the_next_epoch_depends_on(
     through, forgetful = (new_training(grown(trunk, 6), data, compute, "all") for _ in range(2))
     advance([through], data, 1)
     advance([forgetful], data, 1)
-    moments = forgetful.moments()
+    moments = forgetful.optimiser_state()
     forgetful.resume(forgetful.history, {name: torch.zeros_like(tensor) for name, tensor in moments.items()})
     advance([through], data, 1)
     advance([forgetful], data, 1)
@@ -179,7 +184,7 @@ def test_taking_up_a_training_leaves_the_bytes_that_it_came_from_alone(
 ) -> None:
     first = new_training(grown(trunk, 6), data, compute, "all")
     advance([first], data, 1)
-    moments = {name: tensor.clone() for name, tensor in first.moments().items()}
+    moments = {name: tensor.clone() for name, tensor in first.optimiser_state().items()}
     before = {name: tensor.clone() for name, tensor in moments.items()}
     second = new_training(unpack_model(pack_model(first.model)), data, compute, "all")
     second.resume(first.history, moments)
@@ -204,7 +209,7 @@ def test_moments_of_another_network_are_refused_in_one_line(
     advance([training], data, 1)
     other = new_training(grown(trunk, 6), data, compute, "all")
     with pytest.raises(ModelError, match=r"^the state of the training does not fit the network") as caught:
-        other.resume(training.history, broken(training.moments()))
+        other.resume(training.history, broken(training.optimiser_state()))
     assert "\n" not in str(caught.value)
 
 
@@ -268,7 +273,7 @@ def test_the_first_block_learns_where_only_the_new_block_does(data: Data, comput
     trained = []
     for trains in ("all", "block"):
         with named_random_state(0, "initialisation"):
-            model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, 0.3))
+            model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, 0.3))
             model.add_block(4)
         training = new_training(model, data, compute, trains)
         advance([training], data, 2)
@@ -292,7 +297,7 @@ def test_the_seed_of_a_training_decides_its_dropout_and_nothing_else(
 ) -> None:
     train, _ = data
     with named_random_state(0, "initialisation"):
-        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Widths(8, 2, dropout))
+        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, dropout))
         model.add_block(4)
     first, second = (new_training(copy.deepcopy(model), data, compute, "all", seed=seed) for seed in (5, 6))
     advance([first], data, 1)

@@ -14,6 +14,7 @@ from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
+from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.writing import write_text
@@ -22,7 +23,7 @@ _MISTAKES_SHOWN = 18
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SplitEvaluation:
     """What the test split says of a network.
 
     ``metrics`` is what ``reports/metrics.json`` holds; ``predictions`` has one row a sample.
@@ -36,9 +37,10 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    logits: torch.Tensor, train: Space_Galaxi, test: Space_Galaxi, *, resamples: int, confidence: float, seed: int
-) -> Evaluation:
+    logits: torch.Tensor, train: Space_Galaxi, test: Space_Galaxi, *, settings: BootstrapSettings, seed: int
+) -> SplitEvaluation:
     """Compare the network's ``logits`` on ``test`` (``[N, classes]``) with the labels, and with the baselines."""
+    resamples, confidence = settings.bootstrap_resamples, settings.confidence
     probabilities = logits.double().softmax(dim=1).numpy()
     labels = test.labels.numpy()
     predicted = probabilities.argmax(axis=1)
@@ -108,16 +110,16 @@ def evaluate_predictions(
     }
     answers = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
     shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in test.classes])
-    return Evaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
+    return SplitEvaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
 
 
-def confusion_table(evaluation: Evaluation) -> pd.DataFrame:
+def confusion_table(evaluation: SplitEvaluation) -> pd.DataFrame:
     """Return one row a sample, ``actual`` and ``predicted``, as DVC's confusion plot takes it."""
     names = {"label": "actual", "predicted": "predicted"}
     return pd.DataFrame({new: evaluation.predictions[old].map(_as_plotted) for old, new in names.items()})
 
 
-def roc_table(evaluation: Evaluation) -> pd.DataFrame:
+def roc_table(evaluation: SplitEvaluation) -> pd.DataFrame:
     """Return the ROC of each class against the others on one grid of false positive rates, for DVC's plot."""
     grid = np.linspace(0, 1, 101)
     curves = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
@@ -137,7 +139,7 @@ def _as_plotted(name: str) -> str:
 
 def write_report(
     target: Path,
-    evaluation: Evaluation,
+    evaluation: SplitEvaluation,
     test: Space_Galaxi,
     *,
     search: dict[str, Any],
@@ -166,7 +168,7 @@ def write_report(
     write_text(target / "report.md", "\n".join([page, *_mistakes_table(evaluation, test, mistakes), ""]))
 
 
-def _surest_mistakes(evaluation: Evaluation) -> NDArray[np.int64]:
+def _surest_mistakes(evaluation: SplitEvaluation) -> NDArray[np.int64]:
     """Return which samples were classified wrong with most probability, one of each source."""
     predicted = evaluation.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != evaluation.labels)
@@ -175,7 +177,7 @@ def _surest_mistakes(evaluation: Evaluation) -> NDArray[np.int64]:
     return ordered[~evaluation.predictions["source"].iloc[ordered].duplicated().to_numpy()][:_MISTAKES_SHOWN]
 
 
-def _plot_mistakes(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64], path: Path) -> None:
+def _plot_mistakes(evaluation: SplitEvaluation, test: Space_Galaxi, mistakes: NDArray[np.int64], path: Path) -> None:
     predicted = evaluation.probabilities.argmax(axis=1)
     labels = plots.class_labels(evaluation.classes, plots.TITLE_WIDTH)
     titles = [
@@ -186,7 +188,7 @@ def _plot_mistakes(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray
     plots.plot_mistakes(stamps, titles, path)
 
 
-def _mistakes_table(evaluation: Evaluation, test: Space_Galaxi, mistakes: NDArray[np.int64]) -> list[str]:
+def _mistakes_table(evaluation: SplitEvaluation, test: Space_Galaxi, mistakes: NDArray[np.int64]) -> list[str]:
     heading = ["number", "id", "class", "predicted", "probability", *map(markdown_text, test.feature_names)]
     rows = [_row(heading), _row(["---"] * len(heading))]
     for number, i in enumerate(mistakes.tolist(), start=1):
@@ -222,7 +224,7 @@ def _with_interval(found: dict[str, float], metric: str, sign: str) -> tuple[str
     return f"{found[metric]:{sign}.4f}", f"{found[f'{metric}_low']:{sign}.4f} to {found[f'{metric}_high']:{sign}.4f}"
 
 
-def _classes_table(evaluation: Evaluation) -> list[str]:
+def _classes_table(evaluation: SplitEvaluation) -> list[str]:
     test = evaluation.metrics["test"]
     numbered = plots.are_numbered(evaluation.classes)
     heading = ["in the pictures"] * numbered + ["class", "test samples", "predicted", "precision", "recall"]
@@ -242,7 +244,7 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _page(evaluation: Evaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
+def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     layers = [
         f"| {a['layer']} | {markdown_text(a['kind'])} | {a['k']} | {a['kernel_size']} | {a['val_accuracy']:.4f} |"

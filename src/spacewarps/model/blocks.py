@@ -1,45 +1,14 @@
 """What the trunk grows by: four kinds of block, all of which halve the map."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from spacewarps.errors import ModelError
 from spacewarps.model.kernels import convolve, evaluate_block, evaluates, first_block, sees_data
+from spacewarps.model.settings import BLOCK_KINDS, BlockSpec
 from spacewarps.model.widening import Repeats
-
-_LARGEST_KERNEL = 15
-
-
-@dataclass(frozen=True)
-class BlockSpec:
-    """What a block is, apart from its weights.
-
-    Args:
-        k: the channels that go out.
-        kind: one of :data:`BLOCK_KINDS`.
-        kernel_size: the side of the block's filters in pixels: odd, so that a map keeps its size.
-
-    Raises:
-        ModelError: there is no such kind, or it cannot have this ``k`` or this kernel.
-    """
-
-    k: int
-    kind: str = "conv"
-    kernel_size: int = 3
-
-    def __post_init__(self) -> None:
-        if self.kind not in BLOCK_KINDS:
-            raise ModelError(f"a block's kind must be one of {', '.join(BLOCK_KINDS)}, but got kind={self.kind!r}")
-        BLOCK_KINDS[self.kind].check_k(self.k)
-        if self.kernel_size % 2 == 0 or not 1 <= self.kernel_size <= _LARGEST_KERNEL:
-            raise ModelError(
-                f"a block's kernel_size must be odd and from 1 to {_LARGEST_KERNEL}, "
-                f"but got kernel_size={self.kernel_size}"
-            )
 
 
 class Block(nn.Module, ABC):
@@ -67,16 +36,6 @@ class Block(nn.Module, ABC):
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout2d(dropout)
         self.pool = nn.MaxPool2d(2)
-
-    @classmethod
-    def check_k(cls, k: int) -> None:
-        """Check that a block of this kind can have ``k`` output channels.
-
-        Raises:
-            ModelError: it cannot.
-        """
-        if k < 1:
-            raise ModelError(f"a block needs at least one channel, but got k={k}")
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return ``[B, k, H // 2, W // 2]`` for ``[B, channels, H, W]``."""
@@ -217,20 +176,7 @@ class InceptionBlock(Block):
     """
 
     kind = "inception"
-    branch_count: ClassVar[int] = 4
-
-    @classmethod
-    def check_k(cls, k: int) -> None:
-        """Check that there is a channel for each branch.
-
-        Raises:
-            ModelError: there is not.
-        """
-        if k < cls.branch_count:
-            raise ModelError(
-                f"an inception block shares its k channels among {cls.branch_count} branches, each of which needs one, "
-                f"but got k={k}; set k to at least {cls.branch_count}"
-            )
+    branch_count: ClassVar[int] = BLOCK_KINDS["inception"]
 
     @classmethod
     def shares(cls, k: int) -> list[int]:
@@ -268,6 +214,6 @@ def _convolution(channels: int, k: int, kernel_size: int, groups: int = 1) -> nn
     return nn.Conv2d(channels, k, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)
 
 
-BLOCK_KINDS: dict[str, type[Block]] = {
+BLOCKS: dict[str, type[Block]] = {
     block.kind: block for block in (ConvBlock, ResidualBlock, SeparableBlock, InceptionBlock)
 }

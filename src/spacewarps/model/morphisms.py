@@ -8,7 +8,7 @@ from torch import nn
 
 from spacewarps.errors import ModelError
 from spacewarps.model.blocks import Block
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.widening import Repeats
 
 

@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
-from spacewarps.errors import ModelError
+from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.files import replaced_directory
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import Configuration
 from spacewarps.reading import MAX_JSON_BYTES, check_file, first_fault, read_bytes
 from spacewarps.writing import write_json
 
@@ -40,9 +41,9 @@ class _Description(_Part):
     stamp_shape: Annotated[list[_Size], Field(min_length=3, max_length=3)]
     features: list[str]
     classes: Annotated[list[str], Field(min_length=2)]
-    embedding: _Size
-    head_grid: _Size
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    embedding: int
+    head_grid: int
+    dropout: float
     blocks: Annotated[list[_Block], Field(max_length=64)]
 
 
@@ -61,9 +62,9 @@ def describe_model(model: ProgressiveModel) -> dict[str, object]:
         "stamp_shape": list(model.inputs.stamp_shape),
         "features": list(model.inputs.features),
         "classes": list(model.inputs.classes),
-        "embedding": model.widths.embedding,
-        "head_grid": model.widths.head_grid,
-        "dropout": model.widths.dropout,
+        "embedding": model.configuration.embedding,
+        "head_grid": model.configuration.head_grid,
+        "dropout": model.configuration.dropout,
         "blocks": [{"kind": spec.kind, "k": spec.k, "kernel_size": spec.kernel_size} for spec in model.specs],
     }
 
@@ -155,7 +156,7 @@ def _build(description: _Description) -> ProgressiveModel:
         (channels, height, width),
         description.features,
         description.classes,
-        Widths(description.embedding, description.head_grid, description.dropout),
+        Configuration(description.embedding, description.head_grid, description.dropout),
     )
     for block in description.blocks:
         model.add_block(block.k, block.kind, block.kernel_size)
@@ -170,7 +171,7 @@ def _refusals(source: str) -> Iterator[None]:
     except ValidationError as error:
         raise ModelError(f"{source}: {first_fault(error)}; save the model again") from None
     # A number type that torch has not is a LookupError, a size beyond 64 bits a TypeError.
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, ModelError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, SpaceWarpsError, SafetensorError) as error:
         raise ModelError(f"{source}: not a model that can be loaded ({_one_line(error)})") from None
 
 

@@ -1,89 +1,28 @@
 """The evaluation of candidates: what it needs, what comes of it, and how it is done."""
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from spacewarps.errors import ModelError, ParamsError, SpaceWarpsError
+from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.model.morphisms import scale_and_jitter, widen_block
-from spacewarps.model.progressive import ProgressiveModel
+from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import pack_model, unpack_model
 from spacewarps.resources import memory_is_short
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
+from spacewarps.search.settings import CandidateSettings
 from spacewarps.seeds import torch_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import Epoch, Optimiser, Training, Trains, check_made_for, run_epoch
-
-_MODES = ("none", "previous", "siblings")
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """How a candidate's first weights come from networks that were trained before.
-
-    Args:
-        mode: ``previous`` copies the last winner's and adds the new block; ``siblings`` takes the candidates of a step
-            in ascending ``k``, and each after the first widens the block of the best so far of its kind at this step;
-            ``none`` draws all weights anew.
-        scale: multiplies the copies.
-        jitter: the noise added to the copies, in standard deviations of each tensor's own weights.
-
-    Raises:
-        ParamsError: an argument is out of range.
-    """
-
-    mode: Literal["none", "previous", "siblings"] = "previous"
-    scale: float = 1.0
-    jitter: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise ParamsError(f"warm start's mode must be one of {', '.join(_MODES)}, but got mode={self.mode!r}")
-        if not 0 < self.scale < math.inf or not 0 <= self.jitter < math.inf:
-            raise ParamsError(
-                f"warm start's scale must be above 0 and its jitter not negative, "
-                f"but got scale={self.scale}, jitter={self.jitter}"
-            )
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the candidates of a search are trained.
-
-    Args:
-        epochs: the training of one candidate, and what its learning rate's schedule is made for.
-        warm_start: where its first weights come from.
-        optimiser: how its weights change.
-        trains: ``all`` weights; or all but the trunk below the new ``block``, which then is the last winner's as it
-            is, without jitter, and is computed once for all candidates that one worker evaluates together.
-
-    Raises:
-        ParamsError: an argument is out of range, or two do not go together.
-    """
-
-    epochs: int = 6
-    warm_start: WarmStart = field(default_factory=WarmStart)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    trains: Trains = "all"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ParamsError(f"the epochs of a candidate must be at least 1, but got epochs={self.epochs}")
-        if self.trains not in ("all", "block"):
-            raise ParamsError(f"trains must be 'all' or 'block', but got trains={self.trains!r}")
-        if self.trains == "block" and self.warm_start.mode == "none":
-            raise ParamsError(
-                "trains='block' leaves the trunk as it was trained, but warm start's mode 'none' draws it anew; "
-                "choose mode 'previous', or trains='all'"
-            )
+from spacewarps.training.prediction import check_made_for
+from spacewarps.training.score import Epoch
+from spacewarps.training.training import Training, run_epoch
 
 
 @dataclass(frozen=True)
@@ -92,15 +31,15 @@ class Checkpoint:
 
     Args:
         epochs: what each epoch so far came to.
-        weights: the number of the network's weights that can learn.
+        parameters: the number of the network's parameters.
         network: the network, packed.
-        moments: the optimiser's memory, packed; none after the last epoch, when nothing follows.
+        optimiser_state: packed; none after the last epoch, when nothing follows.
     """
 
     epochs: tuple[Epoch, ...]
-    weights: int
+    parameters: int
     network: bytes = field(repr=False)
-    moments: bytes | None = field(repr=False)
+    optimiser_state: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,21 +48,23 @@ class Evaluation:
 
     Args:
         candidate: what is on trial.
-        source: the packed network that it grows from.
+        fold: the number of the fold that it learns from and is scored on, from 0.
+        source: the packed network that it grows from; in the same fold.
         widens: the last block of ``source`` is widened to the candidate's, and no block is added.
         batches: the seed of the batches' order and augmentation.
         settings: how it is trained.
         compute: where, and in which precision.
-        until: the epoch after which it is put down, at most ``settings.epochs``.
-        start: where it goes on from; it starts with ``source`` without it.
+        until: the epoch after which it is suspended, at most ``settings.epochs``.
+        start: where it is resumed; it starts with ``source`` without it.
         checkpoints: whether every epoch's checkpoint is wanted, and not only the last one's.
     """
 
     candidate: Candidate
+    fold: int
     source: bytes = field(repr=False)
     widens: bool
     batches: int
-    settings: Settings
+    settings: CandidateSettings
     compute: Compute
     until: int
     start: Checkpoint | None = None
@@ -139,32 +80,30 @@ class Trained:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """The evaluation at ``position`` ended an epoch; the one at which it is put down always has its checkpoint."""
+    """The evaluation at ``position`` ended an epoch; the one after which it is suspended always has its checkpoint."""
 
     position: int
     epoch: Epoch
     checkpoint: Checkpoint | None
 
 
-def evaluate(
-    evaluations: Sequence[Evaluation], train: Space_Galaxi, validation: Space_Galaxi
-) -> Iterator[Trained | EpochEnded]:
+def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterator[Trained | EpochEnded]:
     """Train and score candidates, and yield what happens.
 
     A pure function of its arguments: the same bits in this process, in another, today or after a crash. Several
     evaluations advance together, batch by batch; each ends with the bits that it would have alone.
 
     Args:
-        evaluations: one; or several from the same source with the same batches, settings and start, whose frozen
-            trunk is computed once for all.
-        train: the samples to learn from, with their augmentation.
-        validation: the samples to score on.
+        evaluations: one; or several in one fold from the same source with the same batches, settings and start, whose
+            frozen trunk is computed once for all.
+        folds: the data, by number.
 
     Raises:
         ModelError: a source or a checkpoint is damaged, or was made for other data.
-        SpaceWarpsError: memory is too short.
+        SpaceWarpsError: there is not enough memory.
     """
     first = evaluations[0]
+    train, validation = folds[first.fold]
     with _memory_is_enough(first.candidate):
         trainings = [_training(evaluation, train) for evaluation in evaluations]
         while len(trainings[0].history) < first.until:
@@ -185,12 +124,12 @@ def _memory_is_enough(candidate: Candidate) -> Iterator[None]:
         if not memory_is_short(error):
             raise
         raise SpaceWarpsError(
-            f"memory is too short to evaluate {candidate.label} at step {candidate.step}; lower search.k_candidates, "
-            "search.workers or optimiser.batch_size"
+            f"there is not enough memory to evaluate {candidate.label} at step {candidate.step}; lower `k_candidates`, "
+            "`workers` or `batch_size`"
         ) from error
 
 
-def grow(source: ProgressiveModel, candidate: Candidate, settings: Settings, widens: bool) -> ProgressiveModel:
+def grow(source: ProgressiveModel, candidate: Candidate, settings: CandidateSettings, widens: bool) -> ProgressiveModel:
     """Return a copy of ``source`` with the candidate's block on top, its weights started as ``settings`` say.
 
     Args:
@@ -236,13 +175,13 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
     )
     if start is not None:
         try:
-            training.resume(start.epochs, load(start.moments or b""))
+            training.resume(start.epochs, load(start.optimiser_state or b""))
         except SafetensorError as error:
-            raise ModelError(f"the state of a training is damaged ({error})") from None
+            raise ModelError(f"the state of an optimiser is damaged ({error})") from None
     return training
 
 
 def _checkpoint(training: Training, epochs: int) -> Checkpoint:
-    weights = sum(tensor.numel() for tensor in training.model.parameters())
-    moments = None if len(training.history) == epochs else save(training.moments())
-    return Checkpoint(tuple(training.history), weights, pack_model(training.model), moments)
+    parameters = sum(tensor.numel() for tensor in training.model.parameters())
+    state = None if len(training.history) == epochs else save(training.optimiser_state())
+    return Checkpoint(tuple(training.history), parameters, pack_model(training.model), state)

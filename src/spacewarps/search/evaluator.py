@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Trained
 from spacewarps.search.executors.base import Executor, ExecutorError, Lost
 from spacewarps.search.history import Candidate
-from spacewarps.search.journal import Journal, key_of
+from spacewarps.search.journal import Journal
+from spacewarps.search.keys import key_of
 from spacewarps.search.observer import SearchObserver
-from spacewarps.training.fit import Epoch
+from spacewarps.training.score import Epoch
 
 _ATTEMPTS = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -39,26 +40,31 @@ class Evaluator:
     Args:
         executor: where.
         journal: knows earlier evaluations, and is told of each new one.
-        data: the fingerprint of what the executor trains and scores on.
+        fingerprints: those of the executor's folds.
         machine: the kind of machine that it computes on.
-        samples: how many samples one epoch trains on.
         observer: told what happens.
     """
 
     def __init__(
-        self, executor: Executor, journal: Journal, *, data: str, machine: str, samples: int, observer: SearchObserver
+        self,
+        executor: Executor,
+        journal: Journal,
+        *,
+        fingerprints: Sequence[str],
+        machine: str,
+        observer: SearchObserver,
     ) -> None:
         self._executor = executor
         self._journal = journal
-        self._data = data
+        self._fingerprints = fingerprints
         self._machine = machine
-        self._samples = samples
         self._observer = observer
         self._tickets = 0
         self._evaluated: set[str] = set()
         self._found: set[str] = set()
-        # How many epochs of each candidate the observer has heard of.
-        self._told: dict[Candidate, int] = {}
+        self._started: set[Candidate] = set()
+        # How many epochs of each candidate in each fold the observer has heard of.
+        self._told: dict[tuple[Candidate, int], int] = {}
 
     @property
     def evaluated(self) -> int:
@@ -71,7 +77,7 @@ class Evaluator:
         return len(self._found - self._evaluated)
 
     def evaluate(self, evaluations: Sequence[Evaluation], *, together: bool) -> Iterator[tuple[int, Checkpoint]]:
-        """Yield the position of each evaluation, and where it was put down, in the order in which they end.
+        """Yield the position of each evaluation, and where it was suspended, in the order in which they end.
 
         Args:
             evaluations: may run side by side. The widest start first, so that no worker idles at the end.
@@ -82,7 +88,7 @@ class Evaluator:
             SpaceWarpsError: what an evaluation raises.
         """
         work = [
-            _Work(position, evaluation, key_of(evaluation, self._data, self._machine))
+            _Work(position, evaluation, key_of(evaluation, self._fingerprints[evaluation.fold], self._machine))
             for position, evaluation in enumerate(evaluations)
         ]
         # An executor that starts when it is first asked need not start for what the journal knows.
@@ -171,7 +177,7 @@ class Evaluator:
             self._journal.release(each.key)
 
     def _look_up(self, work: _Work) -> Checkpoint | None:
-        """Return the furthest that the evaluation has come: in the journal, or where it was put down before."""
+        """Return the furthest that the evaluation has come: in the journal, or where it was suspended before."""
         candidates = (self._journal.find(work.key), work.evaluation.start)
         return max(candidates, key=_epochs)
 
@@ -185,16 +191,16 @@ class Evaluator:
 
     def _tell(self, work: _Work, epochs: Sequence[Epoch], *, learned: bool) -> None:
         """Tell the observer of the epochs that it has not heard of yet; ``learned`` before, so of their batches too."""
-        candidate = work.evaluation.candidate
-        if candidate not in self._told:
-            self._told[candidate] = 0
+        candidate, fold = work.evaluation.candidate, work.evaluation.fold
+        if candidate not in self._started:
+            self._started.add(candidate)
             self._observer.candidate_started(candidate)
         for epoch in epochs:
-            if epoch.epoch > self._told[candidate]:
-                self._told[candidate] = epoch.epoch
+            if epoch.epoch > self._told.get((candidate, fold), 0):
+                self._told[candidate, fold] = epoch.epoch
                 if learned:
-                    self._observer.batch_trained(self._samples)
-                self._observer.epoch_finished(candidate, epoch)
+                    self._observer.batch_trained(len(self._executor.folds[fold].train))
+                self._observer.epoch_finished(candidate, fold, epoch)
 
     def _lose(self, work: _Work, reason: str) -> None:
         epochs = _epochs(self._look_up(work))
@@ -205,7 +211,7 @@ class Evaluator:
             block = work.evaluation.candidate.block
             raise ExecutorError(
                 f"{_ATTEMPTS} workers in turn were lost while they evaluated {block.kind} k={block.k} ({reason}); "
-                "if memory is short, lower search.workers or optimiser.batch_size"
+                "if memory is short, lower `workers` or `batch_size`"
             )
 
 
@@ -215,10 +221,10 @@ def _alone(work: Sequence[_Work]) -> list[_Job]:
 
 
 def _jobs(work: Sequence[_Work], workers: int) -> list[_Job]:
-    """Return jobs of evaluations of one trunk each, as many as keep ``workers`` busy, the widest first."""
-    trunks: dict[int, _Job] = {}
+    """Return jobs of evaluations of one trunk and fold each, as many as keep ``workers`` busy, the widest first."""
+    trunks: dict[tuple[int, int], _Job] = {}
     for [each] in _alone(work):
-        trunks.setdefault(each.evaluation.candidate.trunk, []).append(each)
+        trunks.setdefault((each.evaluation.candidate.trunk, each.evaluation.fold), []).append(each)
     share = -(-workers // len(trunks))
     return [job for trunk in sorted(trunks) for first in range(share) if (job := trunks[trunk][first::share])]
 

@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import spearmanr
-
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.training.fit import Epoch, Score
+from spacewarps.model.settings import BlockSpec
+from spacewarps.training.score import Epoch, Score, pooled_epochs
 
 _USUAL_KERNEL = 3
 
@@ -37,14 +35,27 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class FoldResult:
+    """How a candidate did in one fold.
+
+    Args:
+        epochs: what each epoch came to.
+        samples: how many samples it was scored on.
+    """
+
+    epochs: tuple[Epoch, ...]
+    samples: int
+
+
+@dataclass(frozen=True)
 class CandidateResult:
     """How a candidate did: the score is that of its last epoch.
 
     Args:
         candidate: what was on trial.
         channels: the channels that come into its block.
-        trainable_params: the weights of the whole network.
-        epochs: what each epoch came to.
+        trainable_params: the number of parameters of the whole network.
+        folds: how it did in each fold.
         parent: the candidate whose network it grew from; none at the first step.
         finished: whether it was trained to the end, and not stopped early with the worse half.
     """
@@ -52,13 +63,18 @@ class CandidateResult:
     candidate: Candidate
     channels: int
     trainable_params: int
-    epochs: tuple[Epoch, ...]
+    folds: tuple[FoldResult, ...]
     parent: "CandidateResult | None" = None
     finished: bool = True
 
     @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """What each epoch came to, over the samples of all folds."""
+        return pooled_epochs([fold.epochs for fold in self.folds], [fold.samples for fold in self.folds])
+
+    @property
     def score(self) -> Score:
-        """The score on validation of the weights that the candidate ended with."""
+        """The score, over the samples of all folds, of the weights that the candidate ended with."""
         return self.epochs[-1].validation
 
     @property
@@ -70,7 +86,7 @@ class CandidateResult:
         """Return what sorts candidates, best first.
 
         Those trained to the end come first, and of these those that did not diverge; then accuracy, the lower loss,
-        fewer weights; what is left only makes the order complete.
+        fewer parameters; what is left only makes the order complete.
         """
         block = self.candidate.block
         least = (self.candidate.trunk, block.k, block.kernel_size, block.kind)
@@ -104,6 +120,9 @@ class Step:
         ]
         if any(len(set(values)) < 2 for values in zip(*pairs, strict=True)) or len(pairs) < 2:
             return None
+        # Imported when needed, as reading params should not wait for it.
+        from scipy.stats import spearmanr
+
         return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
     @property

@@ -1,7 +1,7 @@
 """What the search tells whoever watches it."""
 
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
-from spacewarps.training.fit import Epoch
+from spacewarps.training.score import Epoch
 
 
 class SearchObserver:
@@ -19,8 +19,8 @@ class SearchObserver:
     def batch_trained(self, samples: int) -> None:
         """Another ``samples`` samples were learned from, or need not be."""
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
-        """A candidate ended an epoch, now or in an earlier search that the journal remembers."""
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:
+        """A candidate ended an epoch in a fold, now or in an earlier search that the journal remembers."""
 
     def others_awaited(self, candidates: int) -> None:
         """Nothing is left to do but to wait for another search, which has had ``candidates`` in hand for a while."""
@@ -57,9 +57,9 @@ class SeveralObservers(SearchObserver):
         for observer in self.observers:
             observer.batch_trained(samples)
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:
         for observer in self.observers:
-            observer.epoch_finished(candidate, epoch)
+            observer.epoch_finished(candidate, fold, epoch)
 
     def others_awaited(self, candidates: int) -> None:
         for observer in self.observers:

@@ -22,7 +22,7 @@ from PIL import Image
 from spacewarps.errors import SurveyError
 from spacewarps.interrupts import children_spared
 from spacewarps.seeds import numpy_generator
-from spacewarps.simulation.limits import MAX_SAMPLES, MIN_SAMPLES
+from spacewarps.simulation.settings import MAX_SAMPLES, MIN_SAMPLES
 
 FloatImage = npt.NDArray[np.float64]
 ByteImage = npt.NDArray[np.uint8]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spacewarps.params import Params
+from spacewarps.settings import as_values
 from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
 from spacewarps.tracking.store import project_root
 
@@ -20,7 +21,7 @@ class Stage:
     @contextmanager
     def tracked(self) -> Iterator[StageRun]:
         """Open this stage's MLflow run."""
-        with stage_run(self.name, flatten(self.params.model_dump())) as run:
+        with stage_run(self.name, flatten(as_values(self.params))) as run:
             yield run
 
     @property

@@ -5,19 +5,18 @@ from pathlib import Path
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.storage import load_model
-from spacewarps.stages import result
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.pipeline_run import flatten
-from spacewarps.training.fit import predict
+from spacewarps.training.prediction import predict
 from spacewarps.writing import write_csv, write_json
 
 
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
-    params, reports = stage.params.evaluate, stage.reports
+    reports = stage.reports
     check_replaceable(reports / "report")
     compute = set_up(stage, stage.params.compute.threads)
     model = load_model(Path(stage.params.paths.final))
@@ -31,8 +30,7 @@ def run(stage: Stage) -> None:
             predict(model, test, compute),
             train,
             test,
-            resamples=params.bootstrap_resamples,
-            confidence=params.confidence,
+            settings=stage.params.evaluate,
             seed=stage.params.seed,
         )
         with outputs() as out:
@@ -52,4 +50,3 @@ def run(stage: Stage) -> None:
         numbers = {name: value for name, value in flatten(evaluation.metrics).items() if isinstance(value, int | float)}
         tracked.log_metrics(numbers, final=True)
         tracked.log_artifacts(reports / "report")
-    result.run(stage)

@@ -1,26 +1,21 @@
-"""What the stages with a network have in common: params turned into the settings of each part."""
+"""What the stages with a network have in common: the splits that they open, and what they compute with."""
+
+from dataclasses import asdict, replace
 
 from spacewarps.stages.context import Stage
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.training.compute import Compute, set_up_compute
-from spacewarps.training.fit import Optimiser
 
 
 def open_splits(stage: Stage, *names: str) -> list[Space_Galaxi]:
     """Return splits of the prepared survey, the training split with its augmentation."""
     survey = load_prepared_survey(stage.prepared)
-    augmentation = Augmentation(**stage.params.augment.model_dump())
+    augmentation = Augmentation(**asdict(stage.params.augment))
     return [Space_Galaxi(survey, split=name, augmentation=augmentation if name == "train" else None) for name in names]
 
 
 def set_up(stage: Stage, threads: int) -> Compute:
     """Set this process up to compute on as many threads, as the stage's params say."""
-    compute = stage.params.compute
-    return set_up_compute(compute.device, compute.precision, threads)
-
-
-def optimiser_of(stage: Stage) -> Optimiser:
-    """Return how weights are learned."""
-    return Optimiser(**stage.params.optimiser.model_dump())
+    return set_up_compute(replace(stage.params.compute, threads=threads))

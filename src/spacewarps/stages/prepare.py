@@ -4,8 +4,8 @@ from pathlib import Path
 
 from spacewarps.files import replaced_directory
 from spacewarps.progress import progress_bar, say
+from spacewarps.stages.arguments import in_params
 from spacewarps.stages.context import Stage
-from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import AUDIT_FILE, prepare_survey
 from spacewarps.tracking.artifacts import log_survey
 
@@ -19,16 +19,9 @@ def run(stage: Stage) -> None:
                 folder,
                 catalog=Path(data.catalog),
                 images=Path(data.images),
-                columns=Columns(**data.columns.model_dump()),
-                features=list(data.features),
-                group_radius_arcsec=data.group_radius_arcsec,
-                label_conflicts=data.label_conflicts,
-                fraction=data.fraction,
-                shares=data.split.model_dump(),
-                max_bad_fraction=data.max_bad_fraction,
+                settings=data,
                 seed=stage.params.seed,
                 progress_bar=progress_bar,
-                missing_codes=data.missing_codes,
             )
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "preparation")
         left_out = sum(len(rows) for rows in audit.left_out.values())
@@ -41,7 +34,7 @@ def run(stage: Stage) -> None:
         classes = ", ".join(f"{count} {label}" for label, count in split["classes"].items())
         say(f"  {name}: {split['samples']} samples of {split['sources']} sources ({classes})")
     for note in audit.notes:
-        say(f"  note: {note}")
+        say(f"  note: {in_params(note)}")
     conflicts = len(audit.details["label_conflicts"]["sources"])
     if conflicts:
         say(f"  {conflicts} sources have rows of different classes (data.label_conflicts={data.label_conflicts})")

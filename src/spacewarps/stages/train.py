@@ -10,7 +10,7 @@ from spacewarps.model.storage import load_model, save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.seeds import derive_seed
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import open_splits, optimiser_of, set_up
+from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.tracking.artifacts import log_model, log_survey
 from spacewarps.training.compute import named_random_state
 from spacewarps.training.fit import fit
@@ -37,7 +37,7 @@ def run(stage: Stage) -> None:
                 data,
                 validation,
                 epochs=train.epochs,
-                optimiser=optimiser_of(stage),
+                optimiser=stage.params.optimiser,
                 compute=compute,
                 seed=seed,
                 on_epoch=lambda epoch: say(

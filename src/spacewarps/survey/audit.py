@@ -1,7 +1,11 @@
 """What was left out of a survey, and why."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from spacewarps.errors import SurveyError
 
 # Reasons of the user's own choosing, or that lose nothing; every other reason counts as a fault of the survey.
 CHOSEN_REASONS = frozenset({"repeated row", "label conflict", "outside the fraction"})
@@ -37,6 +41,23 @@ class Audit:
         faults = {reason: rows for reason, rows in self.left_out.items() if reason not in CHOSEN_REASONS}
         return max(faults.items(), key=lambda item: len(item[1]))
 
+    def check_bad_fraction(self, rows: int, max_bad_fraction: float, catalog: Path) -> None:
+        """Refuse a survey of which more than ``max_bad_fraction`` of ``rows`` are faulty, or all of them.
+
+        Raises:
+            SurveyError: with the most common fault.
+        """
+        bad = self.bad_rows
+        if bad <= max_bad_fraction * rows and (bad < rows or bad == 0):
+            return
+        reason, faulty = self.most_common_fault()
+        hint = f": {self.hints[reason]}" if reason in self.hints else ""
+        limit = f", more than `max_bad_fraction`={max_bad_fraction:g} allows" if bad > max_bad_fraction * rows else ""
+        raise SurveyError(
+            f"{catalog}: {bad} of {rows} rows cannot be used{limit}; most often: {reason} ({len(faulty)} rows, first "
+            f"{min(faulty, key=_in_order_of_numbers):.200}{hint}); mend them or raise `max_bad_fraction`"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return the audit as it is written to ``audit.json``."""
         return {
@@ -48,3 +69,8 @@ class Audit:
             "notes": self.notes,
             **self.details,
         }
+
+
+def _in_order_of_numbers(place: str) -> str:
+    """Return what puts line 9 of a file before line 10."""
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(12), place)

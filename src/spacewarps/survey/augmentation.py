@@ -1,40 +1,19 @@
 """Augmentation on whole batches: every stamp gets its own draw, and no stamp is handled by itself."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spacewarps.survey.settings import AugmentationSettings
 
-@dataclass(frozen=True)
-class Augmentation:
+
+class Augmentation(AugmentationSettings):
     """Random affine transforms, distortions of brightness, contrast and colour, and added noise.
 
-    Each argument is a strength, and 0 switches its kind off; with all of them 0 a batch comes back as it went in.
-
-    Args:
-        rotation_degrees: the largest angle of rotation, either way.
-        shift: the largest shift, as a share of the stamp's side.
-        scale: the largest change of size, as a share of it.
-        shear_degrees: the largest angle of shear, either way.
-        flip: the probability of a mirror image, for each axis.
-        brightness: the largest offset, in standard deviations of the stamp's own pixels.
-        contrast: the largest change of the pixels' spread, as a share of it.
-        colour: the same for each channel by itself; without effect on stamps of one channel.
-        noise: the largest standard deviation of the added Gaussian noise, in those of the stamp's own pixels.
+    With all strengths 0 a batch comes back as it went in.
     """
-
-    rotation_degrees: float = 180.0
-    shift: float = 0.04
-    scale: float = 0.1
-    shear_degrees: float = 5.0
-    flip: float = 0.5
-    brightness: float = 0.1
-    contrast: float = 0.2
-    colour: float = 0.1
-    noise: float = 0.1
 
     def __call__(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return ``stamps`` (float, ``[B, C, H, W]``, any units) augmented; ``generator`` makes all the draws."""

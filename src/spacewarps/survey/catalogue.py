@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +15,7 @@ from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns, listed, nearest, positions_among, shown
 from spacewarps.survey.delimited import DELIMITERS, Table, read_table
 from spacewarps.survey.feature_values import read_feature
-from spacewarps.survey.labels import (
-    CONTROL_CHARACTER,
-    label_fault,
-    lookalikes,
-    note_lost_classes,
-    refuse_one_number_in_two_spellings,
-)
+from spacewarps.survey.labels import CONTROL_CHARACTER, read_labels
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.positions import read_positions
 
@@ -51,9 +45,9 @@ def read_catalogue(
     """Read one CSV, or every CSV of a folder, into one table, sorted by id.
 
     Files with the same header are chunks of one table and stack; files with different headers join on the id, which
-    is read as text. The table has the columns ``id``, ``label``, ``ra``, ``dec`` (degrees; NaN where the survey has
-    no positions) and one float64 column for each of ``features`` (NaN where there is no number). Rows that cannot be
-    used are left out and noted in ``audit``.
+    is read as text. The table has the columns ``id``, ``label`` (if the survey has labels), ``ra``, ``dec`` (degrees;
+    NaN where it has no positions) and one float64 column for each of ``features`` (NaN where there is no number). Rows
+    that cannot be used are left out and noted in ``audit``.
 
     Args:
         path: one CSV, or a folder of them.
@@ -72,7 +66,7 @@ def read_catalogue(
     _note_oddities(chunks, audit)
     tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features)
-    main = next(table for table in tables if columns.label in table.header)
+    main = _main_table(tables, columns, features)
     others = [table for table in tables if table is not main]
     audit.rows_in = len(main.rows) + len(main.faults)
     audit.details["catalogue"] = {table.name: {"rows": len(table.rows) + len(table.faults)} for table in tables}
@@ -103,23 +97,22 @@ def read_catalogue(
         position = table.header.index(name)
         return [there[key].cells[position] for key in ids]
 
-    labels = [unicodedata.normalize("NFC", label) for label in column(columns.label)]
     ra, dec = np.full((2, len(ids)), np.nan)
     faults: list[str | None] = [None] * len(ids)
     if columns.ra is not None and columns.dec is not None:
         ra, dec, faults = read_positions(column(columns.ra), column(columns.dec))
-    label_faults = {label: label_fault(label) for label in set(labels)}
-    faults = [label_faults[label] or fault for label, fault in zip(labels, faults, strict=True)]
+    labels = None if columns.label is None else read_labels(column(columns.label))
+    if labels is not None:
+        faults = [of_label or fault for of_label, fault in zip(labels.faults, faults, strict=True)]
     for key, fault in zip(ids, faults, strict=True):
         if fault is not None:
             audit.leave_out(fault, f"{rows[key].place} ({key})")
     kept = [row for row, fault in enumerate(faults) if fault is None]
-    _check_labels(((labels[row], rows[ids[row]].place) for row in kept), audit)
-    note_lost_classes(
-        (label for label in label_faults if label_faults[label] is None), (labels[row] for row in kept), audit
-    )
+    if labels is not None:
+        labels.check(kept, [rows[key].place for key in ids], audit)
 
-    samples = pd.DataFrame({"id": ids, "label": labels, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
+    named = {"id": ids} if labels is None else {"id": ids, "label": labels.names}
+    samples = pd.DataFrame({**named, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}
     for name, is_error in zip(features, are_errors(features), strict=True):
         texts, there = column(name), holder(name)[1]
@@ -137,7 +130,7 @@ def read_catalogue(
 
 def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
     if not path.exists():
-        raise SurveyError(f"{path}: no such file or folder; point data.catalog at one CSV or a folder of them")
+        raise SurveyError(f"{path}: no such file or folder; point `catalog` at one CSV or a folder of them")
     if not path.is_dir():
         return [path]
     listing = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
@@ -152,7 +145,7 @@ def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
             what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
             raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
     if not files:
-        raise SurveyError(f"{path}: the folder holds no .csv file; point data.catalog at one CSV or a folder of them")
+        raise SurveyError(f"{path}: the folder holds no .csv file; point `catalog` at one CSV or a folder of them")
     return files
 
 
@@ -201,31 +194,31 @@ def _check_columns(path: Path, tables: list[Table], columns: Columns, features: 
                 )
             holders[name] = table.name
     there = list(holders)
-    if columns.label not in holders:
+    if columns.label is not None and columns.label not in holders:
         raise SurveyError(f"{path}: {_no_column('label', columns.label, there)}")
     _check_positions(path, there, columns)
     for name in features:
         if name in _RESERVED:
             raise SurveyError(
-                f"{path}: data.features cannot hold {name!r}, a column of the sample table itself; rename the feature"
+                f"{path}: `features` cannot hold {name!r}, a column of the sample table itself; rename the feature"
             )
         if not name or not name.isprintable():
-            raise SurveyError(f"{path}: data.features cannot hold {shown(name)}, which is no name; rename the column")
+            raise SurveyError(f"{path}: `features` cannot hold {shown(name)}, which is no name; rename the column")
         if name not in holders:
             near = nearest(name, there)
             hint = f"did you mean {shown(near)}?" if near else f"there are {listed(there)}"
-            raise SurveyError(f"{path}: there is no column {name!r} for data.features; {hint}")
+            raise SurveyError(f"{path}: there is no column {name!r} for `features`; {hint}")
 
 
 def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
     """Refuse named columns that are absent, and positions that are there and have no name."""
     alike = positions_among(there)
     look = f"{shown(alike[0])} and {shown(alike[1])} look like positions" if alike else ""
-    name_them = "set data.columns.ra and data.columns.dec to their names"
+    name_them = "set `columns.ra` and `columns.dec` to their names"
     if columns.ra is None or columns.dec is None:
         if alike:
             raise SurveyError(
-                f"{path}: data.columns.ra and .dec are null, but {look}; {name_them}, or rename the columns"
+                f"{path}: `columns.ra` and `columns.dec` are null, but {look}; {name_them}, or rename the columns"
             )
         return
     absent = [name for name in (columns.ra, columns.dec) if name not in there]
@@ -236,8 +229,8 @@ def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
     else:
         near = nearest(absent[0], there)
         hint = (
-            f"{f'did you mean {shown(near)}?' if near else f'only {listed(there)};'} name it in data.columns, or set "
-            "data.columns.ra and data.columns.dec to null if the survey has no positions"
+            f"{f'did you mean {shown(near)}?' if near else f'only {listed(there)};'} name it in `columns`, or set "
+            "`columns.ra` and `columns.dec` to null if the survey has no positions"
         )
     raise SurveyError(f"{path}: there is no column {' and no column '.join(map(shown, absent))} for positions, {hint}")
 
@@ -245,17 +238,13 @@ def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
 def _no_column(what: str, name: str, there: list[str]) -> str:
     near = nearest(name, there)
     hint = f"did you mean {shown(near)}? " if near else ""
-    return f"there is no {what} column {name!r}, only {listed(there)}; {hint}rename it or set data.columns.{what}"
+    return f"there is no {what} column {name!r}, only {listed(there)}; {hint}rename it or set `columns.{what}`"
 
 
-def _check_labels(labels: Iterable[tuple[str, str]], audit: Audit) -> None:
-    """Refuse one class under two spellings of a number; note classes that look alike."""
-    first: dict[str, str] = {}
-    for label, place in labels:
-        first.setdefault(label, place)
-    refuse_one_number_in_two_spellings(first)
-    for group in lookalikes(first):
-        audit.notes.append(f"{len(group)} classes differ only in case or spaces: {listed(group)}; should they be one?")
+def _main_table(tables: Sequence[Table], columns: Columns, features: Sequence[str]) -> Table:
+    """Return the table whose rows are the samples: that of the labels; without, that of positions or features."""
+    telling = next((name for name in (columns.label, columns.ra, *features) if name is not None), columns.id)
+    return next(table for table in tables if telling in table.header)
 
 
 def _rows_by_id(

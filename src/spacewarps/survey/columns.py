@@ -3,10 +3,9 @@
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-from spacewarps.errors import SurveyError
+from spacewarps.settings import settings
 
 # As catalogues name them: ra, RAJ2000, ra_deg, RA_ICRS, raMean, gaia_ra, ALPHA_J2000; dec, decl, DEJ2000, DELTA_J2000.
 _WHOSE = r"(mean|obj|object|target|source|src|plug|fiber|image|best|cat|gaia|sdss)?"
@@ -19,31 +18,32 @@ _NO_PREFIX = re.compile(r"(e|err|error|pm|d|sig|sigma|std|unc|cos)[_ .-].*")
 _SEPARATOR = re.compile(r"[_ .-]")
 
 
-@dataclass(frozen=True)
+@settings
 class Columns:
     """The catalogue's names for what every survey has.
 
-    ``ra`` and ``dec`` are in degrees (ICRS); both are None for a survey without positions.
+    ``ra`` and ``dec`` are in degrees (ICRS); both are None for a survey without positions, and ``label`` for one whose
+    classes nobody knows.
 
     Raises:
-        SurveyError: one of ``ra`` and ``dec`` is None, or two of the names are the same.
+        SettingsError: one of ``ra`` and ``dec`` is None, or two of the names are the same.
     """
 
     id: str = "id"
-    label: str = "class"
+    label: str | None = "class"
     ra: str | None = "ra"
     dec: str | None = "dec"
 
     def __post_init__(self) -> None:
         if (self.ra is None) != (self.dec is None):
-            raise SurveyError(
+            raise ValueError(
                 "ra and dec must both be names, or both null for a survey without positions, but got "
                 f"ra={self.ra!r:.80} and dec={self.dec!r:.80}"
             )
         names = [name for name in (self.id, self.label, self.ra, self.dec) if name is not None]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise SurveyError(f"id, label, ra and dec must be different columns, but {shown(twice)} stands for two")
+            raise ValueError(f"id, label, ra and dec must be different columns, but {shown(twice)} stands for two")
 
 
 def shown(name: str) -> str:

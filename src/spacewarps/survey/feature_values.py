@@ -50,7 +50,7 @@ def read_feature(
         if bad > max_bad_fraction * rows or bad == rows:
             raise SurveyError(
                 f"{bad} of {rows} values of the feature {shown(name)} are not numbers, {example}; write them as plain "
-                f"numbers with a decimal point, or leave what is unknown empty (data.max_bad_fraction="
+                f"numbers with a decimal point, or leave what is unknown empty (`max_bad_fraction`="
                 f"{max_bad_fraction:g})"
             )
         audit.notes.append(
@@ -63,7 +63,7 @@ def read_feature(
     for code, count in _suspected_codes(values[values > 0] if is_error else values):
         audit.notes.append(
             f"feature {shown(name)}: {code:g} stands in {count} of {rows} rows, far from all other values; "
-            f"if it means that there is none, add it to data.missing_codes ({name:.40}: [{code:g}])"
+            f"if it means that there is none, add it to `missing_codes` ({name:.40}: [{code:g}])"
         )
     counts = {"missing": int(np.sum(~np.isfinite(values))), "not_a_number": bad}
     if codes:

@@ -9,6 +9,7 @@ from spacewarps.errors import SurveyError
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.prepare import prepare_survey
 from spacewarps.survey.prepared import PreparedSurvey, load_prepared_survey
+from spacewarps.survey.settings import Shares, SurveySettings
 
 
 def prepare_in_memory(
@@ -26,13 +27,11 @@ def prepare_in_memory(
             Path(folder),
             catalog=catalog,
             images=images,
-            columns=columns,
-            features=features,
-            group_radius_arcsec=2.0,
-            label_conflicts="keep",
-            fraction=1.0,
-            shares={"train": 1 - validation_share, "validation": validation_share},
-            max_bad_fraction=0.05,
+            settings=SurveySettings(
+                columns=columns,
+                features=tuple(features),
+                split=Shares(train=1 - validation_share, validation=validation_share, test=0.0),
+            ),
             seed=seed,
             progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
         )

@@ -3,7 +3,8 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.audit import Audit
@@ -12,6 +13,48 @@ from spacewarps.survey.numbers import NO_VALUE, read_number
 
 # These would break the lines of the sample table, or of a message.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of rows.
+
+    Args:
+        names: the label of each row.
+        faults: why it is not the name of a class; None where it is.
+    """
+
+    names: list[str]
+    faults: list[str | None]
+
+    def check(self, kept: Sequence[int], places: Sequence[str], audit: Audit) -> None:
+        """Refuse one class under two spellings of a number; note classes that look alike, and those that are lost.
+
+        Args:
+            kept: the rows that are used.
+            places: where each row stands.
+            audit: notes go there.
+
+        Raises:
+            SurveyError: two labels are the same number.
+        """
+        first: dict[str, str] = {}
+        for row in kept:
+            first.setdefault(self.names[row], places[row])
+        refuse_one_number_in_two_spellings(first)
+        for group in lookalikes(first):
+            audit.notes.append(
+                f"{len(group)} classes differ only in case or spaces: {listed(group)}; should they be one?"
+            )
+        sound = (name for name, fault in zip(self.names, self.faults, strict=True) if fault is None)
+        note_lost_classes(sound, first, audit)
+
+
+def read_labels(cells: Sequence[str]) -> Labels:
+    """Return the labels in ``cells``, in one form of Unicode's."""
+    names = [unicodedata.normalize("NFC", label) for label in cells]
+    faults = {name: label_fault(name) for name in set(names)}
+    return Labels(names, [faults[name] for name in names])
 
 
 def label_fault(label: str) -> str | None:

@@ -47,7 +47,7 @@ def split_sources(classes: Mapping[str, str], shares: Mapping[str, float], seed:
             raise SurveyError(
                 f"class {label!r} has {len(members)} source(s), too few for the splits {', '.join(shares)} "
                 "(rows at one position or with equal pixels are one source); "
-                "add sources, raise data.fraction or leave the class out"
+                "add sources, raise `fraction` or leave the class out"
             )
         start = 0
         for split, size in zip(shares, _sizes(len(members), list(shares.values())), strict=True):

@@ -44,7 +44,7 @@ class StampFolder:
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
             what = "not a folder" if path.exists() else "no such folder"
-            raise SurveyError(f"{path}: {what}; point data.images at the folder of stamps")
+            raise SurveyError(f"{path}: {what}; point `images` at the folder of stamps")
         self.path = path
         self.files: dict[str, list[str]] = {}
         others: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class StampFolder:
         if not self.files:
             raise SurveyError(
                 f"{path}: holds no image ({', '.join(SUFFIXES)}){_describe_others(others)}; "
-                "save stamps as PNG, JPEG, or TIFF of float32, or point data.images at the folder that holds them"
+                "save stamps as PNG, JPEG, or TIFF of float32, or point `images` at the folder that holds them"
             )
 
     def find(self, sample_id: str) -> Path:
@@ -147,9 +147,9 @@ def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
     reasons = Counter(str(stamp) for stamp in stamps)
     reason = reasons.most_common(1)[0][0] if reasons else "the catalogue names none"
     if reason == _NO_STAMP or not reasons:
-        advice = "check that data.images holds files that are named by the catalogue's ids"
+        advice = "check that `images` holds files that are named by the catalogue's ids"
     else:
-        advice = "mend the files in data.images"
+        advice = "mend the files in `images`"
     return f"none of {len(stamps)} samples has a usable stamp (most often: {reason}); {advice}"
 
 
@@ -173,7 +173,7 @@ def _on_all_cores(
             return error
         except MemoryError:
             raise SpaceWarpsError(
-                f"{file}: memory is too short to decode it; close what else runs, or take it away if it is damaged"
+                f"{file}: not enough memory to decode it; close other programs, or remove the file if it is damaged"
             ) from None
 
     # Pillow warns of what is odd in a file; what cannot be used becomes a fault, and the rest is of no concern. The

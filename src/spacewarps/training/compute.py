@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -17,6 +18,7 @@ from torch import nn
 from spacewarps.errors import ParamsError
 from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
+from spacewarps.training.settings import ComputeSettings
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_SIZE, _NEVER = 2**31 - 1, -1
@@ -58,28 +60,21 @@ class Compute:
         )
 
 
-def set_up_compute(device: str, precision: str, threads: int) -> Compute:
+def set_up_compute(settings: ComputeSettings) -> Compute:
     """Resolve ``auto``, and set this process up so that the same work gives the same bits.
-
-    Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
-        precision: ``auto``, ``fp32`` or ``bf16``; ``auto`` takes bf16 where the processor computes in it, as
-            emulation is slower than float32.
-        threads: threads of this process; part of the result, as it changes the order of sums.
 
     Raises:
         ParamsError: there is no CUDA device, but one is asked for; or far more threads than this machine has cores.
     """
+    device, precision, threads = settings.device, settings.precision, settings.threads
     cores = available_cores()
     if threads > max(_THREADS_ANYWHERE, _THREADS_A_CORE * cores):
         raise ParamsError(
             f"{threads} threads on {cores} core{'s' * (cores != 1)} would take many times as long as {cores}; "
-            "lower compute.threads or search.threads"
+            "lower `threads`"
         )
     if device == "cuda" and not torch.cuda.is_available():
-        raise ParamsError(
-            "compute.device is cuda, but this machine has no CUDA device that torch can use; set it to cpu"
-        )
+        raise ParamsError("`device` is cuda, but this machine has no CUDA device that torch can use; set it to cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(where))
     torch.set_num_threads(threads)
@@ -98,8 +93,8 @@ def set_up_compute(device: str, precision: str, threads: int) -> Compute:
 
 def set_up_again(compute: Compute) -> None:
     """Set another process up to compute what ``compute`` was set up for."""
-    precision = "bf16" if compute.precision == torch.bfloat16 else "fp32"
-    set_up_compute(compute.device.type, precision, compute.threads)
+    device: Literal["cpu", "cuda"] = "cuda" if compute.device.type == "cuda" else "cpu"
+    set_up_compute(ComputeSettings(device, "bf16" if compute.precision == torch.bfloat16 else "fp32", compute.threads))
 
 
 def kind_of_machine(device: torch.device) -> str:

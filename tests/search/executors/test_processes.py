@@ -10,25 +10,28 @@ import psutil
 import pytest
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
+from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import pack_model
-from spacewarps.search.candidate import WarmStart
 from spacewarps.search.executors.base import ExecutorError
 from spacewarps.search.executors.processes import ProcessesExecutor
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, History
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.strategies import make_strategy
+from spacewarps.search.settings import WarmStart
+from spacewarps.search.strategies import Beam
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute
-from spacewarps.training.fit import Epoch, Optimiser
+from spacewarps.training.score import Epoch
+from spacewarps.training.settings import Optimiser
 
 Search = Callable[..., SearchResult]
 
 MIXED = {"block_kinds": ["inception", "conv"], "k_candidates": [4, 6]}
-BEAM = {"strategy": make_strategy("beam", beam_width=2, trained_per_step=1), "epochs_per_eval": 1}
+BEAM = {"strategy": Beam(2), "epochs_per_eval": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "none": {"warm_start": WarmStart("none"), "epochs_per_eval": 1},
@@ -64,7 +67,9 @@ def kill_all(processes: list[psutil.Process]) -> None:
 def start(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute
 ) -> Callable[[int], ProcessesExecutor]:
-    return lambda workers: ProcessesExecutor(train_data, validation_data, compute, workers=workers, accelerators=0)
+    return lambda workers: ProcessesExecutor(
+        [Fold(train_data, validation_data)], compute, workers=workers, accelerators=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,7 @@ def test_any_number_of_workers_with_the_survey_mapped_or_in_memory_gives_the_sam
     survey = draw_survey() if in_memory else prepared
     train = Space_Galaxi(survey, split="train", augmentation=Augmentation())
     validation = Space_Galaxi(survey, split="validation")
-    with ProcessesExecutor(train, validation, compute, workers=workers, accelerators=0) as executor:
+    with ProcessesExecutor([Fold(train, validation)], compute, workers=workers, accelerators=0) as executor:
         for variant in VARIANTS.values():
             found = search(executor=executor, train=train, validation=validation, **variant)
             assert bits(found) == bits(search(**variant))
@@ -123,7 +128,7 @@ def test_no_room_for_stamps_in_memory_is_said_and_leaves_no_folder(
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(SurveyError, match=f"^{tmp_path}: no room for 120 stamps, 0.0 MB .File too large;"):
-            ProcessesExecutor(data, data, compute, workers=1, accelerators=0)
+            ProcessesExecutor([Fold(data, data)], compute, workers=1, accelerators=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
@@ -141,10 +146,10 @@ def test_stamps_in_memory_are_mapped_from_a_temporary_folder_that_goes_with_the_
     train = Space_Galaxi(survey, split="train", augmentation=Augmentation())
     validation = Space_Galaxi(survey, split="validation")
     other = Space_Galaxi(draw_survey(seed=1), split="validation")
-    with ProcessesExecutor(train, other, compute, workers=1, accelerators=0):
+    with ProcessesExecutor([Fold(train, other)], compute, workers=1, accelerators=0):
         assert sum(len(np.load(path)) for path in tmp_path.rglob("*.npy")) == 240
     assert not any(tmp_path.iterdir())
-    with ProcessesExecutor(train, validation, compute, workers=1, accelerators=0) as executor:
+    with ProcessesExecutor([Fold(train, validation)], compute, workers=1, accelerators=0) as executor:
         # Both splits are of one survey, which is written once.
         assert sum(len(np.load(path)) for path in tmp_path.rglob("*.npy")) == 120
         found = search(executor=executor, train=train, validation=validation, max_layers=1)
@@ -178,7 +183,7 @@ class BatchKiller(Killer):
 class EpochKiller(Killer):
     """Kills when a worker has ended an epoch."""
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
         self.strike()
 
 
@@ -207,8 +212,8 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
         search(executor=executor, epochs_per_eval=500, k_candidates=[2], observer=killer)
     assert str(caught.value) == (
         "3 workers in turn were lost while they evaluated conv k=2 "
-        "(SIGKILL, which the system sends when memory is short); if memory is short, lower search.workers or "
-        "optimiser.batch_size"
+        "(SIGKILL, which the system sends when memory is short); if memory is short, lower `workers` or "
+        "`batch_size`"
     )
     assert killer.left == 997
     assert running() == before
@@ -229,7 +234,7 @@ def test_a_candidate_that_comes_further_each_time_may_lose_any_number_of_workers
 class Interrupter(SearchObserver):
     """Interrupts a search at its first epoch."""
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
         raise KeyboardInterrupt
 
 
@@ -261,11 +266,10 @@ def test_what_an_evaluation_raises_in_a_worker_is_raised_here_and_the_next_searc
 ) -> None:
     with start(1) as executor:
         with pytest.raises(SpaceWarpsError) as caught:
-            search(executor=executor, k_candidates=[2**45])
+            search(executor=executor, k_candidates=[4096], configuration=Configuration(65536, 256))
         assert bits(search(executor=executor)) == bits(search())
     assert str(caught.value) == (
-        "memory is too short to evaluate conv k=35184372088832 at step 1; lower search.k_candidates, search.workers or "
-        "optimiser.batch_size"
+        "there is not enough memory to evaluate conv k=4096 at step 1; lower `k_candidates`, `workers` or `batch_size`"
     )
 
 

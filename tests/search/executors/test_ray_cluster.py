@@ -13,17 +13,20 @@ import psutil
 import pytest
 
 from spacewarps.errors import ModelError
-from spacewarps.model.blocks import BlockSpec
+from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
-from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Settings, Trained
+from spacewarps.search.candidate import Checkpoint, EpochEnded, Evaluation, Trained
 from spacewarps.search.executors.base import Event, ExecutorError, Lost
+from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
+from spacewarps.search.settings import CandidateSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute, set_up_compute
-from spacewarps.training.fit import Epoch, Score
+from spacewarps.training.score import Epoch, Score
+from spacewarps.training.settings import ComputeSettings
 
 ray = pytest.importorskip("ray")
 
@@ -40,7 +43,7 @@ SECONDS_TO_END = 30.0
 def connect(train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute) -> Connect:
     def connect(address: str, **changes: Any) -> RayExecutor:
         options: dict[str, Any] = {"compute": compute, "workers": None, "gpu_share": 0.0} | changes
-        return RayExecutor(train_data, validation_data, options.pop("compute"), address=address, **options)
+        return RayExecutor([Fold(train_data, validation_data)], options.pop("compute"), address=address, **options)
 
     return connect
 
@@ -106,7 +109,7 @@ def test_an_address_where_no_cluster_is_is_one_line(
         with connect(address) as executor, pytest.raises(ExecutorError, match=named) as caught:
             executor.submit(1, [])
         assert time.monotonic() - start < 10
-        assert "search.ray.address" in str(caught.value)
+        assert "`ray.address`" in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not ray.is_initialized()
 
@@ -216,7 +219,14 @@ class TestOnThisMachine:
         self, executor: RayExecutor, compute: Compute
     ) -> None:
         damaged = Evaluation(
-            Candidate(1, BlockSpec(2), 3), b"", widens=False, batches=1, settings=Settings(), compute=compute, until=1
+            Candidate(1, BlockSpec(2), 3),
+            0,
+            b"",
+            widens=False,
+            batches=1,
+            settings=CandidateSettings(),
+            compute=compute,
+            until=1,
         )
         executor.submit(7, [damaged])
         with pytest.raises(ModelError) as caught:
@@ -249,7 +259,7 @@ class TestOnThisMachine:
 
 @pytest.mark.long
 def test_on_two_threads_the_result_is_that_of_this_process(search: Search, connect: Connect) -> None:
-    compute = set_up_compute("cpu", "fp32", threads=2)
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 2))
     with connect("local", compute=compute) as executor:
         for trains in ("all", "block"):
             here = search(compute=compute, trains=trains)
@@ -259,21 +269,25 @@ def test_on_two_threads_the_result_is_that_of_this_process(search: Search, conne
 SEARCH_WITHOUT_END = """
 import sys
 from spacewarps.search.executors.ray_cluster import RayExecutor
+from spacewarps.search.folds import Fold
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import progressive_architecture_search
+from spacewarps.search.settings import SearchSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import set_up_compute
+from spacewarps.training.settings import ComputeSettings
 
 class Say(SearchObserver):
     def batch_trained(self, samples):
         print("training", flush=True)
 
 train, validation = (Space_Galaxi(sys.argv[1], split=split) for split in ("train", "validation"))
-compute = set_up_compute("cpu", "fp32", threads=1)
+compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
 print("starting", flush=True)
-with RayExecutor(train, validation, compute, workers=2, address="local", gpu_share=0.0) as executor:
+with RayExecutor([Fold(train, validation)], compute, workers=2, address="local", gpu_share=0.0) as executor:
+    settings = SearchSettings(max_layers=1, epochs_per_eval=100_000)
     progressive_architecture_search(
-        train, validation, max_layers=1, epochs_per_eval=100_000, compute=compute, executor=executor, observer=Say()
+        train, validation, settings, compute=compute, executor=executor, observer=Say()
     )
 """
 
@@ -353,7 +367,7 @@ class Accident(SearchObserver):
         self.happen = happen
         self.happened = False
 
-    def epoch_finished(self, candidate: Candidate, epoch: Epoch) -> None:  # noqa: ARG002
+    def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
         if epoch.epoch == 2 and not self.happened:
             self.happened = True
             self.happen()
@@ -430,7 +444,7 @@ def test_a_cluster_that_was_joined_is_left_as_it_was(search: Search, connect: Co
 
 @pytest.mark.long
 def test_a_job_that_no_node_has_room_for_is_refused(connect: Connect, cluster: Any) -> None:
-    compute = set_up_compute("cpu", "fp32", threads=2)
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 2))
     with connect(cluster.address, compute=compute) as executor:
         assert executor.workers == 1
         executor.submit(1, [])

@@ -1,14 +1,14 @@
 """What the search asks of any place where candidates are evaluated."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.search.candidate import EpochEnded, Evaluation, Trained
-from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.search.folds import Fold
 from spacewarps.training.compute import Compute
 
 Job = Sequence[Evaluation]
@@ -39,19 +39,16 @@ class Executor(ABC):
     Leaving the ``with`` block ends everything that it started, finished or not, within seconds.
 
     Args:
-        train: the samples to learn from, with their augmentation.
-        validation: the samples to score on.
+        folds: the data; an evaluation names its fold by the number.
     """
 
-    def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
-        self.data = (train, validation)
+    def __init__(self, folds: Sequence[Fold]) -> None:
+        self.folds = tuple(folds)
 
     @classmethod
     @abstractmethod
-    def from_settings(
-        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
-    ) -> Self:
-        """Return one for these data sets, with what it knows of ``settings``, the section ``search`` of the params."""
+    def from_settings(cls, folds: Sequence[Fold], compute: Compute, settings: Any) -> Self:
+        """Return one for these folds; ``settings`` are its own (:mod:`spacewarps.search.executors.settings`)."""
 
     @property
     @abstractmethod

@@ -1,11 +1,12 @@
 """One candidate after the other, in this process."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Self
 
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, Job
-from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.search.executors.settings import InlineSettings
+from spacewarps.search.folds import Fold
 from spacewarps.training.compute import Compute
 
 
@@ -13,24 +14,22 @@ class InlineExecutor(Executor):
     """Evaluates in this process, while it is waited for.
 
     Args:
-        train: the samples to learn from, with their augmentation.
-        validation: the samples to score on.
+        folds: the data; an evaluation names its fold by the number.
     """
 
-    def __init__(self, train: Space_Galaxi, validation: Space_Galaxi) -> None:
-        super().__init__(train, validation)
+    def __init__(self, folds: Sequence[Fold]) -> None:
+        super().__init__(folds)
         self._submitted: tuple[int, Job] | None = None
 
     @classmethod
     def from_settings(
         cls,
-        train: Space_Galaxi,
-        validation: Space_Galaxi,
+        folds: Sequence[Fold],
         compute: Compute,  # noqa: ARG003
-        settings: Mapping[str, Any],  # noqa: ARG003
+        settings: InlineSettings,  # noqa: ARG003
     ) -> Self:
         """Return one; it has no settings."""
-        return cls(train, validation)
+        return cls(folds)
 
     @property
     def workers(self) -> int:
@@ -46,7 +45,7 @@ class InlineExecutor(Executor):
         if self._submitted is not None:
             ticket, job = self._submitted
             self._submitted = None
-            for event in evaluate(job, *self.data):
+            for event in evaluate(job, self.folds):
                 yield ticket, event
             yield ticket, Ended()
 

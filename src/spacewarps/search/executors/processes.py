@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
@@ -27,6 +27,8 @@ from spacewarps.interrupts import children_spared
 from spacewarps.resources import available_cores
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
+from spacewarps.search.executors.settings import ProcessesSettings
+from spacewarps.search.folds import Fold
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.packing import packed_rows
 from spacewarps.survey.prepared import load_stamps
@@ -50,17 +52,14 @@ class ProcessesExecutor(Executor):
     starts another.
 
     Args:
-        train: the samples to learn from, with their augmentation.
-        validation: the samples to score on.
+        folds: the data; an evaluation names its fold by the number.
         compute: what the workers compute with.
         workers: how many.
         accelerators: how many devices they share.
     """
 
-    def __init__(
-        self, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, *, workers: int, accelerators: int
-    ) -> None:
-        super().__init__(train, validation)
+    def __init__(self, folds: Sequence[Fold], compute: Compute, *, workers: int, accelerators: int) -> None:
+        super().__init__(folds)
         self._compute = compute
         self._machine = kind_of_machine(compute.device)
         self._size = workers
@@ -68,7 +67,7 @@ class ProcessesExecutor(Executor):
         with ExitStack() as closing:
             # As bytes, since multiprocessing's own way with tensors puts each into shared memory, which a container may
             # have little or nothing of.
-            self._packed = pickle.dumps(_mapped(train, validation, closing))
+            self._packed = pickle.dumps(_mapped(self.folds, closing))
             self._closing = closing.pop_all()
         # A server that has imported torch once forks each worker in a moment.
         self._context = multiprocessing.get_context("forkserver")
@@ -76,15 +75,13 @@ class ProcessesExecutor(Executor):
         self._workers: list[_Worker | None] = [None] * workers
 
     @classmethod
-    def from_settings(
-        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
-    ) -> Self:
+    def from_settings(cls, folds: Sequence[Fold], compute: Compute, settings: ProcessesSettings) -> Self:
         """Return one with ``workers`` processes; ``auto``: one for each accelerator, or as many as cores allow."""
         accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
         # Half-used cores gain less than switching between processes costs.
         fitting = accelerators or max(1, available_cores() // compute.threads)
-        workers = fitting if settings["workers"] == "auto" else settings["workers"]
-        return cls(train, validation, compute, workers=workers, accelerators=accelerators)
+        workers = fitting if settings.workers == "auto" else settings.workers
+        return cls(folds, compute, workers=workers, accelerators=accelerators)
 
     @property
     def workers(self) -> int:
@@ -160,8 +157,7 @@ class ProcessesExecutor(Executor):
             # An EOFError has no words: the server is gone, which may have had some.
             why = _last_words(said_before) or str(error) or "its server ended"
             raise ExecutorError(
-                f"worker {position + 1} cannot be started ({why}); lower search.workers, or set search.executor to "
-                "inline"
+                f"worker {position + 1} cannot be started ({why}); lower `workers`, or set `executor` to inline"
             ) from None
         # This process must not hold the worker's end, or it would never hear that the worker is gone.
         theirs.close()
@@ -215,13 +211,13 @@ def _work(connection: Connection, packed: bytes, compute: Compute, device: int |
                 f"a worker computes on {here}, the search on {machine}, and they may round differently; "
                 "leave only devices of one kind in CUDA_VISIBLE_DEVICES"
             )
-        train, validation = pickle.loads(packed)
+        folds = pickle.loads(packed)
         while True:
             try:
                 job = connection.recv()
             except EOFError:
                 return
-            for event in evaluate(job, train, validation):
+            for event in evaluate(job, folds):
                 connection.send(event)
             connection.send(Ended())
     except SpaceWarpsError as error:
@@ -244,20 +240,21 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _mapped(train: Space_Galaxi, validation: Space_Galaxi, closing: ExitStack) -> tuple[Space_Galaxi, Space_Galaxi]:
-    """Return both with stamps that processes can map; a folder of those that were in memory goes with ``closing``."""
-    mapped: list[Space_Galaxi] = []
-    for number, data in enumerate((train, validation)):
-        if not isinstance(data.prepared.stamps, np.memmap):
-            if number and data.prepared is train.prepared:
-                stamps = mapped[0].prepared.stamps
-            else:
-                file = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-")), "stamps.npy")
-                _write(data.prepared.stamps, file)
-                stamps = load_stamps(file)
-            data = data.with_survey(replace(data.prepared, stamps=stamps))
-        mapped.append(data)
-    return mapped[0], mapped[1]
+def _mapped(folds: Sequence[Fold], closing: ExitStack) -> tuple[Fold, ...]:
+    """Return the folds with stamps that processes can map; those that were in memory go with ``closing``."""
+    mapped: dict[int, NDArray[Any]] = {}
+
+    def map_stamps(data: Space_Galaxi) -> Space_Galaxi:
+        stamps = data.prepared.stamps
+        if isinstance(stamps, np.memmap):
+            return data
+        if id(stamps) not in mapped:
+            file = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-")), "stamps.npy")
+            _write(stamps, file)
+            mapped[id(stamps)] = load_stamps(file)
+        return data.with_survey(replace(data.prepared, stamps=mapped[id(stamps)]))
+
+    return tuple(Fold(*map(map_stamps, fold)) for fold in folds)
 
 
 def _write(stamps: NDArray[Any], file: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,10 @@ from spacewarps.errors import SpaceWarpsError
 from spacewarps.resources import available_cores
 from spacewarps.search.candidate import EpochEnded, Trained, evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
+from spacewarps.search.executors.settings import RaySettings
+from spacewarps.search.folds import Fold
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 _LOCAL = "local"
@@ -43,8 +46,7 @@ class RayExecutor(Executor):
     alone. Through Ray Client, at an address that starts with ``ray://``, a job is heard of when it is done.
 
     Args:
-        train: the samples to learn from, with their augmentation.
-        validation: the samples to score on.
+        folds: the data; an evaluation names its fold by the number.
         compute: what the workers compute with; every node must be of this machine's kind.
         workers: how many jobs run at once; as many as the cluster has room for without it, as nodes come and go.
         address: ``local`` starts a cluster on this machine, which ends with the executor; anything else joins one.
@@ -53,15 +55,14 @@ class RayExecutor(Executor):
 
     def __init__(
         self,
-        train: Space_Galaxi,
-        validation: Space_Galaxi,
+        folds: Sequence[Fold],
         compute: Compute,
         *,
         workers: int | None,
         address: str,
         gpu_share: float,
     ) -> None:
-        super().__init__(train, validation)
+        super().__init__(folds)
         self._compute = compute
         self._size = workers
         self._address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
@@ -75,18 +76,14 @@ class RayExecutor(Executor):
         self._had_room = -math.inf
 
     @classmethod
-    def from_settings(
-        cls, train: Space_Galaxi, validation: Space_Galaxi, compute: Compute, settings: Mapping[str, Any]
-    ) -> Self:
+    def from_settings(cls, folds: Sequence[Fold], compute: Compute, settings: RaySettings) -> Self:
         """Return one with ``workers`` jobs, ``auto``: as many as there is room for, at ``ray.address``."""
-        cluster = settings["ray"]
         return cls(
-            train,
-            validation,
+            folds,
             compute,
-            workers=None if settings["workers"] == "auto" else settings["workers"],
-            address=cluster["address"],
-            gpu_share=cluster["gpu_share"] if compute.device.type == "cuda" else 0.0,
+            workers=None if settings.workers == "auto" else settings.workers,
+            address=settings.ray.address,
+            gpu_share=settings.ray.gpu_share if compute.device.type == "cuda" else 0.0,
         )
 
     @property
@@ -176,16 +173,16 @@ class RayExecutor(Executor):
                 _check_reachable(self._address)
                 with _own_signals():
                     ray.init(**options)
-            self._shared = ray.put(_in_memory(*self.data))
+            self._shared = ray.put(_in_memory(self.folds))
         # Whatever kind of error Ray has for it.
         except Exception as error:
             self.close()
             if self._address == _LOCAL:
                 raise ExecutorError(
-                    f"Ray cannot be started on this machine ({_line(error)}); set search.executor to processes"
+                    f"Ray cannot be started on this machine ({_line(error)}); set `executor` to processes"
                 ) from error
             raise ExecutorError(
-                f"search.ray.address is {self._address}, but no Ray cluster can be used there ({_line(error)}); "
+                f"`ray.address` is {self._address}, but no Ray cluster can be used there ({_line(error)}); "
                 "start one with 'ray start', or set it to local"
             ) from error
         # What is lost is not tried again by Ray: the search knows where it had come to.
@@ -227,7 +224,7 @@ class RayExecutor(Executor):
             needed = f"{self._compute.threads} CPUs" + (f" and {self._gpu_share} of a GPU" if self._gpu_share else "")
             raise ExecutorError(
                 f"no node of the Ray cluster at {self._address} has the {needed} that a candidate needs; "
-                "add one, or lower search.threads or search.ray.gpu_share"
+                "add one, or lower `threads` or `ray.gpu_share`"
             )
 
 
@@ -264,9 +261,7 @@ def sum_batches(events: Iterator[Trained | EpochEnded], seconds: float) -> Itera
             yield event
 
 
-def _events(
-    job: Job, data: tuple[Space_Galaxi, Space_Galaxi], compute: Compute, machine: str
-) -> Iterator[Trained | EpochEnded]:
+def _events(job: Job, folds: Sequence[Fold], compute: Compute, machine: str) -> Iterator[Trained | EpochEnded]:
     """Evaluate a job in a worker."""
     set_up_again(compute)
     here = _machine(compute.device)
@@ -275,7 +270,7 @@ def _events(
             f"a node of the Ray cluster, {socket.gethostname()}, may round differently than the machine of the search: "
             f"it is {here}, the other {machine}; take the node out of the cluster, or search on a machine of its kind"
         )
-    yield from sum_batches(evaluate(job, *data), _SECONDS_BETWEEN_BATCHES)
+    yield from sum_batches(evaluate(job, folds), _SECONDS_BETWEEN_BATCHES)
 
 
 def _all_events(*arguments: Any) -> list[Trained | EpochEnded]:
@@ -288,13 +283,16 @@ def _machine(device: torch.device) -> str:
     return f"{kind_of_machine(device)}, torch {torch.__version__}, NumPy {np.__version__}"
 
 
-def _in_memory(train: Space_Galaxi, validation: Space_Galaxi) -> tuple[Space_Galaxi, Space_Galaxi]:
-    """Return both with stamps that travel: a file that they are mapped from is on this machine only."""
-    shared = replace(train.prepared, stamps=np.asarray(train.prepared.stamps))
-    other = validation.prepared
-    if other is not train.prepared:
-        return train.with_survey(shared), validation.with_survey(replace(other, stamps=np.asarray(other.stamps)))
-    return train.with_survey(shared), validation.with_survey(shared)
+def _in_memory(folds: Sequence[Fold]) -> tuple[Fold, ...]:
+    """Return the folds with stamps that travel: a file that they are mapped from is on this machine only."""
+    travelling: dict[int, PreparedSurvey] = {}
+
+    def in_memory(data: Space_Galaxi) -> Space_Galaxi:
+        survey = data.prepared
+        travelling.setdefault(id(survey), replace(survey, stamps=np.asarray(survey.stamps)))
+        return data.with_survey(travelling[id(survey)])
+
+    return tuple(Fold(*map(in_memory, fold)) for fold in folds)
 
 
 def _check_reachable(address: str) -> None:

@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from spacewarps.errors import ParamsError
-from spacewarps.model.blocks import BlockSpec
+from pydantic import Field
+
+from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import CandidateResult, Step
+
+BeamWidth = Annotated[int, Field(ge=1, le=64)]
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,10 @@ class Proposal:
     predicted: float | None = None
 
 
-def check_at_least_one(**settings: int) -> None:
-    """Refuse a setting that is below 1.
-
-    Raises:
-        ParamsError: naming it.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise ParamsError(f"{name} must be at least 1, but got {name}={value}")
-
-
 class Strategy(ABC):
     """Decides which candidates each step has, and how many of them the next step grows from.
 
-    A strategy with settings of its own is a dataclass of them, which checks itself.
+    A strategy is the settings of its own, which check themselves (:mod:`spacewarps.settings`).
     """
 
     @property

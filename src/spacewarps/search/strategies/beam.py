@@ -1,14 +1,14 @@
 """Beam search: the best few trunks grow side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from spacewarps.model.blocks import BlockSpec
+from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import CandidateResult, Step
-from spacewarps.search.strategies.base import Proposal, Strategy, check_at_least_one
+from spacewarps.search.strategies.base import BeamWidth, Proposal, Strategy
+from spacewarps.settings import settings
 
 
-@dataclass(frozen=True)
+@settings
 class Beam(Strategy):
     """Tries every block on each of the ``beam_width`` best trunks, and keeps as many of all that come of it.
 
@@ -16,13 +16,10 @@ class Beam(Strategy):
         beam_width: how many trunks grow side by side.
 
     Raises:
-        ParamsError: it is below 1.
+        SettingsError: it is out of range.
     """
 
-    beam_width: int = 2
-
-    def __post_init__(self) -> None:
-        check_at_least_one(beam_width=self.beam_width)
+    beam_width: BeamWidth = 2
 
     @property
     def width(self) -> int:

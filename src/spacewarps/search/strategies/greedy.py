@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from spacewarps.model.blocks import BlockSpec
+from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import CandidateResult, Step
 from spacewarps.search.strategies.base import Proposal, Strategy
+from spacewarps.settings import settings
 
 
+@settings
 class Greedy(Strategy):
     """Tries every block on the last winner, and keeps the best."""
 

@@ -1,20 +1,18 @@
 """Progressive search with a predictor (Liu et al. 2018, ECCV, arXiv:1712.00559)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import BayesianRidge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from spacewarps.model.blocks import BLOCK_KINDS, BlockSpec
+from spacewarps.model.settings import BLOCK_KINDS, BlockSpec
 from spacewarps.search.history import CandidateResult, Step
-from spacewarps.search.strategies.base import Proposal, Strategy, check_at_least_one
+from spacewarps.search.strategies.base import BeamWidth, Proposal, Strategy
+from spacewarps.settings import PositiveInt, settings
 
 
-@dataclass(frozen=True)
+@settings
 class Pnas(Strategy):
     """Has only the candidates trained that a predictor ranks highest.
 
@@ -29,14 +27,11 @@ class Pnas(Strategy):
         trained_per_step: how many candidates are trained at a step, after the first.
 
     Raises:
-        ParamsError: one of them is below 1.
+        SettingsError: one of them is out of range.
     """
 
-    beam_width: int = 2
-    trained_per_step: int = 4
-
-    def __post_init__(self) -> None:
-        check_at_least_one(beam_width=self.beam_width, trained_per_step=self.trained_per_step)
+    beam_width: BeamWidth = 2
+    trained_per_step: PositiveInt = 4
 
     @property
     def width(self) -> int:
@@ -51,6 +46,11 @@ class Pnas(Strategy):
         known = [result for step in steps for result in step.candidates if result.finished]
         if not known:
             return extensions
+        # Imported when needed, as reading params should not wait for it.
+        from sklearn.linear_model import BayesianRidge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         predictor = make_pipeline(StandardScaler(), BayesianRidge())
         predictor.fit(
             np.stack([_describe(result.parent, result.candidate.block) for result in known]),

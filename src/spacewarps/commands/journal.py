@@ -4,7 +4,7 @@ import argparse
 import time
 
 from spacewarps.progress import say
-from spacewarps.search.journal import list_entries, prune
+from spacewarps.search.entries import list_entries, prune
 from spacewarps.stages.context import Stage
 
 _DAY, _MEGABYTE = 86400.0, 1_000_000

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from spacewarps.errors import ModelError
 from spacewarps.features import are_errors
-from spacewarps.model.blocks import BLOCK_KINDS, Block, BlockSpec
+from spacewarps.model.blocks import BLOCKS, Block
 from spacewarps.model.normalisers import FeatureNormaliser, StampNormaliser
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.widening import Repeats
 
 
@@ -26,30 +27,6 @@ class Inputs:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Widths:
-    """What the networks of one search have in common.
-
-    Args:
-        embedding: the width of the space that image and features are both projected to.
-        head_grid: the head sees the feature map averaged to at most this many cells a side.
-        dropout: the share of a block's channels that is dropped in training.
-
-    Raises:
-        ModelError: an argument is out of range.
-    """
-
-    embedding: int = 64
-    head_grid: int = 4
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.embedding < 1 or self.head_grid < 1 or not 0 <= self.dropout < 1:
-            raise ModelError(
-                f"embedding and head_grid must be at least 1 and dropout from 0 to below 1, but got {self}"
-            )
-
-
 class Head(nn.Module):
     """The classifier: the feature map is averaged to a grid and projected, joined by the features, and classified.
 
@@ -57,16 +34,18 @@ class Head(nn.Module):
         map_shape: ``(C, H, W)`` of the feature map.
         joined: the width of what the projector adds; 0 without features.
         classes: the number of classes.
-        widths: embedding and grid.
+        configuration: embedding and grid.
     """
 
-    def __init__(self, map_shape: tuple[int, int, int], joined: int, classes: int, widths: Widths) -> None:
+    def __init__(
+        self, map_shape: tuple[int, int, int], joined: int, classes: int, configuration: Configuration
+    ) -> None:
         super().__init__()
         channels, height, width = map_shape
-        self.window = (-(-height // widths.head_grid), -(-width // widths.head_grid))
+        self.window = (-(-height // configuration.head_grid), -(-width // configuration.head_grid))
         cells = -(-height // self.window[0]) * -(-width // self.window[1])
-        self.project = nn.Linear(channels * cells, widths.embedding)
-        self.classify = nn.Linear(widths.embedding + joined, classes)
+        self.project = nn.Linear(channels * cells, configuration.embedding)
+        self.classify = nn.Linear(configuration.embedding + joined, classes)
 
     def forward(self, maps: Tensor, joined: Tensor | None) -> Tensor:
         """Return logits ``[B, classes]`` for maps ``[B, C, H, W]`` and projected features ``[B, joined]``."""
@@ -110,7 +89,7 @@ class ProgressiveModel(nn.Module):
         stamp_shape: ``(C, H, W)`` of a stamp.
         features: the names of the feature columns; there may be none. ``z_err`` is taken as the error of ``z``.
         classes: the names of the classes, at least two.
-        widths: what does not grow.
+        configuration: what does not grow.
 
     Raises:
         ModelError: a size is not positive, or there are fewer than two classes.
@@ -121,7 +100,7 @@ class ProgressiveModel(nn.Module):
         stamp_shape: tuple[int, int, int],
         features: Sequence[str],
         classes: Sequence[str],
-        widths: Widths | None = None,
+        configuration: Configuration | None = None,
     ) -> None:
         super().__init__()
         if len(stamp_shape) != 3 or min(stamp_shape) < 1:
@@ -129,12 +108,12 @@ class ProgressiveModel(nn.Module):
         if len(classes) < 2:
             raise ModelError(f"a classifier needs at least two classes, but got classes={list(classes)}")
         self.inputs = Inputs((stamp_shape[0], stamp_shape[1], stamp_shape[2]), tuple(features), tuple(classes))
-        self.widths = widths or Widths()
+        self.configuration = configuration or Configuration()
         self.stamp_normaliser = StampNormaliser(stamp_shape[0])
         self.trunk = nn.ModuleList()
         if features:
             self.feature_normaliser = FeatureNormaliser(are_errors(features))
-            embedding = self.widths.embedding
+            embedding = self.configuration.embedding
             self.projector = nn.Sequential(
                 nn.Linear(self.feature_normaliser.width, embedding),
                 nn.ReLU(),
@@ -176,7 +155,7 @@ class ProgressiveModel(nn.Module):
         """
         spec = BlockSpec(k, kind, kernel_size)
         check_depth(self.inputs.stamp_shape, len(self.trunk) + 1)
-        block = BLOCK_KINDS[spec.kind](self.map_shape[0], spec.k, self.widths.dropout, spec.kernel_size)
+        block = BLOCKS[spec.kind](self.map_shape[0], spec.k, self.configuration.dropout, spec.kernel_size)
         self.trunk.append(block.to(self.head.classify.weight.device))
         classify = self.head.classify
         self.head = self._new_head().to(classify.weight.device)
@@ -196,7 +175,7 @@ class ProgressiveModel(nn.Module):
 
     def with_new_weights(self) -> "ProgressiveModel":
         """Return a network of the same architecture with the same normalisers, and every weight drawn anew."""
-        model = ProgressiveModel(self.inputs.stamp_shape, self.inputs.features, self.inputs.classes, self.widths)
+        model = ProgressiveModel(self.inputs.stamp_shape, self.inputs.features, self.inputs.classes, self.configuration)
         for spec in self.specs:
             model.add_block(spec.k, spec.kind, spec.kernel_size)
         model.stamp_normaliser.load_state_dict(self.stamp_normaliser.state_dict())
@@ -243,8 +222,8 @@ class ProgressiveModel(nn.Module):
         return logits
 
     def _new_head(self) -> Head:
-        joined = self.widths.embedding if self.inputs.features else 0
-        return Head(self.map_shape, joined, len(self.inputs.classes), self.widths)
+        joined = self.configuration.embedding if self.inputs.features else 0
+        return Head(self.map_shape, joined, len(self.inputs.classes), self.configuration)
 
 
 def check_depth(stamp_shape: tuple[int, int, int], blocks: int) -> None:
@@ -258,5 +237,5 @@ def check_depth(stamp_shape: tuple[int, int, int], blocks: int) -> None:
     if blocks > halvings:
         raise ModelError(
             f"a stamp of {height} x {width} pixels can be halved {halvings} times at most, "
-            f"but {blocks} blocks were asked for; ask for fewer (search.max_layers)"
+            f"but {blocks} blocks were asked for; ask for fewer (`max_layers`)"
         )

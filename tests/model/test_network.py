@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spacewarps.errors import ModelError
-from spacewarps.model import progressive
-from spacewarps.model.blocks import BlockSpec
-from spacewarps.model.progressive import ProgressiveModel, Widths
+from spacewarps.errors import ModelError, ParamsError
+from spacewarps.model import network
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec, Configuration
 
 pytestmark = pytest.mark.usefixtures("compute")
 
-SMALL = Widths(embedding=12, head_grid=3, dropout=0.1)
+SMALL = Configuration(embedding=12, head_grid=3, dropout=0.1)
 
 
 def new_model(
@@ -40,7 +40,7 @@ def test_any_shape_grows_until_it_cannot_be_halved(
 ) -> None:
     features = [f"f{number}" for number in range(n_features)]
     classes = [f"c{number}" for number in range(n_classes)]
-    model = ProgressiveModel((channels, height, width), features, classes, Widths(3, head_grid, 0.1)).train()
+    model = ProgressiveModel((channels, height, width), features, classes, Configuration(3, head_grid, 0.1)).train()
     stamps, values = torch.randn(batch, channels, height, width), torch.randn(batch, n_features)
     assert model(stamps, values).shape == (batch, n_classes)
     grown: list[int] = []
@@ -129,7 +129,7 @@ def test_more_blocks_than_halvings_is_said_in_one_line() -> None:
         model.add_block(2)
     assert str(caught.value) == (
         "a stamp of 9 x 5 pixels can be halved 2 times at most, but 3 blocks were asked for; "
-        "ask for fewer (search.max_layers)"
+        "ask for fewer (`max_layers`)"
     )
     assert model.ks == [2, 2]
 
@@ -140,15 +140,15 @@ def test_more_blocks_than_halvings_is_said_in_one_line() -> None:
         (lambda: ProgressiveModel((0, 8, 8), (), ("a", "b")), r"stamp_shape must be three positive sizes"),
         (lambda: ProgressiveModel((8, 8), (), ("a", "b")), r"stamp_shape must be three positive sizes"),  # type: ignore[arg-type]
         (lambda: ProgressiveModel((1, 8, 8), (), ("a",)), r"at least two classes, but got classes=\['a'\]"),
-        (lambda: Widths(embedding=0), r"embedding and head_grid must be at least 1 .*embedding=0"),
-        (lambda: Widths(head_grid=0), r"head_grid=0"),
-        (lambda: Widths(dropout=1.0), r"dropout=1\.0"),
-        (lambda: Widths(dropout=float("nan")), r"dropout=nan"),
-        (lambda: new_model().add_block(0), r"at least one channel, but got k=0"),
+        (lambda: Configuration(embedding=0), r"embedding is 0, but input should be greater than or equal to 1"),
+        (lambda: Configuration(head_grid=0), r"head_grid is 0, but"),
+        (lambda: Configuration(dropout=1.0), r"dropout is 1\.0, but input should be less than 1"),
+        (lambda: Configuration(dropout=float("nan")), r"dropout is nan, but"),
+        (lambda: new_model().add_block(0), r"a k of at least 1, but got k=0"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_line(build, message: str) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
+    with pytest.raises((ModelError, ParamsError), match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
 
@@ -228,7 +228,7 @@ def test_new_weights_keep_the_architecture_and_the_normalisers() -> None:
     model.fit_normalisers(np.random.default_rng(0).normal(size=(8, 1, 16, 16)), torch.rand(8, 2))
     old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     anew = model.with_new_weights()
-    assert (anew.specs, anew.inputs, anew.widths) == (model.specs, model.inputs, model.widths)
+    assert (anew.specs, anew.inputs, anew.configuration) == (model.specs, model.inputs, model.configuration)
     state = anew.state_dict()
     assert all(torch.equal(tensor, old[name]) for name, tensor in state.items() if "normaliser" in name)
     assert not any(torch.equal(w, old[name]) for name, w in state.items() if name.endswith(("conv.weight", "t.weight")))
@@ -236,12 +236,12 @@ def test_new_weights_keep_the_architecture_and_the_normalisers() -> None:
 
 
 def test_trainable_params_are_counted() -> None:
-    model = ProgressiveModel((2, 8, 8), (), ("a", "b"), Widths(embedding=3, head_grid=2))
+    model = ProgressiveModel((2, 8, 8), (), ("a", "b"), Configuration(embedding=3, head_grid=2))
     model.add_block(4)
     assert model.trainable_params == 2 * 4 * 9 + 2 * 4 + (4 * 2 * 2 * 3 + 3) + (3 * 2 + 2)
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    result = doctest.testmod(progressive)
+    result = doctest.testmod(network)
     assert result.attempted > 0
     assert result.failed == 0

@@ -1,0 +1,183 @@
+"""The files of a journal, one for each evaluation: written, read, listed and pruned."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spacewarps.model.storage import unpack_model
+from spacewarps.search.candidate import Checkpoint, Evaluation
+from spacewarps.search.keys import FORMAT
+from spacewarps.training.score import Epoch, Score
+
+SUFFIX = ".candidate"
+_HEADER_AT_MOST = 1 << 20
+_SECONDS_UNTIL_LEFT_OVER = 3600.0
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: str
+    key: str
+    what: str
+    network: int = Field(ge=0)
+    optimiser_state: int | None = Field(ge=0)
+    parameters: int = Field(ge=0)
+    epochs: list[tuple[float, float, float]] = Field(min_length=1)
+    of_epochs: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal's list.
+
+    Args:
+        path: its file.
+        what: the candidate, in words.
+        accuracy: on validation, after the last epoch that is there.
+        epochs: how many are there.
+        of_epochs: how many there are when it is finished.
+        size: in bytes.
+        modified: when it was last used, in seconds since 1970.
+    """
+
+    path: Path
+    what: str
+    accuracy: float
+    epochs: int
+    of_epochs: int
+    size: int
+    modified: float
+
+
+def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
+    """Write down how far ``evaluation`` has come, durably: a hash of the rest, a header, the network, its state.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    header = _Header(
+        format=FORMAT,
+        key=key,
+        what=f"step {evaluation.candidate.step}, {evaluation.candidate.label}",
+        network=len(checkpoint.network),
+        optimiser_state=None if checkpoint.optimiser_state is None else len(checkpoint.optimiser_state),
+        parameters=checkpoint.parameters,
+        epochs=[(e.train_loss, e.validation.accuracy, e.validation.loss) for e in checkpoint.epochs],
+        of_epochs=evaluation.settings.epochs,
+    )
+    content = b"".join(
+        [json.dumps(header.model_dump()).encode(), b"\n", checkpoint.network, checkpoint.optimiser_state or b""]
+    )
+    _write_durably(path, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
+
+
+def read_entry(path: Path, key: str) -> Checkpoint:
+    """Return what the entry of ``key`` holds.
+
+    Raises:
+        OSError: there is none.
+        ValueError, ModelError: it is torn, altered, or that of another evaluation.
+    """
+    # A named pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("torn or altered")
+    line, _, body = content.partition(b"\n")
+    try:
+        header = _Header.model_validate_json(line, strict=False)
+    except ValidationError as error:
+        raise ValueError(str(error)) from None
+    state = body[header.network :]
+    if (header.format, header.key) != (FORMAT, key) or len(body) != header.network + (header.optimiser_state or 0):
+        raise ValueError("an entry of another candidate")
+    network = body[: header.network]
+    unpack_model(network)
+    epochs = tuple(
+        Epoch(number, train_loss, Score(accuracy, loss))
+        for number, (train_loss, accuracy, loss) in enumerate(header.epochs, start=1)
+    )
+    return Checkpoint(epochs, header.parameters, network, None if header.optimiser_state is None else state)
+
+
+def list_entries(folder: Path) -> Iterator[Entry]:
+    """Yield the entries of the journal in ``folder`` that can be read, the last used first."""
+    for modified, size, path in _files(folder):
+        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+            file.readline(_HEADER_AT_MOST)
+            header = _Header.model_validate_json(file.readline(_HEADER_AT_MOST), strict=False)
+            accuracy = header.epochs[-1][1]
+            yield Entry(path, header.what, accuracy, len(header.epochs), header.of_epochs, size, modified)
+
+
+def prune(folder: Path, *, older_than: float | None, larger_than: int | None) -> tuple[int, int]:
+    """Delete entries; return how many, and how many bytes they held.
+
+    Args:
+        folder: of the journal.
+        older_than: delete what was not used for as many seconds.
+        larger_than: then delete what was used the longest ago until the rest holds at most as many bytes.
+    """
+    now, kept, full = time.time(), 0, False
+    count = size_of_all = 0
+    for modified, size, path in _files(folder):
+        too_old = older_than is not None and now - modified > older_than
+        # Nothing that was used before the first that is too much may stay in its place.
+        full = full or (larger_than is not None and kept + size > larger_than)
+        if too_old or full:
+            path.unlink(missing_ok=True)
+            count, size_of_all = count + 1, size_of_all + size
+        else:
+            kept += size
+    sweep(folder)
+    return count, size_of_all
+
+
+def sweep(folder: Path) -> None:
+    """Delete what searches that were killed while they wrote have left."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _SECONDS_UNTIL_LEFT_OVER:
+                path.unlink()
+
+
+def _files(folder: Path) -> list[tuple[float, int, Path]]:
+    """Return when each entry was used, its size and its file, the last used first."""
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime, status.st_size, path))
+    return sorted(found, reverse=True)
+
+
+def _write_durably(path: Path, *parts: bytes) -> None:
+    """Write ``path`` so that after a power loss it is there in full, or not at all."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,108 @@
+"""How a survey is read, cleaned and split, and how its stamps are augmented."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spacewarps.settings import Several, Share, settings
+from spacewarps.survey.columns import Columns
+
+
+@settings
+class Shares:
+    """Shares of the sources in each split; together they are 1.
+
+    Args:
+        train: what networks learn from.
+        validation: what decides between them.
+        test: what the final one is measured on; with 0 there is no such split.
+
+    Raises:
+        SettingsError: one is out of range, or they do not add up.
+    """
+
+    train: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    def __post_init__(self) -> None:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must add up to 1, but they add up to {total:g}")
+
+    def by_split(self) -> dict[str, float]:
+        """Return the share of each split that there is, in the order in which they are filled."""
+        shares = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: share for split, share in shares.items() if share}
+
+
+@settings
+class SurveySettings:
+    """How a survey is read, cleaned and split.
+
+    Args:
+        columns: the catalogue's names for id, label and position.
+        features: the columns that the network sees beside the stamp.
+        missing_codes: for each feature that has some, the values that mean that there is none.
+        group_radius_arcsec: rows closer than this are one source.
+        label_conflicts: ``keep`` or ``drop`` the sources whose rows disagree about the class.
+        fraction: the share of each class's sources that is used.
+        split: the share of the sources in each split.
+        max_bad_fraction: the largest share of rows that may be left out because of faults, and of a feature's values
+            that may be no numbers.
+
+    Raises:
+        SettingsError: an argument is out of range, or two do not go together.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    features: Annotated[tuple[str, ...], Several] = ("z", "z_err")
+    missing_codes: Mapping[str, Annotated[tuple[float, ...], Several, Field(min_length=1)]] = field(
+        default_factory=dict
+    )
+    group_radius_arcsec: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    label_conflicts: Literal["keep", "drop"] = "keep"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    split: Shares = field(default_factory=Shares)
+    max_bad_fraction: Share = 0.05
+
+    def __post_init__(self) -> None:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError(f"features must differ from each other, but got {list(self.features)}")
+        if self.columns.id in self.features or self.columns.label in self.features:
+            raise ValueError(f"features must not hold the id or the label, but got {list(self.features)}")
+        stray = next((name for name in self.missing_codes if name not in self.features), None)
+        if stray is not None:
+            raise ValueError(f"missing_codes must name features, but {stray!r:.80} is none of {list(self.features)}")
+
+
+@settings
+class AugmentationSettings:
+    """The strength of each kind of augmentation; 0 switches it off.
+
+    Args:
+        rotation_degrees: the largest angle of rotation, either way.
+        shift: the largest shift, as a share of the stamp's side.
+        scale: the largest change of size, as a share of it.
+        shear_degrees: the largest angle of shear, either way.
+        flip: the probability of a mirror image, for each axis.
+        brightness: the largest offset, in standard deviations of the stamp's own pixels.
+        contrast: the largest change of the pixels' spread, as a share of it.
+        colour: the same for each channel by itself; without effect on stamps of one channel.
+        noise: the largest standard deviation of the added Gaussian noise, in those of the stamp's own pixels.
+
+    Raises:
+        SettingsError: an argument is out of range.
+    """
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shear_degrees: Annotated[float, Field(ge=0, le=45)] = 5.0
+    flip: Share = 0.5
+    brightness: Annotated[float, Field(ge=0, le=10)] = 0.1
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.1

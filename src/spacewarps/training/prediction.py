@@ -1,0 +1,91 @@
+"""What networks answer, and how well."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spacewarps.errors import ModelError
+from spacewarps.model.network import Inputs, ProgressiveModel
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.loaders import epoch_batches
+from spacewarps.training.compute import Compute
+from spacewarps.training.score import Score, finite_or_infinite
+
+# Nothing is kept for a gradient, so larger batches fit where training's do.
+_EVALUATION_BATCH = 256
+
+
+def predict(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Tensor:
+    """Return the logits of every sample of ``data``, float32 ``[N, classes]`` on the CPU, without augmentation.
+
+    Raises:
+        ModelError: the network was made for other data.
+    """
+    check_made_for(model, data)
+    compute.place(model)
+    return _predict([model], data, compute, depth=0)[0]
+
+
+def score(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Score:
+    """Return accuracy and cross-entropy of ``model`` on ``data``; a loss that is not finite counts as infinite.
+
+    Raises:
+        ModelError: the network was made for other data.
+    """
+    check_made_for(model, data)
+    compute.place(model)
+    return score_side_by_side([model], data, compute, depth=0)[0]
+
+
+def check_made_for(model: ProgressiveModel, data: Space_Galaxi) -> None:
+    """Check that ``model`` was made for such data.
+
+    Raises:
+        ModelError: it was not. A network of other classes would run, and its answers would be taken for these ones.
+    """
+    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), tuple(data.classes))
+    for what in ("stamp_shape", "features", "classes"):
+        made_for, given = getattr(model.inputs, what), getattr(of_data, what)
+        if made_for != given:
+            raise ModelError(
+                f"the network was made for {what.replace('_', ' ')} {_listed(made_for)}, "
+                f"but the survey has {_listed(given)}; search again"
+            )
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def _predict(models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int) -> list[Tensor]:
+    """Return each network's logits; the first ``depth`` blocks, the same in all, are computed once."""
+    for model in models:
+        model.eval()
+    plain = data.without_augmentation()
+    # Whole from the start: small pieces that stay among large ones keep the memory of those from being used again.
+    logits = [torch.empty(len(data), len(data.classes)) for _ in models]
+    done = 0
+    for indices in epoch_batches(len(plain), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
+        batch = plain.batch(indices)
+        # Not around the whole function: weights that are placed in inference mode could not be trained afterwards.
+        with torch.inference_mode(), compute.autocast():
+            maps = models[0].maps(batch.images.to(compute.device), depth)
+            features = batch.features.to(compute.device)
+            for model, whole in zip(models, logits, strict=True):
+                whole[done : done + len(indices)] = model.finish(maps, features, depth).float()
+        done += len(indices)
+    return logits
+
+
+def score_side_by_side(
+    models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int
+) -> list[Score]:
+    """Return each network's score; the first ``depth`` blocks, the same in all, are computed once."""
+    scores = []
+    for logits in _predict(models, data, compute, depth):
+        right = int((logits.argmax(dim=1) == data.labels).sum())
+        loss = float(functional.cross_entropy(logits.double(), data.labels))
+        scores.append(Score(right / len(data), finite_or_infinite(loss)))
+    return scores

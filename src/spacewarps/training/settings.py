@@ -1,0 +1,49 @@
+"""How weights are learned, and what networks compute with."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spacewarps.settings import Threads, settings
+
+Trains = Literal["all", "block"]
+
+
+@settings
+class Optimiser:
+    """AdamW under a one-cycle schedule.
+
+    Args:
+        batch_size: samples in a batch; BatchNorm needs two.
+        learning_rate: the highest of the schedule, which rises for a quarter of the training and falls to almost 0
+            (Smith & Topin 2018, arXiv:1708.07120).
+        weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101); on weight matrices and
+            filters, not on biases and BatchNorm.
+        label_smoothing: the share of the target that is spread over all classes.
+
+    Raises:
+        SettingsError: an argument is out of range.
+    """
+
+    batch_size: Annotated[int, Field(ge=2, le=65536)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 0.003
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+@settings
+class ComputeSettings:
+    """What networks compute with.
+
+    Args:
+        device: ``auto`` takes CUDA where there is some.
+        precision: ``auto`` takes bf16 where the processor computes in it, as emulation is slower than float32.
+        threads: threads of one process; part of the result, as it changes the order of sums.
+
+    Raises:
+        SettingsError: an argument is out of range.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Threads = 2

@@ -1,0 +1,169 @@
+"""The learning of one network, epoch by epoch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spacewarps.errors import ModelError
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.seeds import derive_seed
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.loaders import epoch_batches
+from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.prediction import score_side_by_side
+from spacewarps.training.schedule import one_cycle
+from spacewarps.training.score import Epoch, Score, finite_or_infinite
+from spacewarps.training.settings import Optimiser, Trains
+
+
+class Training:
+    """The learning of one network, epoch by epoch; after any epoch it can be suspended and resumed, to the bit.
+
+    Args:
+        model: is trained in place, and moves to ``compute.device``.
+        epochs: the passes that the learning rate's schedule is made for.
+        steps_per_epoch: the batches of one pass.
+        optimiser: how weights change.
+        compute: where, and in which precision.
+        seed: decides dropout.
+        trains: ``all`` weights, or all but those of the trunk below the last ``block``, which stays as it is: its
+            weights and its statistics.
+    """
+
+    def __init__(
+        self,
+        model: ProgressiveModel,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        optimiser: Optimiser,
+        compute: Compute,
+        seed: int,
+        trains: Trains,
+    ) -> None:
+        compute.place(model)
+        self.model = model
+        self.compute = compute
+        self.frozen_depth = max(0, len(model.trunk) - 1) if trains == "block" else 0
+        self.history: list[Epoch] = []
+        self._optimiser = optimiser
+        self._steps_per_epoch = steps_per_epoch
+        self._steps = epochs * steps_per_epoch
+        self._seed = seed
+        for block in model.trunk[: self.frozen_depth]:
+            block.requires_grad_(False)
+        groups = _weight_groups(model, optimiser.weight_decay)
+        self._adam = torch.optim.AdamW(groups, lr=optimiser.learning_rate, fused=True)
+        self._total = torch.zeros(())
+
+    def begin_epoch(self) -> None:
+        """Get ready for a pass."""
+        self.model.train()
+        for block in self.model.trunk[: self.frozen_depth]:
+            block.eval()
+        self._total = torch.zeros((), dtype=torch.float64, device=self.compute.device)
+
+    def learn(self, number: int, maps: Tensor, labels: Tensor, features: Tensor) -> None:
+        """Take one step.
+
+        Args:
+            number: of the batch within the epoch, from 0.
+            maps: what the frozen blocks made of the stamps, ``[B, C, H, W]``.
+            labels: ``[B]``.
+            features: ``[B, F]`` in catalogue units.
+        """
+        epoch = len(self.history)
+        for group in self._adam.param_groups:
+            step = epoch * self._steps_per_epoch + number
+            group["lr"] = self._optimiser.learning_rate * one_cycle(step, self._steps)
+        with named_random_state(self._seed, "dropout", epoch, number), self.compute.autocast():
+            logits = self.model.finish(maps, features, self.frozen_depth)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self._optimiser.label_smoothing)
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+        self._total += loss.detach() * len(labels)
+
+    def end_epoch(self, samples: int, validation: Score) -> Epoch:
+        """Note what the pass over ``samples`` samples came to; a loss that is not finite counts as infinite."""
+        epoch = Epoch(len(self.history) + 1, finite_or_infinite(float(self._total) / samples), validation)
+        self.history.append(epoch)
+        return epoch
+
+    def optimiser_state(self) -> dict[str, Tensor]:
+        """Return the optimiser's state, which with the weights is all that the next epoch depends on."""
+        states = self._adam.state_dict()["state"]
+        return {
+            f"{name}.{number}": tensor.cpu().contiguous()
+            for number in states
+            for name, tensor in states[number].items()
+        }
+
+    def resume(self, history: Sequence[Epoch], optimiser_state: Mapping[str, Tensor]) -> None:
+        """Go on after ``history``; the network has the weights of its end already.
+
+        Raises:
+            ModelError: ``optimiser_state`` is that of another network.
+        """
+        weights = [weights for group in self._adam.param_groups for weights in group["params"]]
+        try:
+            for number, tensor in enumerate(weights):
+                # In the layout of the weights, which the fused optimiser goes through together with these.
+                self._adam.state[tensor] = {
+                    "step": optimiser_state[f"step.{number}"].to(self.compute.device, copy=True),
+                    "exp_avg": torch.empty_like(tensor).copy_(optimiser_state[f"exp_avg.{number}"]),
+                    "exp_avg_sq": torch.empty_like(tensor).copy_(optimiser_state[f"exp_avg_sq.{number}"]),
+                }
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"the state of the training does not fit the network ({error})") from None
+        self.history = list(history)
+
+
+def run_epoch(
+    trainings: Sequence[Training],
+    train: Space_Galaxi,
+    validation: Space_Galaxi,
+    *,
+    batch_size: int,
+    seed: int,
+) -> Iterator[int]:
+    """Let every one of ``trainings`` learn from the same batches, in turn, and score them.
+
+    Each ends with the bits that it would have alone. What their networks have in common, the frozen blocks, is
+    computed once for all.
+
+    Args:
+        trainings: all at the same epoch, with equal weights in equally many frozen blocks.
+        train: the samples to learn from, with their augmentation.
+        validation: the samples to score on.
+        batch_size: samples in a batch.
+        seed: decides the order of the samples and their augmentation.
+
+    Yields:
+        The number of samples, after each batch of each training.
+    """
+    first = trainings[0]
+    epoch, depth, compute = len(first.history), first.frozen_depth, first.compute
+    for training in trainings:
+        training.begin_epoch()
+    batches = epoch_batches(len(train), batch_size, seed=derive_seed(seed, "batches"), epoch=epoch, shuffle=True)
+    for number, indices in enumerate(batches):
+        images, labels, features = (part.to(compute.device, non_blocking=True) for part in train.batch(indices))
+        with torch.no_grad(), compute.autocast():
+            maps = first.model.maps(images, depth)
+        for training in trainings:
+            training.learn(number, maps, labels, features)
+            yield len(labels)
+    scores = score_side_by_side([training.model for training in trainings], validation, compute, depth)
+    for training, score_of_epoch in zip(trainings, scores, strict=True):
+        training.end_epoch(len(train), score_of_epoch)
+
+
+def _weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return the weights that learn: those that decay and those that do not."""
+    learning = [weights for weights in model.parameters() if weights.requires_grad]
+    decaying = [weights for weights in learning if weights.ndim > 1]
+    others = [weights for weights in learning if weights.ndim <= 1]
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
