@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }
-PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}
+PIPELINE_TOOLS = {"dvc", "mlflow"}
 MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "cli"}
 
 

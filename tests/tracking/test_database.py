@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.pipeline_run import open_tracker
 from spacewarps.tracking.ui import address
 
 
@@ -84,7 +84,10 @@ def test_a_folder_without_permission_is_named(tmp_path):
 
 
 def test_processes_that_start_together_make_one_database(tmp_path):
-    code = "import sys; from spacewarps.tracking.pipeline_run import *; open_tracker(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from spacewarps.tracking.experiment import open_tracker; "
+        "open_tracker(Path(sys.argv[1]))"
+    )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
         for _ in range(2)

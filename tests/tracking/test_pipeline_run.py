@@ -1,7 +1,8 @@
 import pytest
 
+from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.pipeline_run import flatten, open_tracker, stage_run
+from spacewarps.tracking.pipeline_run import flatten, stage_run
 
 
 @pytest.fixture

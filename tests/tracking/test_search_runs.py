@@ -2,7 +2,8 @@ import pytest
 
 from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
-from spacewarps.tracking.pipeline_run import StageRun, open_tracker
+from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.search_runs import SearchRuns
 from spacewarps.training.score import Epoch, Score
 

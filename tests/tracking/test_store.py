@@ -5,8 +5,9 @@ import pytest
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import save_model
 from spacewarps.tracking.artifacts import log_model
+from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.failures import TrackingError, reason, without_password
-from spacewarps.tracking.pipeline_run import open_tracker, stage_run
+from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.store import find_store
 
 ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from spacewarps.tracking.pipeline_run import StageRun, open_tracker
+from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.pipeline_run import StageRun
 
 
 @pytest.fixture

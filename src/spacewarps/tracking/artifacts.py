@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 from importlib.metadata import version
@@ -9,9 +10,6 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-from dvc_data.hashfile.build import build
-from dvc_data.hashfile.db import HashFileDB
-from dvc_objects.fs.local import LocalFileSystem
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.models import ModelSignature
@@ -22,11 +20,18 @@ from spacewarps.tracking.pipeline_run import StageRun
 
 
 def dvc_hash(path: Path) -> str:
-    """Return the hash under which DVC keeps the folder ``path``, as ``dvc.lock`` shows it."""
-    files = LocalFileSystem()  # type: ignore[no-untyped-call]
-    # Nothing is stored: a dry run only reads, and the store's own place is never used.
-    _, _, tree = build(HashFileDB(files, str(path)), str(path.resolve()), files, "md5", dry_run=True)
-    return str(tree.hash_info.value)
+    """Return the hash under which DVC keeps the folder ``path``, as ``dvc.lock`` shows it.
+
+    It is the MD5 of a list of all files, each with its own MD5, as JSON.
+    """
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    entries = [{"md5": _md5(file), "relpath": name} for name, file in files]
+    return f"{hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest()}.dir"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None:

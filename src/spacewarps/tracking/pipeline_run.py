@@ -1,11 +1,7 @@
 """Which MLflow run a stage belongs to: one top-level run for each run of the pipeline, one below it for each stage."""
 
-import contextlib
-import fcntl
 import os
 import re
-import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
-from spacewarps.tracking.database import check_database
-from spacewarps.tracking.failures import TrackingError, reason, without_password
-from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
+from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.revision import git_and_dvc_tags
+from spacewarps.tracking.store import project_root
 from spacewarps.tracking.tracker import Tracker
 
-EXPERIMENT = "space-warps"
-NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 PIPELINE_TAG = "spacewarps.pipeline"
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 
@@ -49,84 +40,6 @@ class StageRun:
             self.tracker.attempt(lambda: store(run_id, str(path)))
 
 
-def open_tracker(root: Path) -> Tracker:
-    """Connect to MLflow: to the store that ``MLFLOW_TRACKING_URI`` names, else to the database at the project's root.
-
-    ``MLFLOW_EXPERIMENT_NAME`` or ``MLFLOW_EXPERIMENT_ID`` names the runs' experiment, else it is ``space-warps``.
-
-    Raises:
-        TrackingError: the store cannot be used, or has no such experiment.
-    """
-    start = time.monotonic()
-    store = find_store(root)
-    try:
-        # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
-        with contextlib.chdir(root), _alone_in(root if store.database is None else store.database.parent):
-            check_database(store)
-            client = MlflowClient(store.uri)
-            experiment = _find_or_create_experiment(client, store.artifacts)
-    except TrackingError:
-        raise
-    except Exception as error:
-        # Each kind of store fails with errors of its own.
-        raise TrackingError(
-            f"MLflow at {without_password(store.uri)} cannot be used ({reason(error)}); check {URI_VARIABLE}"
-        ) from None
-    return Tracker(client, str(experiment.experiment_id), seconds=time.monotonic() - start)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the tables of a new database in ``folder``, where the system can see to it."""
-    descriptor = None
-    try:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _find_or_create_experiment(client: MlflowClient, artifacts: str | None) -> Experiment:
-    number, name = os.environ.get(ID_VARIABLE), os.environ.get(NAME_VARIABLE)
-    if number:
-        experiment = _experiment_of_number(client, number)
-        if name and experiment.name != name:
-            raise TrackingError(
-                f"{ID_VARIABLE}={number} is the experiment {experiment.name}, but {NAME_VARIABLE} is {name}; unset one"
-            )
-    else:
-        experiment = _experiment_of_name(client, name or EXPERIMENT, artifacts)
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    return experiment
-
-
-def _experiment_of_number(client: MlflowClient, number: str) -> Experiment:
-    try:
-        return client.get_experiment(number)
-    except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise
-        raise TrackingError(
-            f"{ID_VARIABLE}={number}: there is no such experiment; unset it, or set {NAME_VARIABLE}"
-        ) from None
-
-
-def _experiment_of_name(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
-    if found := client.get_experiment_by_name(name):
-        return found
-    try:
-        return client.get_experiment(client.create_experiment(name, artifact_location=artifacts))
-    except MlflowException:
-        # Another pipeline run may have been first.
-        if found := client.get_experiment_by_name(name):
-            return found
-        raise
-
-
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     """Open the run of ``stage`` below the run of this pipeline run, which the first stage creates.
@@ -141,7 +54,7 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     tracker = open_tracker(project_root())
     status = "FAILED"
     try:
-        common = _git_and_dvc_tags()
+        common = git_and_dvc_tags()
         pipeline_id = _find_or_start_pipeline_run(tracker, params, common)
         own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
@@ -197,23 +110,6 @@ def _first_that_is_no_shell(process: psutil.Process) -> psutil.Process:
         # It has ended, or the system hides other processes.
         return process
     return process
-
-
-def _git_and_dvc_tags() -> dict[str, str]:
-    tags = {}
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False)
-    except OSError:
-        # There is no git, or it cannot be run.
-        commit = None
-    else:
-        commit = re.match(rb"[0-9a-f]{40,64}$", done.stdout.strip())
-    if commit:
-        tags["mlflow.source.git.commit"] = commit[0].decode()
-    for variable, tag in (("DVC_EXP_NAME", "dvc.experiment"), ("DVC_EXP_BASELINE_REV", "dvc.baseline")):
-        if os.environ.get(variable):
-            tags[tag] = os.environ[variable]
-    return tags
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -10,8 +10,10 @@ import psutil
 import pytest
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
-from spacewarps.model.settings import Configuration
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
+from spacewarps.search.candidate import Evaluation
 from spacewarps.search.executors.base import ExecutorError
 from spacewarps.search.executors.processes import ProcessesExecutor
 from spacewarps.search.folds import Fold
@@ -19,7 +21,7 @@ from spacewarps.search.history import Candidate, History
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
-from spacewarps.search.settings import WarmStart
+from spacewarps.search.settings import CandidateSettings, WarmStart
 from spacewarps.search.strategies import Beam
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
@@ -262,14 +264,21 @@ def test_an_executor_serves_the_next_search_after_one_that_was_interrupted(
 
 
 def test_what_an_evaluation_raises_in_a_worker_is_raised_here_and_the_next_search_runs(
-    search: Search, start: Callable[[int], ProcessesExecutor]
+    search: Search, start: Callable[[int], ProcessesExecutor], train_data: Space_Galaxi, compute: Compute
 ) -> None:
+    empty = ProgressiveModel(train_data.stamp_shape, train_data.feature_names, train_data.classes)
+    # More than there are addresses, so that it is refused at once.
+    candidate = Candidate(1, BlockSpec(2**45), 3)
+    evaluation = Evaluation(candidate, 0, pack_model(empty), False, 1, CandidateSettings(), compute, until=1)
     with start(1) as executor:
+        executor.submit(1, [evaluation])
         with pytest.raises(SpaceWarpsError) as caught:
-            search(executor=executor, k_candidates=[4096], configuration=Configuration(65536, 256))
+            list(executor.wait(60))
+        executor.abandon()
         assert bits(search(executor=executor)) == bits(search())
     assert str(caught.value) == (
-        "there is not enough memory to evaluate conv k=4096 at step 1; lower `k_candidates`, `workers` or `batch_size`"
+        "there is not enough memory to evaluate conv k=35184372088832 at step 1; lower `k_candidates`, `workers` or "
+        "`batch_size`"
     )
 
 

@@ -1,0 +1,99 @@
+"""The MLflow experiment that runs belong to, in the store that can be used."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spacewarps.tracking.database import check_database
+from spacewarps.tracking.failures import TrackingError, reason, without_password
+from spacewarps.tracking.store import URI_VARIABLE, find_store
+from spacewarps.tracking.tracker import Tracker
+
+EXPERIMENT = "space-warps"
+NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
+
+
+def open_tracker(root: Path) -> Tracker:
+    """Connect to MLflow: to the store that ``MLFLOW_TRACKING_URI`` names, else to the database at the project's root.
+
+    ``MLFLOW_EXPERIMENT_NAME`` or ``MLFLOW_EXPERIMENT_ID`` names the runs' experiment, else it is ``space-warps``.
+
+    Raises:
+        TrackingError: the store cannot be used, or has no such experiment.
+    """
+    start = time.monotonic()
+    store = find_store(root)
+    try:
+        # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
+        with contextlib.chdir(root), _alone_in(root if store.database is None else store.database.parent):
+            check_database(store)
+            client = MlflowClient(store.uri)
+            experiment = _find_or_create_experiment(client, store.artifacts)
+    except TrackingError:
+        raise
+    except Exception as error:
+        # Each kind of store fails with errors of its own.
+        raise TrackingError(
+            f"MLflow at {without_password(store.uri)} cannot be used ({reason(error)}); check {URI_VARIABLE}"
+        ) from None
+    return Tracker(client, str(experiment.experiment_id), seconds=time.monotonic() - start)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time make the tables of a new database in ``folder``, where the system can see to it."""
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _find_or_create_experiment(client: MlflowClient, artifacts: str | None) -> Experiment:
+    number, name = os.environ.get(ID_VARIABLE), os.environ.get(NAME_VARIABLE)
+    if number:
+        experiment = _experiment_of_number(client, number)
+        if name and experiment.name != name:
+            raise TrackingError(
+                f"{ID_VARIABLE}={number} is the experiment {experiment.name}, but {NAME_VARIABLE} is {name}; unset one"
+            )
+    else:
+        experiment = _experiment_of_name(client, name or EXPERIMENT, artifacts)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment
+
+
+def _experiment_of_number(client: MlflowClient, number: str) -> Experiment:
+    try:
+        return client.get_experiment(number)
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        raise TrackingError(
+            f"{ID_VARIABLE}={number}: there is no such experiment; unset it, or set {NAME_VARIABLE}"
+        ) from None
+
+
+def _experiment_of_name(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
+    if found := client.get_experiment_by_name(name):
+        return found
+    try:
+        return client.get_experiment(client.create_experiment(name, artifact_location=artifacts))
+    except MlflowException:
+        # Another pipeline run may have been first.
+        if found := client.get_experiment_by_name(name):
+            return found
+        raise
