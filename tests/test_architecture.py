@@ -41,10 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
+    "testing": {"survey", "model", "training", "search"},
     "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
     "commands": {"search", "evaluation", "stages", "progress"},
     "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
-    "__init__": {"survey", "model", "search"},
+    "__init__": {"survey", "model", "training", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "mlflow"}
 MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "cli"}

@@ -331,10 +331,10 @@ def test_what_is_no_params_file_is_said_in_one_line(tmp_path: Path, text: str, m
 
 def test_a_name_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    assert "seed stands twice" in complaint(tmp_path, f"{text}\nseed: 2\n")
+    assert "seed appears twice" in complaint(tmp_path, f"{text}\nseed: 2\n")
     twice = text.replace("  epochs: 20", "  epochs: 20\n  epochs: 30")
     line = next(number for number, row in enumerate(twice.splitlines(), start=1) if row == "  epochs: 30")
-    assert complaint(tmp_path, twice) == f"not valid YAML: epochs stands twice (line {line})"
+    assert complaint(tmp_path, twice) == f"not valid YAML: epochs appears twice (line {line})"
 
 
 def bomb(section: str, item: str) -> str:

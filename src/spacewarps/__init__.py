@@ -7,16 +7,21 @@ if TYPE_CHECKING:
     from spacewarps.model.network import ProgressiveModel
     from spacewarps.model.storage import load_model
     from spacewarps.search.progressive import progressive_architecture_search
+    from spacewarps.search.settings import SearchSettings, WarmStart
     from spacewarps.survey.augmentation import Augmentation
     from spacewarps.survey.columns import Columns
     from spacewarps.survey.dataset import Space_Galaxi
     from spacewarps.survey.loaders import create_train_val_dataloaders
+    from spacewarps.training.settings import Optimiser
 
 __all__ = [
     "Augmentation",
     "Columns",
+    "Optimiser",
     "ProgressiveModel",
+    "SearchSettings",
     "Space_Galaxi",
+    "WarmStart",
     "create_train_val_dataloaders",
     "load_model",
     "progressive_architecture_search",
@@ -25,8 +30,11 @@ __all__ = [
 _HOME = {
     "Augmentation": "spacewarps.survey.augmentation",
     "Columns": "spacewarps.survey.columns",
+    "Optimiser": "spacewarps.training.settings",
     "ProgressiveModel": "spacewarps.model.network",
+    "SearchSettings": "spacewarps.search.settings",
     "Space_Galaxi": "spacewarps.survey.dataset",
+    "WarmStart": "spacewarps.search.settings",
     "create_train_val_dataloaders": "spacewarps.survey.loaders",
     "load_model": "spacewarps.model.storage",
     "progressive_architecture_search": "spacewarps.search.progressive",

@@ -4,7 +4,7 @@
 """
 
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, fields, is_dataclass
 from datetime import date
@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from spacewarps.errors import ParamsError
 
@@ -42,13 +42,20 @@ Several = BeforeValidator(_as_tuple)
 
 
 class OneOf:
-    """Beside the type ``str``: one of the names of a registry, as a ``Literal`` is of those that stand in it."""
+    """Beside the type ``str``: one of the names that a registry holds, those registered later included."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = list(names)
+    def __init__(self, registry: Collection[str]) -> None:
+        self._registry = registry
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(self._names)
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, name: Any) -> Any:
+        if isinstance(name, str) and name in self._registry:
+            return name
+        *others, last = [repr(known) for known in self._registry]
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise PydanticCustomError("one_of", "Input should be {expected}", {"expected": expected})
 
 
 @plain_dataclass(frozen=True)

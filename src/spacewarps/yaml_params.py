@@ -25,7 +25,7 @@ def read_yaml(text: str) -> Any:
     """Return what ``text`` holds, each scalar as ``dvc.utils.serialize`` reads it.
 
     Raises:
-        NotYamlError: it is not YAML, a name stands twice in one section, or aliases make it absurdly large.
+        NotYamlError: it is not YAML, a name appears twice in one section, or aliases make it absurdly large.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
@@ -67,7 +67,7 @@ class _Constructor(SafeConstructor):
 
     def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: Any, value: Any) -> bool:  # noqa: ARG002
         if key in mapping:
-            raise ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+            raise ConstructorError(None, None, f"{key} appears twice", key_node.start_mark)
         return True
 
 

@@ -195,7 +195,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
         start_new_session=True,
     )
     assert process.stdout is not None
-    mark = {"search": "  layer 1", "train": "  epoch 1"}[stage]
+    mark = {"search": "  step 1", "train": "  epoch 1"}[stage]
     for line in process.stdout:
         if line.startswith(mark):
             break

@@ -44,7 +44,7 @@ def evaluation(
 
 
 def ends(evaluations: Sequence[Evaluation], data: Fold) -> list[Checkpoint]:
-    """Return where each of ``evaluations`` is put down."""
+    """Return where each of ``evaluations`` is suspended."""
     found: dict[int, Checkpoint] = {}
     for event in evaluate(evaluations, [data]):
         if isinstance(event, EpochEnded) and event.checkpoint is not None:
@@ -225,7 +225,7 @@ def test_evaluating_leaves_the_random_state_alone(winner: ProgressiveModel, data
 
 @pytest.mark.parametrize("trains", ["all", "block"])
 @pytest.mark.parametrize("wanted", [False, True])
-def test_an_evaluation_put_down_after_an_epoch_goes_on_to_the_same_bytes(
+def test_an_evaluation_suspended_after_an_epoch_is_resumed_to_the_same_bytes(
     winner: ProgressiveModel, data: Fold, compute: Compute, trains: Any, wanted: bool
 ) -> None:
     options: dict[str, Any] = {"settings": replace(settings(trains=trains), epochs=3), "checkpoints": wanted}

@@ -132,7 +132,7 @@ def test_a_description_that_does_not_fit_is_refused(unsigned: Path, changes: dic
         (lambda table: table.assign(source="s000"), "source 's000' stands in two splits"),
         (lambda table: table.assign(split=table["split"].replace("test", "tset")), "split 'tset' is none of train, "),
         (lambda table: table.assign(split="train"), "class 'GALAXY' has no sample in the validation split"),
-        (lambda table: table.assign(id="s000"), "the id 's000' stands twice"),
+        (lambda table: table.assign(id="s000"), "the id 's000' appears twice"),
     ],
 )
 def test_a_sample_table_that_does_not_fit_is_refused(unsigned: Path, spoil: Callable[[Any], Any], told: str) -> None:

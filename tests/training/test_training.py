@@ -111,11 +111,11 @@ def test_a_training_put_down_after_any_epoch_and_taken_up_from_bytes_ends_with_t
     for stop in range(EPOCHS + 1):
         first = new_training(copy.deepcopy(start), data, compute, trains)
         advance([first], data, stop)
-        network, moments, history = bits(first)
+        network, state, history = bits(first)
         torch.rand(7)
         second = new_training(unpack_model(network), data, compute, trains)
         if stop:
-            second.resume(history, load(moments))
+            second.resume(history, load(state))
         advance([second], data, EPOCHS - stop)
         assert bits(second) == bits(through)
 
@@ -140,9 +140,9 @@ def test_on_large_maps_too_trainings_alone_together_or_put_down_end_with_the_sam
     for model in models:
         first = new_training(copy.deepcopy(model), large_data, compute, trains, seed=3)
         advance([first], large_data, 1)
-        network, moments, history = bits(first)
+        network, state, history = bits(first)
         second = new_training(unpack_model(network), large_data, compute, trains, seed=3)
-        second.resume(history, load(moments))
+        second.resume(history, load(state))
         advance([second], large_data, 1)
         resumed.append(bits(second))
     assert [bits(training) for training in alone] == resumed
@@ -160,20 +160,20 @@ def test_a_training_put_down_after_every_epoch_ends_with_the_same_bits(
     training = new_training(grown(trunk, 6), data, compute, "all")
     for _ in range(EPOCHS):
         advance([training], data, 1)
-        network, moments, history = bits(training)
+        network, state, history = bits(training)
         training = new_training(unpack_model(network), data, compute, "all")
-        training.resume(history, load(moments))
+        training.resume(history, load(state))
     assert bits(training) == bits(through)
 
 
-def test_the_moments_are_part_of_what_the_next_epoch_depends_on(
+def test_the_state_are_part_of_what_the_next_epoch_depends_on(
     trunk: ProgressiveModel, data: Data, compute: Compute
 ) -> None:
     through, forgetful = (new_training(grown(trunk, 6), data, compute, "all") for _ in range(2))
     advance([through], data, 1)
     advance([forgetful], data, 1)
-    moments = forgetful.optimiser_state()
-    forgetful.resume(forgetful.history, {name: torch.zeros_like(tensor) for name, tensor in moments.items()})
+    state = forgetful.optimiser_state()
+    forgetful.resume(forgetful.history, {name: torch.zeros_like(tensor) for name, tensor in state.items()})
     advance([through], data, 1)
     advance([forgetful], data, 1)
     assert bits(through)[0] != bits(forgetful)[0]
@@ -184,25 +184,25 @@ def test_taking_up_a_training_leaves_the_bytes_that_it_came_from_alone(
 ) -> None:
     first = new_training(grown(trunk, 6), data, compute, "all")
     advance([first], data, 1)
-    moments = {name: tensor.clone() for name, tensor in first.optimiser_state().items()}
-    before = {name: tensor.clone() for name, tensor in moments.items()}
+    state = {name: tensor.clone() for name, tensor in first.optimiser_state().items()}
+    before = {name: tensor.clone() for name, tensor in state.items()}
     second = new_training(unpack_model(pack_model(first.model)), data, compute, "all")
-    second.resume(first.history, moments)
+    second.resume(first.history, state)
     history = list(first.history)
     advance([second], data, 1)
-    assert equal(moments, before)
+    assert equal(state, before)
     assert first.history == history
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda _moments: {},
-        lambda moments: {name: tensor for name, tensor in moments.items() if name != "exp_avg_sq.1"},
-        lambda moments: {**moments, "exp_avg.0": torch.zeros(2, 2)},
+        lambda _state: {},
+        lambda state: {name: tensor for name, tensor in state.items() if name != "exp_avg_sq.1"},
+        lambda state: {**state, "exp_avg.0": torch.zeros(2, 2)},
     ],
 )
-def test_moments_of_another_network_are_refused_in_one_line(
+def test_state_of_another_network_are_refused_in_one_line(
     trunk: ProgressiveModel, data: Data, compute: Compute, broken: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     training = new_training(grown(trunk, 6), data, compute, "all")

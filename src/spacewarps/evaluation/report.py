@@ -273,7 +273,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "",
             "## The network",
             "",
-            f"{search['num_layers']} blocks, {search['total_trainable_params']:,} weights; the search ended with "
+            f"{search['num_layers']} blocks, {search['total_trainable_params']:,} parameters; the search ended with "
             f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), the "
             f"final training kept epoch {training['best_epoch']} of {training['epochs']} with "
             f"{training['val_accuracy']:.4f}.",

@@ -177,7 +177,7 @@ class Evaluator:
             self._journal.release(each.key)
 
     def _look_up(self, work: _Work) -> Checkpoint | None:
-        """Return the furthest that the evaluation has come: in the journal, or where it was suspended before."""
+        """Return the latest checkpoint of the evaluation, from the journal or from where it was suspended before."""
         candidates = (self._journal.find(work.key), work.evaluation.start)
         return max(candidates, key=_epochs)
 

@@ -70,7 +70,7 @@ def run(stage: Stage) -> None:
         say(f"the journal at {stage.journal} stopped taking notes ({journal.failure}); the result is the same without")
     layers = summary["num_layers"]
     say(
-        f"{layers} layer{'s' * (layers != 1)} ({', '.join(block.candidate.label for block in result.history.blocks)}), "
+        f"{layers} block{'s' * (layers != 1)} ({', '.join(block.candidate.label for block in result.history.blocks)}), "
         f"validation accuracy {summary['final_val_accuracy']:.4f}"
     )
     say(

@@ -20,11 +20,11 @@ class SearchDisplay(SearchObserver):
         self._bar.close()
 
     def search_started(self, steps: int) -> None:
-        say(f"search: up to {steps} layer{'s' * (steps != 1)}")
+        say(f"search: up to {steps} step{'s' * (steps != 1)}")
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
         self._bar.close()
-        self._advance = self._bar.enter_context(progress_bar(f"layer {step}, {len(candidates)} candidates", samples))
+        self._advance = self._bar.enter_context(progress_bar(f"step {step}, {len(candidates)} candidates", samples))
 
     def batch_trained(self, samples: int) -> None:
         self._advance(samples)
@@ -36,13 +36,13 @@ class SearchDisplay(SearchObserver):
         score = result.score
         early = "" if result.finished else f", stopped after {len(result.epochs)} epochs"
         say(
-            f"  layer {result.candidate.step}, {result.candidate.label}: validation accuracy {score.accuracy:.4f}, "
-            f"loss {score.loss:.4f}, {result.trainable_params:,} weights{early}"
+            f"  step {result.candidate.step}, {result.candidate.label}: validation accuracy {score.accuracy:.4f}, "
+            f"loss {score.loss:.4f}, {result.trainable_params:,} parameters{early}"
         )
 
     def step_finished(self, step: Step) -> None:
         self._bar.close()
         if not step.kept:
-            say(f"layer {step.number}: no gain, the search ends")
+            say(f"step {step.number}: no gain, the search ends")
         for result in step.kept:
-            say(f"layer {step.number}: {result.candidate.label} joins, accuracy {result.score.accuracy:.4f}")
+            say(f"step {step.number}: {result.candidate.label} joins, accuracy {result.score.accuracy:.4f}")

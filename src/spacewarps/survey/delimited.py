@@ -73,7 +73,7 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
         raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
     repeated = [name for name, count in Counter(table.header).items() if count > 1 and name]
     if repeated:
-        raise SurveyError(f"{path}: column {shown(repeated[0])} stands twice in the header; rename or remove one")
+        raise SurveyError(f"{path}: column {shown(repeated[0])} appears twice in the header; rename or remove one")
     if not table.rows and not table.faults:
         raise SurveyError(f"{path}: has a header but no rows")
     return table

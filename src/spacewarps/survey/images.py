@@ -14,7 +14,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 from spacewarps.survey import tiff
 from spacewarps.survey.formats import describe_unopened
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 # Larger than any stamp of one source; a file that claims more is damaged or hostile.
 MAX_SIDE = 2048

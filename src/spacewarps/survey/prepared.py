@@ -127,7 +127,7 @@ def _check_samples(samples: pd.DataFrame, classes: list[str]) -> None:
             raise ValueError(f"{SAMPLES_FILE}: {column} {strange.iloc[0]!r:.80} is none of {', '.join(allowed):.80}")
     twice = samples["id"][samples["id"].duplicated()]
     if len(twice):
-        raise ValueError(f"{SAMPLES_FILE}: the id {twice.iloc[0]!r:.80} stands twice")
+        raise ValueError(f"{SAMPLES_FILE}: the id {twice.iloc[0]!r:.80} appears twice")
     astray = samples.drop_duplicates(["source", "split"])["source"]
     if astray.duplicated().any():
         raise ValueError(f"{SAMPLES_FILE}: source {astray[astray.duplicated()].iloc[0]!r:.80} stands in two splits")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores
-from spacewarps.survey.images import SUFFIXES, StampError, StampShape, decode, read_stamp, shape_of
+from spacewarps.survey.images import StampError, StampShape, read_stamp
 from spacewarps.survey.packing import packed_rows
+from spacewarps.survey.readers import READERS, reader_of
 
 _CHUNK = 256
 # Beyond, the audit would list the sizes more than the faults.
@@ -51,14 +52,14 @@ class StampFolder:
         with os.scandir(path) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 file = Path(entry.name)
-                if file.suffix.lower() in SUFFIXES:
+                if file.suffix.lower() in READERS:
                     # Some systems write an accented letter as one character, some as two.
                     self.files.setdefault(unicodedata.normalize("NFC", file.stem), []).append(entry.name)
                 else:
                     others["folder" if entry.is_dir() else file.suffix.lower()[:20] or "file without a suffix"] += 1
         if not self.files:
             raise SurveyError(
-                f"{path}: holds no image ({', '.join(SUFFIXES)}){_describe_others(others)}; "
+                f"{path}: holds no image ({', '.join(READERS)}){_describe_others(others)}; "
                 "save stamps as PNG, JPEG, or TIFF of float32, or point `images` at the folder that holds them"
             )
 
@@ -188,8 +189,8 @@ def _on_all_cores(
 
 def _inspect(file: Path) -> Inspected:
     content = read_stamp(file)
-    return Inspected(shape_of(content), hashlib.blake2b(content, digest_size=16).hexdigest())
+    return Inspected(reader_of(file).shape_of(content), hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
 def _decode(file: Path, channels: int) -> NDArray[np.generic]:
-    return decode(read_stamp(file), channels)
+    return reader_of(file).decode(read_stamp(file), channels)

@@ -8,6 +8,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # What MLflow says of its own doings would drown what the stage says.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# A server that is not there is said after seconds; MLflow's own patience is five minutes, at every stage.
+# A server that does not answer is reported within seconds; MLflow itself retries for five minutes, at every stage.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -1,0 +1,50 @@
+import math
+
+import pytest
+
+from spacewarps.model.storage import pack_model
+from spacewarps.search.settings import SearchSettings
+from spacewarps.testing.data import small_compute, small_folds, small_search
+from spacewarps.training.prediction import score
+from spacewarps.training.score import Epoch, Score, pooled_epochs
+
+
+def test_scores_of_folds_are_pooled_by_their_samples() -> None:
+    folds = [[Epoch(1, 1.0, Score(0.5, 2.0))], [Epoch(1, 3.0, Score(0.9, 1.0))]]
+    (pooled,) = pooled_epochs(folds, [10, 30])
+    assert pooled == Epoch(1, 2.5, Score(0.8, 1.25))
+    assert pooled_epochs(folds[:1], [10]) == tuple(folds[0])
+
+
+def test_a_fold_that_diverged_makes_the_pooled_loss_infinite() -> None:
+    folds = [[Epoch(1, 1.0, Score(0.5, 2.0))], [Epoch(1, math.inf, Score(0.9, math.inf))]]
+    assert pooled_epochs(folds, [1, 1])[0].validation.diverged
+
+
+def test_there_is_a_network_for_each_fold_and_its_score_is_over_the_samples_of_all() -> None:
+    folds = small_folds(3)
+    result = small_search(folds)
+    scores = [score(model, fold.validation, small_compute()) for model, fold in zip(result.models, folds, strict=True)]
+    best = result.history.blocks[-1]
+    assert best.score.accuracy == pytest.approx(sum(one.accuracy for one in scores) / 3, abs=1e-12)
+    assert best.score.loss == pytest.approx(sum(one.loss for one in scores) / 3, abs=1e-12)
+    assert [fold.epochs[-1].validation for fold in best.folds] == scores
+    assert len({pack_model(model) for model in result.models}) == 3
+    assert len({tuple(model.ks) for model in result.models}) == 1
+
+
+def test_what_a_fold_gives_does_not_depend_on_the_others() -> None:
+    folds, settings = small_folds(2), SearchSettings(max_layers=1, k_candidates=(3,), epochs_per_eval=2)
+    both = small_search(folds, settings)
+    for position, fold in enumerate(folds):
+        alone = small_search([fold], settings)
+        assert pack_model(alone.model) == pack_model(both.models[position])
+        assert alone.history.blocks[0].folds[0] == both.history.blocks[0].folds[position]
+
+
+def test_halving_and_siblings_work_over_folds() -> None:
+    folds = small_folds(2)
+    halved = small_search(folds, SearchSettings(max_layers=1, k_candidates=(2, 3, 4), epochs_per_eval=2, halving=1))
+    finished = [result.finished for result in halved.history.steps[0].candidates]
+    assert sorted(finished) == [False, True, True]
+    assert {len(fold.epochs) for result in halved.history.steps[0].candidates for fold in result.folds} == {1, 2}

@@ -1,0 +1,33 @@
+from contextlib import nullcontext
+
+import pandas as pd
+import pytest
+
+from spacewarps.errors import SurveyError
+from spacewarps.survey.audit import Audit
+from spacewarps.survey.columns import Columns
+from spacewarps.survey.read import Survey, read_survey
+from spacewarps.survey.settings import SurveySettings
+
+
+def read(delivery, columns: Columns) -> tuple[Survey, Audit]:  # type: ignore[no-untyped-def]
+    audit = Audit()
+    settings = SurveySettings(columns=columns, max_bad_fraction=0.2)
+    survey = read_survey(
+        delivery.catalog, delivery.images, settings, audit, lambda _what, _total: nullcontext(lambda _done: None)
+    )
+    return survey, audit
+
+
+def test_a_survey_without_labels_is_read_as_one_with_labels_is(delivery) -> None:  # type: ignore[no-untyped-def]
+    delivery.write()
+    known, _ = read(delivery, Columns())
+    unknown, audit = read(delivery, Columns(label=None))
+    pd.testing.assert_frame_equal(unknown.rows, known.rows.drop(columns="label"))
+    assert (unknown.files, unknown.digests, unknown.shape) == (known.files, known.digests, known.shape)
+    assert (unknown.labels, audit.left_out) == (frozenset(), {})
+
+
+def test_a_survey_to_learn_from_needs_labels(delivery) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SurveyError, match=r"needs labels; set `columns\.label`"):
+        delivery.prepare(columns=Columns(label=None))
