@@ -14,6 +14,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "interrupts": set(),
     "own_code": set(),
+    "project": {"project_files", "recorded_code"},
+    "project_files": set(),
+    "recorded_code": set(),
     "provenance": set(),
     "resources": set(),
     "seeds": set(),
@@ -30,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress"},
     "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
+    "cli": {"own_code", "stages", "params", "progress", "project", "recorded_code", "yaml_params"},
     "__init__": {"survey", "model", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "dvc_data", "dvc_objects", "mlflow"}
