@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo test validate lint format bench compare ui clean
+.PHONY: help setup versioned demo test validate lint docs format bench compare ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	"$(BIN)"/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	"$(BIN)"/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,ray]'
 	@touch $@
 
 versioned:
@@ -37,6 +37,11 @@ lint: $(READY) ## check format, style and types
 	ruff format --check .
 	ruff check .
 	mypy
+
+docs: $(READY) ## build the site of the documentation into build/docs
+	rm -rf build/docs docs/api
+	sphinx-build --quiet --builder html --fail-on-warning --keep-going --nitpicky docs build/docs
+	@echo "open build/docs/index.html"
 
 format: $(READY) ## put the code into its format
 	ruff format .

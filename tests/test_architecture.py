@@ -25,6 +25,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "interrupts": set(),
     "own_code": set(),
+    "project": {"project_files", "recorded_code"},
+    "project_files": set(),
+    "recorded_code": set(),
     "provenance": set(),
     "resources": set(),
     "seeds": set(),
@@ -44,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"survey", "model", "training", "search"},
     "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
     "commands": {"search", "evaluation", "stages", "progress"},
-    "cli": {"own_code", "stages", "params", "progress", "yaml_params"},
+    "cli": {"own_code", "stages", "params", "progress", "project", "recorded_code", "yaml_params"},
     "__init__": {"survey", "model", "training", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "mlflow"}

@@ -1,4 +1,4 @@
-"""The command line: one command for each stage, and one that checks the params."""
+"""The command line: one command for each stage, one that checks the params, and one that makes a project."""
 
 import argparse
 import contextlib
@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the command's words. Without them, those that this process was started with; then a project that
             holds the code runs its own.
     """
-    if arguments is None:
+    # A new project runs what is installed, so that is the code to record, whatever this folder holds.
+    if arguments is None and sys.argv[1:2] != ["init"]:
         try:
             run_own_code()
         except SpaceWarpsError as error:
@@ -48,9 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Imported when needed: another package's may be the ones that this command runs.
         from spacewarps.params import load_params
+        from spacewarps.project import init_project, update_project
+        from spacewarps.recorded_code import PIPELINE_STAGES, check_installed_code
         from spacewarps.settings import as_values
         from spacewarps.yaml_params import write_yaml
 
+        if options.command == "init":
+            print((update_project if options.update else init_project)(options.folder), end="", flush=True)
+            return 0
+        if options.command in PIPELINE_STAGES:
+            # Before the params: another version may have others.
+            check_installed_code(options.command)
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
@@ -114,6 +123,14 @@ def _parser() -> argparse.ArgumentParser:
         "`dvc repro` runs all of them in order.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    init = commands.add_parser(
+        "init",
+        help="write a project that runs the installed code",
+        description="Write params.yaml and dvc.yaml into FOLDER, with all that git and DVC need there. What stands "
+        "there already is never written over.",
+    )
+    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument("--update", action="store_true", help="only record the code that is installed now")
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
     commands.add_parser(

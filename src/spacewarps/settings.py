@@ -37,7 +37,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
 Channels = Annotated[int, BeforeValidator(_as_plain_int), Field(ge=1, le=4096)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
-#: Before the type of a field that holds several values: a list will do, as YAML has no tuples.
+# Beside the type of a field that holds several values, for which a list will do: YAML has no tuples.
 Several = BeforeValidator(_as_tuple)
 
 

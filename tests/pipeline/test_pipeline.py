@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from spacewarps import Space_Galaxi, load_model
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
+from spacewarps.training.settings import ComputeSettings
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_search_summary_has_what_is_promised(finished):
 
 
 def test_models_on_disk_score_what_the_reports_say(finished):
-    compute = set_up_compute("cpu", finished.params()["compute"]["precision"], threads=1)
+    compute = set_up_compute(ComputeSettings("cpu", finished.params()["compute"]["precision"], 1))
     validation = Space_Galaxi(finished.folder / "data/prepared", split="validation")
     for folder, report, name in (
         ("models/search", "reports/search.json", "final_val_accuracy"),
@@ -258,7 +259,7 @@ def test_the_journal_is_listed_and_pruned_by_a_command(finished, spacewarps_here
     *lines, last = said.splitlines()
     assert status == 0
     assert len(lines) == len(summary["candidates"]) == len(sizes)
-    expected = [f"layer {c['layer']}, conv k={c['k']}" for c in summary["candidates"]]
+    expected = [f"step {c['layer']}, conv k={c['k']}" for c in summary["candidates"]]
     assert sorted(line.split("  ")[-1] for line in lines) == sorted(expected)
     assert {line.split("  ")[1] for line in lines} == {name[:12] for name in sizes}
     assert last.startswith(f"{len(sizes)} candidates, {sum(sizes.values()) / 1e6:.1f} MB in ")
@@ -295,7 +296,7 @@ def test_a_journal_that_cannot_be_made_is_named(finished, spacewarps_here, tmp_p
     status, _, errors = spacewarps_here(project, "search")
     assert (status, errors.count("\n")) == (2, 1)
     assert "the journal cannot be written" in errors
-    assert "set paths.journal" in errors
+    assert "choose another folder (paths.journal)" in errors
 
 
 def processes_of_session(leader):

@@ -61,7 +61,8 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
     validation = Space_Galaxi(prepared, split="validation")
     compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
-    journal = FolderJournal(Path(folder), every_epoch=options.pop("checkpoints", False)) if folder else Journal()
+    checkpoints = options.pop("checkpoints", False)
+    journal = FolderJournal(Path(folder), every_epoch=checkpoints) if folder else Journal()
     limit = options.pop("largest_file", None)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -150,8 +150,8 @@ class ProgressiveModel(nn.Module):
         The classifier's own weights stay: their shape does not depend on the map.
 
         Raises:
-            ModelError: there is no such block (see :class:`~spacewarps.model.blocks.BlockSpec`), or the feature map is
-                too small to be halved again.
+            ModelError: there is no such block (see :class:`~spacewarps.model.settings.BlockSpec`), or the feature map
+                is too small to be halved again.
         """
         spec = BlockSpec(k, kind, kernel_size)
         check_depth(self.inputs.stamp_shape, len(self.trunk) + 1)

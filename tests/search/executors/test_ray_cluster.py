@@ -188,13 +188,14 @@ class TestOnThisMachine:
         self, executor: RayExecutor, train_data: Space_Galaxi
     ) -> None:
         @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-        def look(data: tuple[Space_Galaxi, Space_Galaxi]) -> tuple[Any, ...]:
+        def look(folds: tuple[Fold, ...]) -> tuple[Any, ...]:
             import spacewarps
 
-            stamps = data[0].prepared.stamps
+            train, validation = folds[0]
+            stamps = train.prepared.stamps
             mapped = not stamps.flags.writeable and type(stamps).__name__ == "ndarray"
-            shared = data[0].prepared is data[1].prepared
-            return spacewarps.__file__, mapped, shared, data[0].fingerprint(), os.environ["OMP_WAIT_POLICY"]
+            shared = train.prepared is validation.prepared
+            return spacewarps.__file__, mapped, shared, train.fingerprint(), os.environ["OMP_WAIT_POLICY"]
 
         assert executor.workers >= 1
         code, mapped, shared, fingerprint, policy = ray.get(look.remote(executor._shared))

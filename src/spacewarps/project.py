@@ -1,0 +1,135 @@
+"""What ``spacewarps init`` writes: a project that runs the installed code, under git and DVC."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.files import outputs
+from spacewarps.project_files import PACKED, PROJECT_FILES
+from spacewarps.recorded_code import CODE, installed_code
+from spacewarps.writing import write_json, write_text
+
+_PIPELINE = "dvc.yaml"
+_STAGE = re.compile(r"  (\w+):")
+
+
+def init_project(folder: Path) -> str:
+    """Write a project into ``folder``, and make a git repository of it unless it lies in one.
+
+    Returns:
+        What to do next.
+
+    Raises:
+        SpaceWarpsError: something stands where a file would be written, or git cannot be used; nothing is written.
+    """
+    for name in (*PROJECT_FILES, str(CODE)):
+        if os.path.lexists(folder / name):
+            raise SpaceWarpsError(f"{folder / name} is there already, and would be written over; name another folder")
+    place = folder.resolve()
+    standing = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not standing.is_dir():
+        raise SpaceWarpsError(f"{standing} is a file, but a folder is to be written there; name another")
+    under_git = _in_git_repository(standing)
+    if under_git and _git(standing, "check-ignore", str(place / _PIPELINE), may_fail=True).returncode == 0:
+        raise SpaceWarpsError(f"git ignores {folder}, so DVC would see nothing there; name another folder")
+    texts, code = _texts(), installed_code()
+    with outputs() as out:
+        for name, text in texts.items():
+            write_text(out.file(folder / name), text)
+        write_json(out.file(folder / CODE), code)
+        if not under_git:
+            _git(standing, "init", "--quiet", str(place))
+    steps = ["git add . && git commit --message 'Start with Space Warps'", "dvc repro"]
+    if place != Path.cwd():
+        steps.insert(0, f"cd {shlex.quote(str(folder))}")
+    return f"{folder} holds a project. Next:\n" + "".join(f"  {step}\n" for step in steps)
+
+
+def update_project(folder: Path) -> str:
+    """Record the installed code in a project that :func:`init_project` has written.
+
+    Returns:
+        What to do next.
+
+    Raises:
+        SpaceWarpsError: there is no such project.
+    """
+    if not (folder / CODE).is_file():
+        raise SpaceWarpsError(f"{folder / CODE}: no such file; `spacewarps init` writes it with a project")
+    code = installed_code()
+    with outputs() as out:
+        write_json(out.file(folder / CODE), code)
+    lines = [
+        f"{folder / CODE} records the code of version {code['version']}; `dvc repro` runs what the change concerns"
+    ]
+    pipeline = folder / _PIPELINE
+    if not pipeline.is_file() or pipeline.read_bytes() != _texts()[_PIPELINE].encode():
+        lines.append(
+            f"{pipeline} is not the one of this version; unless you changed it, take over what `spacewarps init` "
+            "writes into an empty folder"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _texts() -> dict[str, str]:
+    packed = Path(__file__).with_name(PACKED)
+    # In the repository, they stand at its root.
+    source = packed if packed.is_dir() else Path(__file__).parents[2]
+    texts = {name: (source / name).read_text(encoding="utf-8") for name in PROJECT_FILES}
+    return texts | {_PIPELINE: depending_on_recorded_code(texts[_PIPELINE])}
+
+
+def depending_on_recorded_code(pipeline: str) -> str:
+    """Return the repository's ``dvc.yaml`` with the recorded hash of each stage's code in place of its files.
+
+    Line by line, as a YAML library would lose the comments that stand beside what it takes out.
+    """
+    lines: list[str] = []
+    stage = ""
+    for line in pipeline.splitlines():
+        if named := _STAGE.fullmatch(line):
+            stage = named[1]
+        if line.startswith("      - src/"):
+            continue
+        if lines and lines[-1] == "    deps:" and not line.startswith("      - "):
+            lines.pop()
+        if line == "    params:":
+            lines += [line, f"      - {CODE}: [{stage}]"]
+        elif line.startswith("    params: ["):
+            lines.append(f"{line.removesuffix(']')}, {CODE}: [{stage}]]")
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _in_git_repository(folder: Path) -> bool:
+    done = _git(folder, "rev-parse", "--git-dir", may_fail=True)
+    if done.returncode and "not a git repository" not in done.stderr:
+        raise SpaceWarpsError(f"git cannot be used in {folder}: {_last_line(done.stderr)}")
+    return done.returncode == 0
+
+
+def _git(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[str]:
+    try:
+        # In git's own English, which is read here.
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SpaceWarpsError("git is not there; DVC needs it, so install it first") from None
+    if done.returncode and not may_fail:
+        raise SpaceWarpsError(f"git {arguments[0]} failed in {folder}: {_last_line(done.stderr)}")
+    return done
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["without a word"])[-1]
