@@ -68,7 +68,7 @@ class Delivery:
             "progress_bar": lambda _what, _total: nullcontext(lambda _done: None),
         }
         arguments |= changes
-        names = [field.name for field in fields(SurveySettings) if field.name in arguments]  # type: ignore[arg-type]
+        names = [field.name for field in fields(SurveySettings) if field.name in arguments]
         settings = SurveySettings(**{name: arguments.pop(name) for name in names})
         return Prepared(target, prepare_survey(target, settings=settings, **arguments))
 

@@ -158,7 +158,7 @@ def test_pixels_that_overflow_in_a_network_are_refused(value: float) -> None:
         decode(encoded(Image.fromarray(pixels), "TIFF"), 1)
 
 
-def test_the_orientation_is_that_of_the_pixels_in_a_jpeg_and_that_of_the_tag_in_a_tiff() -> None:
+def test_the_pixels_orient_a_jpeg_and_the_tag_orients_a_tiff() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     smooth = Image.fromarray(np.add.outer(np.arange(16), 2 * np.arange(24)).astype(np.uint8))

@@ -98,7 +98,7 @@ def test_a_damaged_body_is_a_fault_when_it_is_decoded(tmp_path: Path, content: b
     assert len(packed) == 0
 
 
-def test_folders_pipes_broken_links_and_giants_are_faults_and_links_to_stamps_are_not(tmp_path: Path) -> None:
+def test_folders_pipes_broken_links_and_giants_are_faults_and_whole_links_are_not(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
