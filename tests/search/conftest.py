@@ -33,7 +33,7 @@ def search(train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Com
         if arguments.pop("checkpoints", False):
             arguments["journal"] = arguments.get("journal") or Journal()
             arguments["journal"].every_epoch = True
-        names = [field.name for field in fields(SearchSettings) if field.name in arguments]  # type: ignore[arg-type]
+        names = [field.name for field in fields(SearchSettings) if field.name in arguments]
         settings = SearchSettings(**{name: arguments.pop(name) for name in names})
         return progressive_architecture_search(
             arguments.pop("train"), arguments.pop("validation"), settings, **arguments

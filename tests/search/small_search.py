@@ -36,7 +36,9 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     from spacewarps.search.observer import SearchObserver
     from spacewarps.search.progressive import progressive_architecture_search
     from spacewarps.search.settings import SearchSettings, WarmStart
-    from spacewarps.search.strategies import Beam, Greedy, Pnas
+    from spacewarps.search.strategies.beam import Beam
+    from spacewarps.search.strategies.greedy import Greedy
+    from spacewarps.search.strategies.pnas import Pnas
     from spacewarps.survey.augmentation import Augmentation
     from spacewarps.survey.dataset import Space_Galaxi
     from spacewarps.training.compute import set_up_compute
@@ -68,7 +70,7 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     strategy = {"greedy": Greedy(), "beam": Beam(2), "pnas": Pnas(2, 2)}[options.pop("strategy", "greedy")]
     folds = [Fold(train, validation)]
-    names = [field.name for field in fields(SearchSettings) if field.name in options]  # type: ignore[arg-type]
+    names = [field.name for field in fields(SearchSettings) if field.name in options]
     settings = SearchSettings(
         warm_start=WarmStart(options.pop("mode", "previous")), **{name: options.pop(name) for name in names}
     )

@@ -89,13 +89,14 @@ def test_copying_without_change_copies_to_the_bit(winner: ProgressiveModel) -> N
 def test_the_warm_start_scales_and_jitters_the_copies_and_not_the_new_block(winner: ProgressiveModel) -> None:
     model = grow(winner, CANDIDATE, settings(WarmStart("previous", scale=0.5, jitter=0.2)), widens=False)
     plain = grow(winner, CANDIDATE, settings(NO_CHANGE), widens=False)
-    old, new = winner.trunk[0].conv.weight, model.trunk[0].conv.weight
+    before, after, unchanged = winner.state_dict(), model.state_dict(), plain.state_dict()
+    old, new = before["trunk.0.conv.weight"], after["trunk.0.conv.weight"]
     noise = new - 0.5 * old
     assert 0.5 < noise.std() / (0.2 * old.std(correction=0)) < 2
-    assert torch.equal(model.trunk[1].conv.weight, plain.trunk[1].conv.weight)
-    assert torch.equal(model.head.project.weight, plain.head.project.weight)
-    statistics = ("running_mean", "running_var")
-    assert all(torch.equal(getattr(model.trunk[0].norm, s), getattr(winner.trunk[0].norm, s)) for s in statistics)
+    assert torch.equal(after["trunk.1.conv.weight"], unchanged["trunk.1.conv.weight"])
+    assert torch.equal(after["head.project.weight"], unchanged["head.project.weight"])
+    statistics = ("trunk.0.norm.running_mean", "trunk.0.norm.running_var")
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
 
 
 def test_where_only_the_block_learns_the_trunk_is_the_winners_and_only_what_learns_is_jittered(
@@ -113,7 +114,7 @@ def test_without_a_warm_start_every_weight_is_drawn_anew(winner: ProgressiveMode
     drawn = [name for name, w in model.named_parameters() if w.ndim > 1 and name in old and w.shape == old[name].shape]
     assert "trunk.0.conv.weight" in drawn
     assert not any(torch.equal(dict(model.named_parameters())[name], old[name]) for name in drawn)
-    assert torch.equal(model.trunk[0].norm.running_mean, torch.zeros(3))
+    assert torch.equal(model.state_dict()["trunk.0.norm.running_mean"], torch.zeros(3))
     assert torch.equal(model.stamp_normaliser.sky, winner.stamp_normaliser.sky)
     assert torch.equal(model.feature_normaliser.scales, winner.feature_normaliser.scales)
 
@@ -170,7 +171,8 @@ def test_a_widened_candidate_keeps_the_winners_trunk_where_only_the_block_learns
     model = grow(sibling, candidate, settings(WarmStart("siblings", 0.9, 0.1), trains="block"), widens=True)
     old, new = winner.trunk[0].state_dict(), model.trunk[0].state_dict()
     assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
-    assert not torch.equal(model.trunk[1].conv.weight[:4], sibling.trunk[1].conv.weight)
+    filters = "trunk.1.conv.weight"
+    assert not torch.equal(model.state_dict()[filters][:4], sibling.state_dict()[filters])
 
 
 @pytest.mark.parametrize("mode", ["none", "previous", "siblings"])

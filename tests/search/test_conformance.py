@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from spacewarps.search.journal import FolderJournal
-from spacewarps.search.strategies import Beam, Greedy, Pnas
 from spacewarps.search.strategies.base import Strategy
+from spacewarps.search.strategies.beam import Beam
+from spacewarps.search.strategies.greedy import Greedy
+from spacewarps.search.strategies.pnas import Pnas
 from spacewarps.testing.journals import JournalConformance
 from spacewarps.testing.strategies import StrategyConformance
 

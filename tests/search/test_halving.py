@@ -9,7 +9,7 @@ from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.settings import WarmStart
-from spacewarps.search.strategies import Beam
+from spacewarps.search.strategies.beam import Beam
 from spacewarps.training.settings import Optimiser
 
 Search = Callable[..., SearchResult]
@@ -23,7 +23,8 @@ def lengths(step: Step) -> list[int]:
 
 def survivors(whole: Step, rungs: list[int]) -> dict[int, int]:
     """Return after how many epochs each ``k`` stops, by what all of them did when none was stopped."""
-    left, stopped = list(whole.candidates), {}
+    left = list(whole.candidates)
+    stopped: dict[int, int] = {}
     for rung in rungs[:-1]:
         left.sort(key=lambda r: (-r.epochs[rung - 1].validation.accuracy, r.epochs[rung - 1].validation.loss))
         better = (len(left) + 1) // 2

@@ -151,7 +151,8 @@ def kill_often(searches: Searches, options: dict[str, Any], folder: Path, kills:
     left = kills
     for number in itertools.count():
         journal = folder / str(number)
-        trained, before, allowance = 0, {}, 0
+        trained, allowance = 0, 0
+        before: dict[str, Any] = {}
         killed = True
         while killed:
             # An epoch is said just before it is written, so that many of these moments lie within the writing.

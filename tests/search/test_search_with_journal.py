@@ -17,7 +17,8 @@ from spacewarps.search.journal import FolderJournal, Journal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.settings import WarmStart
-from spacewarps.search.strategies import Beam, Pnas
+from spacewarps.search.strategies.beam import Beam
+from spacewarps.search.strategies.pnas import Pnas
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey

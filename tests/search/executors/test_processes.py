@@ -22,7 +22,7 @@ from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.settings import CandidateSettings, WarmStart
-from spacewarps.search.strategies import Beam
+from spacewarps.search.strategies.beam import Beam
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey

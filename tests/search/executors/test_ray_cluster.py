@@ -95,7 +95,16 @@ def test_room_is_counted_node_by_node(nodes: list[dict[str, Any]], threads: int,
 
 def test_batches_are_summed_and_none_is_forgotten() -> None:
     ended = EpochEnded(0, Epoch(1, 0.5, Score(0.5, 0.5)), Checkpoint((), 1, b"", b""))
-    events = [Trained(16), Trained(16), Trained(4), ended, Trained(16), Trained(4), ended, ended]
+    events: list[Trained | EpochEnded] = [
+        Trained(16),
+        Trained(16),
+        Trained(4),
+        ended,
+        Trained(16),
+        Trained(4),
+        ended,
+        ended,
+    ]
     assert list(sum_batches(iter(events), 60.0)) == [Trained(36), ended, Trained(20), ended, ended]
     assert list(sum_batches(iter(events), 0.0)) == events
 
