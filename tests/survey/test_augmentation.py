@@ -192,7 +192,7 @@ def test_what_moves_in_from_outside_is_mirrored_sky() -> None:
     torch.testing.assert_close(moved, stamps)
 
 
-def test_brightness_moves_the_mean_within_its_share_of_the_spread_and_keeps_the_spread() -> None:
+def test_brightness_moves_the_mean_by_its_share_of_the_spread_and_keeps_the_spread() -> None:
     stamps = random_stamps(300, 3, 8, 8)
     results = draw(only(brightness=0.5), stamps)
     offsets = (results - stamps) / stamps.std(dim=(2, 3), keepdim=True)

@@ -29,7 +29,7 @@ def test_more_than_the_limit_of_what_is_no_number_is_refused_with_an_example(tex
     assert f"{text!r} in c.csv:3" in str(caught.value)
 
 
-def test_a_feature_without_a_single_number_is_refused_even_if_every_fault_is_allowed() -> None:
+def test_a_feature_without_a_number_is_refused_even_if_every_fault_is_allowed() -> None:
     with pytest.raises(SurveyError, match="2 of 2 values"):
         read(["high", "low"], max_bad_fraction=1.0)
 

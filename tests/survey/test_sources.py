@@ -1,3 +1,5 @@
+from random import Random
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +13,7 @@ ARCSEC = 1 / 3600
 
 def group(ra: list[float], dec: list[float], radius: float = 2.0, digests: list[str] | None = None) -> list[int]:
     own = [str(row) for row in range(len(ra))]
-    return group_sources(np.array(ra), np.array(dec), radius, digests or own).tolist()
+    return [int(source) for source in group_sources(np.array(ra), np.array(dec), radius, digests or own)]
 
 
 def test_rows_within_the_radius_are_one_source_and_others_are_not() -> None:
@@ -74,7 +76,9 @@ PLACES = st.lists(st.tuples(st.integers(-6, 6), st.integers(-6, 6)), min_size=1,
 
 @settings(max_examples=40, deadline=None)
 @given(places=PLACES, centre=st.sampled_from([0.0, 60.0, -89.99]), order=st.randoms(use_true_random=False))
-def test_grouping_is_transitive_and_independent_of_the_order_of_rows(places: list, centre: float, order) -> None:
+def test_grouping_is_transitive_and_independent_of_the_order_of_rows(
+    places: list[tuple[int, int]], centre: float, order: Random
+) -> None:
     ra = np.array([1.3 * ARCSEC * east / np.cos(np.radians(centre)) % 360 for east, _ in places])
     dec = np.array([centre + 1.3 * ARCSEC * north for _, north in places])
     sources = np.array(group(ra.tolist(), dec.tolist()))

@@ -1,4 +1,5 @@
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -40,7 +41,9 @@ def test_every_class_is_cut_within_one_source_of_the_shares_and_no_split_is_empt
 
 @settings(max_examples=40, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 100), order=st.randoms(use_true_random=False))
-def test_the_split_depends_on_names_and_seed_and_not_on_the_order(sizes: dict[str, int], seed: int, order) -> None:
+def test_the_split_depends_on_names_and_seed_and_not_on_the_order(
+    sizes: dict[str, int], seed: int, order: Random
+) -> None:
     classes = sources_of(sizes)
     shuffled = list(classes.items())
     order.shuffle(shuffled)
@@ -67,7 +70,9 @@ def test_a_class_with_fewer_sources_than_splits_is_refused(size: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=SIZES, fractions=st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)), seed=st.integers(0, 100))
-def test_a_smaller_fraction_is_part_of_a_larger_one(sizes: dict, fractions: tuple[float, float], seed: int) -> None:
+def test_a_smaller_fraction_is_part_of_a_larger_one(
+    sizes: dict[str, int], fractions: tuple[float, float], seed: int
+) -> None:
     classes = sources_of(sizes)
     small, large = (take_fraction(classes, fraction, seed) for fraction in sorted(fractions))
     assert small <= large
@@ -82,7 +87,7 @@ def test_the_whole_fraction_takes_every_source() -> None:
     assert take_fraction(classes, 1.0, 1) == set(classes)
 
 
-def test_a_source_has_the_class_of_most_of_its_rows_and_the_first_of_several_that_have_most() -> None:
+def test_a_source_has_the_class_of_most_of_its_rows_and_of_a_tie_the_first() -> None:
     sources = ["a", "a", "a", "b", "b", "c"]
     labels = ["STAR", "QSO", "STAR", "STAR", "GALAXY", "QSO"]
     expected = {"a": "STAR", "b": "GALAXY", "c": "QSO"}

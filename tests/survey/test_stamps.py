@@ -1,5 +1,4 @@
 import errno
-import io
 import os
 import struct
 import warnings
@@ -25,6 +24,7 @@ from spacewarps.survey.stamps import (
     most_common_shape,
     pack_stamps,
 )
+from tests.survey.pictures import encoded
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 SHAPE = StampShape(1, 8, 8, "uint8")
@@ -33,12 +33,6 @@ SAVE_AS = "; save it as PNG, JPEG, or TIFF of float32"
 
 def ignore(_done: int) -> None:
     pass
-
-
-def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -98,7 +92,7 @@ def test_a_damaged_body_is_a_fault_when_it_is_decoded(tmp_path: Path, content: b
     assert len(packed) == 0
 
 
-def test_folders_pipes_broken_links_and_giants_are_faults_and_links_to_stamps_are_not(tmp_path: Path) -> None:
+def test_folders_pipes_broken_links_and_giants_are_faults_and_whole_links_are_not(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")

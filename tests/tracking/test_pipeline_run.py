@@ -1,15 +1,14 @@
+from pathlib import Path
+
 import pytest
 
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.pipeline_run import flatten, open_tracker, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, flatten, open_tracker, stage_run
+from spacewarps.tracking.tracker import Tracker
+from tests.tracking.runs import run_of
 
 
-@pytest.fixture
-def tracker(tmp_path):
-    return open_tracker(tmp_path)
-
-
-def test_everything_given_arrives_however_much_it_is(tracker):
+def test_everything_given_arrives_however_much_it_is(tracker: Tracker) -> None:
     run_id = tracker.start_run("big", None, {"a": "b"})
     tracker.log(
         run_id,
@@ -18,14 +17,16 @@ def test_everything_given_arrives_however_much_it_is(tracker):
         metrics={"score": 0.5},
     )
     tracker.end_run(run_id)
-    run = tracker.client.get_run(run_id)
+    run = run_of(tracker, run_id)
     assert len(run.data.params) == 250
     assert run.data.metrics == {"loss": 2000.0, "score": 0.5}
-    assert [m.step for m in tracker.client.get_metric_history(run_id, "loss")] == list(range(1, 2001))
+    assert [m.step for m in tracker.client.get_metric_history(run.info.run_id, "loss")] == list(range(1, 2001))
     assert run.info.status == "FINISHED"
 
 
-def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(tracker, tmp_path, capsys):
+def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(
+    tracker: Tracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id = tracker.start_run("first", None, {})
     (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 1000)
     tracker.log(run_id, metrics={"score": 0.5})
@@ -34,7 +35,7 @@ def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(tracker
     assert capsys.readouterr().out.count("MLflow did not take a note") == 1
 
 
-def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path):
+def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(TrackingError, match=r"mlflow\.db") as caught:
         open_tracker(tmp_path)
@@ -42,29 +43,33 @@ def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(tmp_path, monkeypatch, error, status):
+def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error), stage_run("train", {"seed": 1}) as stage:
         raise error
     for run_id in (stage.run_id, stage.pipeline_id):
-        assert stage.tracker.client.get_run(run_id).info.status == status
+        assert run_of(stage.tracker, run_id).info.status == status
 
 
-def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path, monkeypatch):
+def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    below = []
+    below: list[str | None] = []
 
-    def interrupted(stage):
+    def interrupted(stage: StageRun) -> None:
         below.append(stage.tracker.start_run("step 1", stage.run_id, {}))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": 1}) as stage:
         interrupted(stage)
     (step,) = below
-    assert stage.tracker.client.get_run(step).info.status == "KILLED"
+    assert run_of(stage.tracker, step).info.status == "KILLED"
 
 
-def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(tmp_path, monkeypatch, capsys):
+def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "report.txt").write_text("a report")
     (tmp_path / "mlartifacts").write_text("in the way")
@@ -73,33 +78,37 @@ def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(tmp_path,
     assert "MLflow did not take a note" in capsys.readouterr().out
 
 
-def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(tmp_path, monkeypatch):
+def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with stage_run("search", {"seed": 1}) as search:
         pass
     with stage_run("train", {"seed": 1}) as train:
-        assert train.tracker.client.get_run(train.pipeline_id).info.status == "RUNNING"
+        assert run_of(train.tracker, train.pipeline_id).info.status == "RUNNING"
     assert search.pipeline_id == train.pipeline_id
     assert search.run_id != train.run_id
 
 
 @pytest.mark.parametrize("start", ["a folder of the project", "a temporary copy"])
-def test_stages_that_run_in_another_folder_write_beside_the_project(tmp_path, monkeypatch, start):
+def test_stages_that_run_in_another_folder_write_beside_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
     root, copy = tmp_path / "project", tmp_path / "project/.dvc/tmp/exps/tmpabc"
     copy.mkdir(parents=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db" if start == "a temporary copy" else "")
     monkeypatch.setenv("DVC_ROOT", str(root))
     monkeypatch.chdir(copy)
     with stage_run("train", {"seed": 1}) as stage:
-        uri = stage.tracker.client.get_run(stage.run_id).info.artifact_uri
-    assert uri == (root / "mlartifacts" / stage.run_id / "artifacts").as_uri()
+        uri = run_of(stage.tracker, stage.run_id).info.artifact_uri
+    assert uri == (root / "mlartifacts" / str(stage.run_id) / "artifacts").as_uri()
     assert (root / "mlflow.db").exists()
     assert list(copy.iterdir()) == []
     places = {experiment.artifact_location for experiment in stage.tracker.client.search_experiments()}
     assert not [place for place in places if "tmpabc" in place]
 
 
-def test_the_experiment_is_the_one_that_mlflows_variables_name(tmp_path, monkeypatch):
+def test_the_experiment_is_the_one_that_mlflows_variables_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "lenses")
     tracker = open_tracker(tmp_path)
     assert tracker.client.get_experiment(tracker.experiment_id).name == "lenses"
@@ -114,7 +123,9 @@ def test_the_experiment_is_the_one_that_mlflows_variables_name(tmp_path, monkeyp
         open_tracker(tmp_path)
 
 
-def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline(tmp_path, monkeypatch):
+def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DVC_EXP_NAME", "it's `one`")
@@ -126,11 +137,13 @@ def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline
     assert search.pipeline_id is not None
 
 
-def test_an_interruption_before_the_stage_has_begun_ends_its_runs(tmp_path, monkeypatch):
+def test_an_interruption_before_the_stage_has_begun_ends_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     class Interrupts:
-        def __str__(self):
+        def __str__(self) -> str:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": Interrupts()}):
@@ -139,5 +152,5 @@ def test_an_interruption_before_the_stage_has_begun_ends_its_runs(tmp_path, monk
     assert {run.info.status for run in tracker.client.search_runs([tracker.experiment_id])} == {"KILLED"}
 
 
-def test_flatten_names_nested_values_by_their_path():
+def test_flatten_names_nested_values_by_their_path() -> None:
     assert flatten({"a": 1, "b": {"c": [1, 2], "d": {"e": None}}}) == {"a": 1, "b.c": [1, 2], "b.d.e": None}

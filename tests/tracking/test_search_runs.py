@@ -1,36 +1,39 @@
 import pytest
+from mlflow.entities import Run
 
 from spacewarps.model.blocks import BlockSpec
 from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.tracking.pipeline_run import StageRun, open_tracker
 from spacewarps.tracking.search_runs import SearchRuns
+from spacewarps.tracking.tracker import Tracker
 from spacewarps.training.fit import Epoch, Score
+from tests.tracking.runs import run_of
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         return open_tracker(tmp_path_factory.mktemp("mlflow"))
 
 
 @pytest.fixture
-def stage(tracker):
+def stage(tracker: Tracker) -> StageRun:
     return StageRun(tracker, None, tracker.start_run("search", None, {}))
 
 
-def result(candidate, accuracies, parent=None, finished=True):
+def result(candidate: Candidate, accuracies: list[float], *, finished: bool = True) -> CandidateResult:
     epochs = tuple(Epoch(number, 1.0, Score(a, 1 - a)) for number, a in enumerate(accuracies, start=1))
-    return CandidateResult(candidate, 1, 100 + candidate.block.k, epochs, parent, finished)
+    return CandidateResult(candidate, 1, 100 + candidate.block.k, epochs, None, finished)
 
 
-def below(stage, run_id):
+def below(stage: StageRun, run_id: str | None) -> dict[str, Run]:
     runs = stage.tracker.client.search_runs([stage.tracker.experiment_id])
     found = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == run_id]
     return {run.info.run_name: run for run in found}
 
 
-def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(stage):
+def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(stage: StageRun) -> None:
     watcher = SearchRuns(stage)
     first, second = Candidate(1, BlockSpec(4), 7), Candidate(1, BlockSpec(8, "residual", 5), 8, trunk=1)
     watcher.search_started(2)
@@ -70,12 +73,12 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
     assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.75)]
     assert (other.data.metrics["score"], other.data.metrics["trainable_params"]) == (0.75, 108)
     assert {run.info.status for run in (step, *runs.values())} == {"FINISHED"}
-    top = stage.tracker.client.get_run(stage.run_id).data
+    top = run_of(stage.tracker, stage.run_id).data
     assert top.metrics["num_layers"] == 1
     assert top.tags["spacewarps.architecture"] == "residual 5x5 k=8 on trunk 2"
 
 
-def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage):
+def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage: StageRun) -> None:
     watcher = SearchRuns(stage)
     candidates = [Candidate(2, BlockSpec(k), k) for k in (1, 2, 3)]
     watcher.step_started(2, candidates, 1000)

@@ -1,13 +1,17 @@
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pytest
 
 from spacewarps.model.progressive import ProgressiveModel
 from spacewarps.model.storage import save_model
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason, without_password
 from spacewarps.tracking.pipeline_run import open_tracker, stage_run
 from spacewarps.tracking.store import find_store
+from tests.tracking.runs import run_of
 
 ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]
 
@@ -27,7 +31,9 @@ ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]
         ("postgresql://a:b@host/db", "postgresql://a:b@host/db"),
     ],
 )
-def test_a_path_that_is_not_absolute_counts_from_the_project(tmp_path, monkeypatch, uri, found):
+def test_a_path_that_is_not_absolute_counts_from_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, found: str
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir("/")
     assert find_store(tmp_path).uri == found.format(root=tmp_path)
@@ -43,8 +49,8 @@ def test_a_path_that_is_not_absolute_counts_from_the_project(tmp_path, monkeypat
     ],
 )
 def test_artifacts_have_a_place_that_does_not_depend_on_the_folder_a_stage_runs_in(
-    tmp_path, monkeypatch, uri, artifacts
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, artifacts: str
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir("/")
     assert str(find_store(tmp_path).artifacts) == artifacts.format(root=tmp_path)
@@ -64,7 +70,9 @@ def test_artifacts_have_a_place_that_does_not_depend_on_the_folder_a_stage_runs_
         ("http://[half", "is no address"),
     ],
 )
-def test_an_address_that_names_no_store_is_refused_with_what_is_meant(tmp_path, monkeypatch, uri, told):
+def test_an_address_that_names_no_store_is_refused_with_what_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, told: str
+) -> None:
     (tmp_path / "my.db").touch()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI=") as caught:
@@ -73,31 +81,34 @@ def test_an_address_that_names_no_store_is_refused_with_what_is_meant(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_database_and_artifacts_are_in_a_folder_of_any_name(tmp_path, name):
+def test_database_and_artifacts_are_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     (folder / "report.txt").write_text("a report")
     tracker = open_tracker(folder)
     run_id = tracker.start_run("first", None, {})
+    assert run_id is not None
     tracker.client.log_artifact(run_id, str(folder / "report.txt"))
     assert [file.path for file in tracker.client.list_artifacts(run_id)] == ["report.txt"]
     assert sorted(path.name for path in folder.iterdir()) == ["mlartifacts", "mlflow.db", "report.txt"]
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path):
+def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="rename the folder"):
         find_store(tmp_path / "\udcff")
 
 
-def test_a_failed_connection_is_told_without_the_password_and_with_its_cause():
+def test_a_failed_connection_is_told_without_the_password_and_with_its_cause() -> None:
     told = reason(ValueError("to http://me:secret@host failed: " + "x" * 1000 + " Connection refused"))
     assert told.startswith("to http://me:***@host failed")
     assert told.endswith("Connection refused")
     assert len(told) < 320
 
 
-def test_the_network_is_stored_and_served_from_a_folder_of_any_name(tmp_path, monkeypatch, validation_data):
+def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation_data: Space_Galaxi
+) -> None:
     folder = tmp_path / "what? 50%20off"
     folder.mkdir()
     monkeypatch.setenv("DVC_ROOT", str(folder))
@@ -111,7 +122,7 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(tmp_path, mo
     }
     served = mlflow.pyfunc.load_model(f"runs:/{stage.run_id}/model")
     assert served.predict(example).shape == (2, 3)
-    assert stage.tracker.client.get_run(stage.run_id).info.status == "FINISHED"
+    assert run_of(stage.tracker, stage.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
