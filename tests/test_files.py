@@ -277,7 +277,7 @@ def _write_until_killed(place: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_next_run_deletes_what_a_killed_one_left_and_leaves_what_another_is_writing(tmp_path: Path) -> None:
+def test_the_next_run_deletes_what_a_killed_one_left_and_not_what_another_writes(tmp_path: Path) -> None:
     (tmp_path / ".out.mine").mkdir()
     (tmp_path / ".out.mine" / "file").write_text("mine", encoding="utf-8")
     killed = multiprocessing.get_context("fork").Process(target=_write_until_killed, args=(tmp_path / "out",))
@@ -314,7 +314,7 @@ def test_outputs_have_the_permissions_of_any_other_new_one(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o644
 
 
-def test_a_roll_back_that_fails_for_one_output_goes_on_with_the_others_and_loses_nothing(
+def test_a_roll_back_that_fails_for_one_output_restores_the_others_and_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_three(tmp_path, "old")

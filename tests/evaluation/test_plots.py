@@ -1,4 +1,5 @@
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib
@@ -98,8 +99,8 @@ def test_of_many_curves_the_lowest_are_named(tmp_path: Path, monkeypatch: pytest
 
 def test_settings_of_the_user_change_no_picture(tmp_path: Path) -> None:
     pictures = []
-    for settings in ({}, {"font.size": 20, "axes.facecolor": "red", "figure.dpi": 30}):
-        with matplotlib.rc_context(settings):
+    for changes in (nullcontext(), matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "figure.dpi": 30})):
+        with changes:
             draw_all(["a", "b"], tmp_path)
         pictures.append([(tmp_path / f"{name}.png").read_bytes() for name in ("confusion", "roc", "mistakes")])
     assert pictures[0] == pictures[1]

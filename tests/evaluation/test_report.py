@@ -34,7 +34,7 @@ def candidate(layer: int, k: int, accuracy: float, chosen: bool) -> dict[str, An
     return {"layer": layer, "kind": "conv", "k": k, "val_accuracy": accuracy, "chosen": chosen}
 
 
-SEARCH = {
+SEARCH: dict[str, Any] = {
     "final_val_accuracy": 0.75,
     "num_layers": 1,
     "total_trainable_params": 12345,

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_same_bits_as_the_layers_in_their_order(
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.normal_(norm.weight)
             nn.init.normal_(norm.bias)
-            nn.init.normal_(norm.running_mean)
+            nn.init.normal_(norm.get_buffer("running_mean"))
             if negative:
                 norm.weight.data.copy_(-norm.weight.abs())
     plain = plain_twin(block, dropout)
@@ -157,7 +158,7 @@ def test_whole_channels_are_dropped_in_training_and_none_in_eval(kind: str) -> N
     torch.manual_seed(0)
     block = BLOCK_KINDS[kind](1, 64, 0.5)
     # High enough for every channel to have a positive pixel.
-    nn.init.constant_(block.norm2.bias if kind == "residual" else block.norm.bias, 2)
+    nn.init.constant_(block.get_parameter("norm2.bias" if kind == "residual" else "norm.bias"), 2)
     maps = torch.randn(8, 1, 8, 8)
     dropped = (block(maps) == 0).all(dim=(2, 3)).float().mean()
     assert 0.4 < dropped < 0.6
@@ -215,7 +216,7 @@ def test_branches_share_evenly_and_never_shrink_when_the_block_widens(k: int) ->
         ),
     ],
 )
-def test_a_block_that_cannot_be_is_said_in_one_line(arguments: dict, message: str) -> None:
+def test_a_block_that_cannot_be_is_said_in_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         BlockSpec(**arguments)
     assert str(caught.value) == message

@@ -33,8 +33,8 @@ class First(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         nn.init.normal_(self.norm.weight)
         nn.init.normal_(self.norm.bias)
-        nn.init.normal_(self.norm.running_mean)
-        nn.init.uniform_(self.norm.running_var, 0.5, 2)
+        nn.init.normal_(self.norm.get_buffer("running_mean"))
+        nn.init.uniform_(self.norm.get_buffer("running_var"), 0.5, 2)
 
     def plain(self, maps: Tensor) -> Tensor:
         pooled: Tensor = functional.max_pool2d(self.dropout(torch.relu(self.norm(self.conv(maps)))), 2)
@@ -50,7 +50,8 @@ class First(nn.Module):
         batch, k, height, width = normalised.shape
         windows = normalised.unfold(2, 2, 2).unfold(3, 2, 2).reshape(batch, k, height // 2, width // 2, 4)
         largest, next_largest = windows.topk(2, dim=4).values.unbind(4)
-        return (largest - next_largest > CLEAR) & (largest.abs() > CLEAR)
+        is_clear: Tensor = (largest - next_largest > CLEAR) & (largest.abs() > CLEAR)
+        return is_clear
 
 
 def results(layers: First, way: str, maps: Tensor, clear: Tensor, seed: int) -> Results:
@@ -147,23 +148,23 @@ def test_maps_far_from_0_are_normalised_as_exactly() -> None:
     wide = copy.deepcopy(layers).double()
     wide.plain(maps.double())
     layers.fast(maps)
-    torch.testing.assert_close(layers.norm.running_var.double(), wide.norm.running_var, rtol=2e-7, atol=0)
+    torch.testing.assert_close(layers.norm.get_buffer("running_var").double(), wide.norm.running_var, rtol=2e-7, atol=0)
 
 
 def test_channels_that_are_the_same_everywhere_have_a_variance_of_0() -> None:
     torch.manual_seed(0)
     layers = First(1, 32, 0.0, 1, momentum=1.0)
     assert layers.fast(torch.full((3, 1, 40, 40), 1e9 / 3)).isfinite().all()
-    assert (layers.norm.running_var >= 0).all()
+    assert (layers.norm.get_buffer("running_var") >= 0).all()
 
 
 @contextmanager
 def uninitialised_memory_filled() -> Iterator[None]:
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -211,7 +212,7 @@ def test_without_gradients_a_block_gives_what_its_layers_give(
         torch.testing.assert_close(evaluate_block(maps, layers.conv, layers.norm), one_by_one, atol=1e-6, rtol=1e-6)
 
 
-def test_where_gradients_or_statistics_are_asked_for_a_block_is_not_merely_evaluated() -> None:
+def test_where_gradients_or_statistics_are_wanted_a_block_is_not_merely_evaluated() -> None:
     layers, maps = First(1, 8, 0.0, 3), torch.randn(2, 1, 75, 75)
     assert not evaluates(maps, layers.eval().norm)
     with torch.no_grad():
@@ -244,7 +245,7 @@ def test_statistics_are_noted_without_gradients_too() -> None:
         twin(maps)
     assert block.norm.num_batches_tracked == 1
     assert all(torch.equal(a, b) for a, b in zip(block.buffers(), twin.buffers(), strict=True))
-    assert not block.norm.running_var.requires_grad
+    assert not block.norm.get_buffer("running_var").requires_grad
 
 
 @pytest.mark.parametrize(("k", "wider"), [(40, 90), (24, 40)])
@@ -262,13 +263,15 @@ def test_a_widened_block_gives_the_same(k: int, wider: int) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_a_diverged_network_goes_through(value: float, training: bool) -> None:
     torch.manual_seed(0)
-    blocks = nn.Sequential(ConvBlock(1, 48, 0.3), ConvBlock(48, 48, 0.3)).train(training)
+    blocks = [ConvBlock(1, 48, 0.3), ConvBlock(48, 48, 0.3)]
     for block in blocks:
         block.conv.weight.data[0] = value
-    output = blocks(torch.randn(2, 1, 75, 75))
+    output = nn.Sequential(*blocks).train(training)(torch.randn(2, 1, 75, 75))
     output.sum().backward()
     assert output.shape == (2, 48, 18, 18)
-    assert not blocks[0].conv.weight.grad.isfinite().all() or not training
+    gradient = blocks[0].conv.weight.grad
+    assert gradient is not None
+    assert not gradient.isfinite().all() or not training
 
 
 @pytest.mark.parametrize(
@@ -376,11 +379,11 @@ def test_maps_and_filters_have_gradients_only_where_they_need_them() -> None:
     torch.manual_seed(0)
     conv, maps = nn.Conv2d(48, 48, 3, padding=1, bias=False), torch.randn(2, 48, 37, 37)
     with patch.object(kernels, "conv2d_input", side_effect=AssertionError):
-        convolve(maps, conv).sum().backward()
+        convolve(maps, conv).sum().backward()  # type: ignore[no-untyped-call]
     assert conv.weight.grad is not None
     conv.requires_grad_(False)
     assert not convolve(maps, conv).requires_grad
-    convolve(maps.requires_grad_(), conv).sum().backward()
+    convolve(maps.requires_grad_(), conv).sum().backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
 
 

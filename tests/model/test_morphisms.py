@@ -55,8 +55,8 @@ def test_weights_are_scaled_and_statistics_are_not(network: ProgressiveModel) ->
 def test_noise_is_in_standard_deviations_of_each_tensor_before_scaling() -> None:
     torch.manual_seed(0)
     network = nn.ModuleList([nn.Linear(200, 200, bias=False) for _ in range(2)])
-    nn.init.normal_(network[0].weight, mean=5.0, std=0.01)
-    nn.init.normal_(network[1].weight, mean=0.0, std=3.0)
+    nn.init.normal_(network.get_parameter("0.weight"), mean=5.0, std=0.01)
+    nn.init.normal_(network.get_parameter("1.weight"), mean=0.0, std=3.0)
     before = state(network)
     scale_and_jitter(network, 2.0, 0.1, torch_generator(0))
     for (name, now), std in zip(network.state_dict().items(), (0.01, 3.0), strict=True):
@@ -115,9 +115,9 @@ def grown(
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.normal_(norm.weight)
             nn.init.normal_(norm.bias)
-            nn.init.normal_(norm.running_mean, std=0.3)
-            nn.init.uniform_(norm.running_var, 0.5, 2)
-            norm.num_batches_tracked.fill_(7)
+            nn.init.normal_(norm.get_buffer("running_mean"), std=0.3)
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+            norm.get_buffer("num_batches_tracked").fill_(7)
     return model.eval()
 
 
@@ -199,12 +199,13 @@ def test_the_generator_alone_decides_which_channels_are_repeated(position: int) 
 
 def test_every_old_channel_is_kept_and_new_ones_repeat_all_of_them() -> None:
     model = grown((BlockSpec(3),))
-    before, after = model.trunk[0].norm, widen_block(model, 0, 300, torch_generator(0)).trunk[0].norm
-    assert torch.equal(after.weight[:3], before.weight)
-    values, copies = after.weight.unique(return_counts=True)
-    assert torch.equal(values, before.weight.sort().values)
+    wider = widen_block(model, 0, 300, torch_generator(0))
+    before, after = (network.get_parameter("trunk.0.norm.weight") for network in (model, wider))
+    assert torch.equal(after[:3], before)
+    values, copies = after.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    assert torch.equal(values, before.sort().values)
     assert copies.min() > 70
-    assert after.num_batches_tracked == 7
+    assert wider.get_buffer("trunk.0.norm.num_batches_tracked") == 7
 
 
 @pytest.mark.parametrize("position", range(len(MIXED)))

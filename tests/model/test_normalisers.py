@@ -133,7 +133,7 @@ def test_sky_and_noise_need_only_the_chosen_stamps(count: int) -> None:
     assert torch.equal(whole.noise, part.noise)
 
 
-def test_the_stretch_is_the_inverse_hyperbolic_sine_with_its_gradient_and_for_any_pixel() -> None:
+def test_the_stretch_is_asinh_with_its_gradient_and_for_any_pixel() -> None:
     normaliser = StampNormaliser(1)
     normaliser.sky.fill_(7.0)
     normaliser.noise.fill_(3.0)

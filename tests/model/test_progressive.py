@@ -1,4 +1,5 @@
 import doctest
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_the_block_of_the_default_kind_draws_one_convolution_and_then_the_head()
     torch.set_rng_state(state)
     convolution = nn.Conv2d(2, 5, kernel_size=3, padding=1, bias=False)
     project = nn.Linear(5 * 3 * 3, SMALL.embedding)
-    assert torch.equal(model.trunk[0].conv.weight, convolution.weight)
+    assert torch.equal(model.get_parameter("trunk.0.conv.weight"), convolution.weight)
     assert torch.equal(model.head.project.weight, project.weight)
     assert torch.equal(model.head.project.bias, project.bias)
 
@@ -109,7 +110,7 @@ def test_adding_a_block_rebuilds_the_head_and_keeps_everything_else() -> None:
     kept = {name for name in before if not name.startswith("head.project")}
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in kept)
-    assert model.trunk[1].conv.in_channels == 4
+    assert model.get_parameter("trunk.1.conv.weight").shape[1] == 4
 
 
 def test_a_new_block_is_in_the_mode_of_the_rest() -> None:
@@ -147,7 +148,7 @@ def test_more_blocks_than_halvings_is_said_in_one_line() -> None:
         (lambda: new_model().add_block(0), r"at least one channel, but got k=0"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(build, message: str) -> None:
+def test_what_cannot_be_built_is_said_in_one_line(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
