@@ -31,7 +31,7 @@ test: $(READY) ## run the test suite
 	pytest -q -n 2 --dist loadfile -m 'not long'
 
 validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, kills (some minutes)
-	pytest -q -m long
+	pytest -q -n 2 --dist loadgroup -m long
 
 lint: $(READY) ## check format, style and types
 	ruff format --check .

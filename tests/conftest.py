@@ -24,6 +24,14 @@ settings.load_profile("repeatable")
 SIDE = 16
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file of the search in one worker, as their processes and clusters are for the whole file."""
+    for item in items:
+        if "search" in item.path.relative_to(Path(__file__).parent).parts:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def draw_samples(
     *,
     sizes: dict[str, int],

@@ -19,6 +19,7 @@ from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
+from tests.complaints import complaint
 
 pytestmark = pytest.mark.usefixtures("compute")
 
@@ -46,11 +47,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def complaint(folder: Path) -> str:
-    with pytest.raises(ModelError) as caught:
-        load_model(folder)
-    message = str(caught.value)
-    assert "\n" not in message
+def told_of(folder: Path) -> str:
+    message = complaint(ModelError, load_model, folder)
     assert str(folder) in message
     assert len(message) < len(str(folder)) * 2 + 300
     return message
@@ -163,13 +161,13 @@ def test_a_network_takes_the_place_of_nothing_else(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert complaint(folder) == f"{folder / name}: no such file; {folder} holds no model"
+    assert told_of(folder) == f"{folder / name}: no such file; {folder} holds no model"
 
 
 def test_a_folder_that_is_missing_or_a_file_is_named(tmp_path: Path) -> None:
-    assert "no such file" in complaint(tmp_path / "nothing")
+    assert "no such file" in told_of(tmp_path / "nothing")
     (tmp_path / "file").touch()
-    assert "no such file" in complaint(tmp_path / "file")
+    assert "no such file" in told_of(tmp_path / "file")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
@@ -177,14 +175,14 @@ def test_truncated_weights_are_refused(folder: Path, share: float) -> None:
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert "not a model that can be loaded" in complaint(folder)
+    assert "not a model that can be loaded" in told_of(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 def test_a_pipe_is_refused_without_waiting_for_it(folder: Path, name: str) -> None:
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    assert "a pipe or a device, not a file" in complaint(folder)
+    assert "a pipe or a device, not a file" in told_of(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -193,7 +191,7 @@ def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: f
     weights = load_file(folder / "model.safetensors")
     weights[name].view(-1)[-1] = value
     save_file(weights, folder / "model.safetensors")
-    assert complaint(folder) == (
+    assert told_of(folder) == (
         f"{folder}: not a model that can be loaded ({name} in model.safetensors holds what is not a finite number; "
         "make the model again)"
     )
@@ -204,14 +202,14 @@ def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: f
 )
 def test_a_header_that_no_parser_should_follow_is_refused(folder: Path, header: bytes) -> None:
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    assert "not a model that can be loaded" in complaint(folder)
+    assert "not a model that can be loaded" in told_of(folder)
 
 
 @pytest.mark.parametrize("size", [2**40, 2**63 - 1])
 def test_a_header_that_claims_an_absurd_size_is_refused(folder: Path, size: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(struct.pack("<Q", size) + path.read_bytes()[8:])
-    assert "not a model that can be loaded" in complaint(folder)
+    assert "not a model that can be loaded" in told_of(folder)
 
 
 class _Bomb:
@@ -227,14 +225,14 @@ def test_no_code_in_place_of_the_weights_is_run(folder: Path, write: Callable[..
     exploded = folder.parent / "exploded"
     with (folder / "model.safetensors").open("wb") as file:
         write({"head.project.weight": _Bomb(exploded)}, file)
-    assert "not a model that can be loaded" in complaint(folder)
+    assert "not a model that can be loaded" in told_of(folder)
     assert not exploded.exists()
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     save_model(new_model(specs=(BlockSpec(3), BlockSpec(2))), folder.parent / "other")
     (folder.parent / "other" / "model.safetensors").replace(folder / "model.safetensors")
-    assert complaint(folder) == (
+    assert told_of(folder) == (
         f"{folder}: not a model that can be loaded (the weights do not fit the description, "
         "first at 'head.project.weight')"
     )
@@ -257,7 +255,7 @@ def test_weights_that_do_not_fit_are_refused(
     path = folder / "model.safetensors"
     changed = change({name: tensor.clone() for name, tensor in load_file(path).items()})
     save_file(changed, path)
-    assert "the weights do not fit the description, first at '" in complaint(folder)
+    assert "the weights do not fit the description, first at '" in told_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +263,7 @@ def test_weights_that_do_not_fit_are_refused(
 )
 def test_a_description_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "model.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    complaint(folder)
+    told_of(folder)
 
 
 BIG = 1 << 20
@@ -314,7 +312,7 @@ def test_a_hostile_description_is_refused_without_taking_memory(
     header["__metadata__"]["description"] = (folder / "model.json").read_text(encoding="utf-8")
     packed = packed_of(header, data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert message in complaint(folder)
+    assert message in told_of(folder)
     assert message in complaint_about_bytes(packed)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
@@ -384,7 +382,7 @@ def test_a_tensor_that_is_not_of_the_network_is_refused(folder: Path, dtype: str
     more = {"more": {"dtype": dtype, "shape": shape, "data_offsets": [len(data)] * 2}}
     complaint_about_bytes(packed_of(header | more, data))
     (folder / "model.safetensors").write_bytes(packed_of(header | more, data))
-    complaint(folder)
+    told_of(folder)
 
 
 def test_weights_of_another_network_in_bytes_are_refused() -> None:

@@ -2,23 +2,25 @@
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
 
 from spacewarps.cli import main
 from spacewarps.files import replaced_directory
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import ROOT, Project
 
 
 @pytest.fixture(scope="module")
-def project(make_project):
+def project(make_project: Callable[[], Project]) -> Project:
     return make_project()
 
 
-def one_line(done):
+def one_line(done: CompletedProcess[str]) -> str:
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     return line
@@ -48,18 +50,22 @@ def one_line(done):
         ("data", "images", ".", "it lies in data.images"),
     ],
 )
-def test_wrong_params_are_named_with_what_is_right(project, section, name, value, told):
-    params = project.params()
+def test_wrong_params_are_named_with_what_is_right(
+    project: Project, spacewarps_here: SpacewarpsHere, section: str, name: str, value: object, told: str
+) -> None:
     original = project.params()
-    params[section][name] = value
-    project.write_params(params)
+    project.write_params(original | {section: original[section] | {name: value}})
     try:
-        assert told in one_line(project.spacewarps("params", "--check"))
+        status, _, errors = spacewarps_here(project, "params", "--check")
     finally:
         project.write_params(original)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert told in errors
 
 
-def test_places_that_only_look_apart_are_refused(project, tmp_path, spacewarps_here):
+def test_places_that_only_look_apart_are_refused(
+    project: Project, tmp_path: Path, spacewarps_here: SpacewarpsHere
+) -> None:
     original = project.params()
     (tmp_path / "prepared/mine").mkdir(parents=True)
     links = {"data/aside": tmp_path, "data/code": project.folder / "src", "data/up": project.folder}
@@ -88,7 +94,9 @@ def test_places_that_only_look_apart_are_refused(project, tmp_path, spacewarps_h
             (project.folder / link).unlink()
 
 
-def test_a_survey_of_the_users_own_where_the_demo_would_be_is_kept(project, spacewarps_here):
+def test_a_survey_of_the_users_own_where_the_demo_would_be_is_kept(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
     mine = project.folder / "data/demo/catalog/cat.csv"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -104,15 +112,21 @@ def test_a_survey_of_the_users_own_where_the_demo_would_be_is_kept(project, spac
     mine.parent.parent.rmdir()
 
 
-def test_valid_params_pass(project):
+def test_valid_params_pass_and_a_wrong_one_is_one_line(project: Project) -> None:
     done = project.spacewarps("params", "--check")
     assert (done.returncode, done.stdout) == (0, "params.yaml is valid\n")
+    original = project.params()
+    project.write_params(original | {"seed": "one"})
+    try:
+        assert "seed is 'one'" in one_line(project.spacewarps("params", "--check"))
+    finally:
+        project.write_params(original)
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u661f"), ("latin-1", r"\u661f"), ("utf-8", "星")])
 def test_a_letter_that_the_terminal_does_not_have_is_written_as_its_number(
-    project, tmp_path, monkeypatch, encoding, shown
-):
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
     params = project.params()
     params["data"]["columns"]["label"] = "星"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -123,13 +137,15 @@ def test_a_letter_that_the_terminal_does_not_have_is_written_as_its_number(
     assert f"label: {shown}\n" in written.getvalue().decode(encoding)
 
 
-def test_missing_params_file_is_named(tmp_path, monkeypatch, capsys):
+def test_missing_params_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["params", "--check"]) == 2
     assert "params.yaml" in capsys.readouterr().err
 
 
-def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
+def test_a_bad_survey_leaves_the_earlier_one_in_place(project: Project, tmp_path: Path) -> None:
     original = project.params()
     prepared = project.folder / original["paths"]["prepared"]
     with replaced_directory(prepared) as folder:
@@ -149,13 +165,13 @@ def test_a_bad_survey_leaves_the_earlier_one_in_place(project, tmp_path):
     assert (prepared / "samples.csv").read_text() == "earlier"
 
 
-def test_a_git_that_changes_line_ends_changes_none_here(project, tmp_path):
+def test_a_git_that_changes_line_ends_changes_none_here(project: Project, tmp_path: Path) -> None:
     project.git("-c", "core.autocrlf=true", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
     for name in ("dvc.yaml", "src/spacewarps/seeds.py"):
         assert (tmp_path / "clone" / name).read_bytes() == (project.folder / name).read_bytes()
 
 
-def test_the_demo_says_what_to_do_without_a_git_repository(project, tmp_path):
+def test_the_demo_says_what_to_do_without_a_git_repository(project: Project, tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     done = project.run("make", "-C", str(tmp_path), "demo", check=False)
     assert done.returncode == 2
@@ -164,20 +180,22 @@ def test_the_demo_says_what_to_do_without_a_git_repository(project, tmp_path):
 
 
 @pytest.mark.parametrize(("stage", "told"), [("train", "models/search"), ("result", "dvc repro")])
-def test_a_stage_without_its_inputs_says_which(project, spacewarps_here, stage, told):
+def test_a_stage_without_its_inputs_says_which(
+    project: Project, spacewarps_here: SpacewarpsHere, stage: str, told: str
+) -> None:
     status, _, errors = spacewarps_here(project, stage)
     assert (status, errors.count("\n")) == (2, 1)
     assert told in errors
 
 
-def test_a_tag_that_does_not_fit_its_value_is_no_traceback(project, tmp_path):
+def test_a_tag_that_does_not_fit_its_value_is_no_traceback(project: Project, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: !!bool x\n")
     done = project.run("env", "-C", str(tmp_path), "spacewarps", "params", "--check", check=False)
     assert "not valid YAML" in one_line(done)
 
 
 @pytest.mark.parametrize("content", ["[", "{}", '{"test": {}, "baseline": {}}', '{"test": [], "baseline": {}}'])
-def test_damaged_metrics_are_named(project, spacewarps_here, content):
+def test_damaged_metrics_are_named(project: Project, spacewarps_here: SpacewarpsHere, content: str) -> None:
     report = project.folder / "reports/report/report.md"
     report.parent.mkdir(exist_ok=True)
     report.write_text("earlier")
@@ -189,7 +207,7 @@ def test_damaged_metrics_are_named(project, spacewarps_here, content):
     (project.folder / "reports/metrics.json").unlink()
 
 
-def test_an_unreachable_mlflow_is_named(project):
+def test_an_unreachable_mlflow_is_named(project: Project) -> None:
     done = project.run(
         "env", "MLFLOW_TRACKING_URI=nonsense://nowhere", "python", "-m", "spacewarps.cli", "simulate", check=False
     )

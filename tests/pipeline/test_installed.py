@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ROOT, TINY
+from tests.pipeline.project import ROOT, TINY, Project
 
 pytestmark = pytest.mark.long
 
@@ -50,7 +50,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-def test_a_project_outside_the_repository_gives_the_same_metrics(environment, finished, tmp_path):
+def test_a_project_outside_the_repository_gives_the_same_metrics(
+    environment: Path, finished: Project, tmp_path: Path
+) -> None:
     said = run(environment / "spacewarps", "init", "mine", folder=tmp_path)
     assert "dvc repro" in said
     project = tmp_path / "mine"

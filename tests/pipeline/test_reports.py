@@ -1,7 +1,6 @@
 import copy
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.stages.reports import MetricsReport, SearchReport, TrainingReport, read_learning_curves, read_report
+from tests.complaints import complaint
 
 BLOCK = {"layer": 1, "kind": "conv", "k": 8, "kernel_size": 3, "val_accuracy": 0.5}
 TEST = {
@@ -49,13 +49,6 @@ GOOD: dict[str, tuple[Any, str, dict[str, Any]]] = {
 }
 
 
-def complaint(read: Callable[[], Any]) -> str:
-    with pytest.raises(SpaceWarpsError) as caught:
-        read()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_a_report_comes_back_as_it_was_written(tmp_path: Path, name: str) -> None:
     shape, stage, value = GOOD[name]
@@ -72,7 +65,7 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
 ) -> None:
     shape, stage, _ = GOOD[name]
     (tmp_path / name).write_bytes(text.encode("latin-1"))
-    told = complaint(lambda: read_report(tmp_path / name, shape, stage))
+    told = complaint(SpaceWarpsError, read_report, tmp_path / name, shape, stage)
     assert told.startswith(f"{tmp_path / name}: damaged (")
     assert told.endswith(f"); run `dvc repro --force --single-item {stage}`")
 
@@ -101,16 +94,16 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
 def test_a_report_of_another_shape_is_damaged(tmp_path: Path, name: str, place: str, value: Any, told: str) -> None:
     shape, stage, good = GOOD[name]
     (tmp_path / name).write_text(json.dumps(copy.deepcopy(good) | {place: value}), encoding="utf-8")
-    assert told in complaint(lambda: read_report(tmp_path / name, shape, stage))
+    assert told in complaint(SpaceWarpsError, read_report, tmp_path / name, shape, stage)
 
 
 def test_a_report_that_is_missing_or_a_pipe_is_named_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "training.json"
     for read in (lambda: read_report(path, TrainingReport, "train"), lambda: read_learning_curves(path)):
-        assert complaint(read) == f"{path}: no such file; run `dvc repro` first"
+        assert complaint(SpaceWarpsError, read) == f"{path}: no such file; run `dvc repro` first"
         os.mkfifo(path)
         assert (
-            complaint(read)
+            complaint(SpaceWarpsError, read)
             == f"{path}: damaged (a pipe or a device, not a file); run `dvc repro --force --single-item train`"
         )
         path.unlink()
@@ -129,6 +122,6 @@ def test_learning_curves_come_back_with_an_epoch_that_diverged(tmp_path: Path) -
 def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "learning_curves.csv"
     path.write_text(text, encoding="utf-8")
-    told = complaint(lambda: read_learning_curves(path))
+    told = complaint(SpaceWarpsError, read_learning_curves, path)
     assert told.startswith(f"{path}: damaged (")
     assert told.endswith("); run `dvc repro --force --single-item train`")

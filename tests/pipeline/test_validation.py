@@ -6,78 +6,57 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from mlflow.tracking import MlflowClient
+from mlflow.entities import Run
+
+from tests.pipeline.conftest import MakeOnce
+from tests.pipeline.project import Project, processes_of_session, wait_until_nothing_runs
 
 pytestmark = pytest.mark.long
 
 SAMPLE = os.environ.get("SPACEWARPS_SAMPLE")
+# No cluster starts beside those of the tests of Ray: each takes the memory of many workers.
+RAY = pytest.param("ray", marks=pytest.mark.xdist_group("test_ray_cluster"))
 
 
-@pytest.fixture(scope="module")
-def project(make_project):
-    project = make_project()
-    project.dvc("repro")
-    project.commit("Run")
-    return project
+@pytest.fixture(scope="session")
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose whole pipeline has run once; each test leaves it as it was."""
+    return finished.copy(tmp_path_factory.mktemp("validation") / "project")
 
 
-def runs_of(project):
-    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("space-warps")
-    return client.search_runs([experiment.experiment_id], max_results=1000)
-
-
-def known(project):
-    folder = project.folder / ".spacewarps/journal"
-    return {path.name: path.read_bytes() for path in folder.glob("*.candidate")} if folder.exists() else {}
-
-
-def top_run(project, name):
-    (run,) = [
-        run for run in runs_of(project) if run.info.run_name == name and "mlflow.parentRunId" not in run.data.tags
-    ]
+def top_run(project: Project, name: str) -> Run:
+    (run,) = [run for run in project.runs() if run.info.run_name == name and "mlflow.parentRunId" not in run.data.tags]
     return run
 
 
-def test_dag_has_all_stages(project):
+def test_dag_has_all_stages(project: Project) -> None:
     graph = project.dvc("dag", "--dot").stdout
     assert all(f'"{stage}"' in graph for stage in ("simulate", "prepare", "search", "train", "evaluate"))
 
 
-def test_another_clone_gives_the_same_bytes(project, tmp_path):
-    clone = tmp_path / "elsewhere"
-    project.git("clone", "--quiet", str(project.folder), str(clone))
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=clone,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Running stage") == 5
-    assert (clone / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
-    assert changed.stdout == ""
+def test_another_clone_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "--quiet", str(project.folder), str(tmp_path / "elsewhere"))
+    clone = project.at(tmp_path / "elsewhere")
+    assert clone.dvc("repro").stdout.count("Running stage") == 5
+    assert (clone.folder / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
+    assert clone.git("status", "--porcelain") == ""
 
 
-def test_running_all_stages_again_by_force_changes_nothing(project):
+def test_running_all_stages_again_by_force_changes_nothing(project: Project) -> None:
     before = (project.folder / "dvc.lock").read_bytes()
     project.dvc("repro", "--force")
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("executor", ["processes", "inline", "ray"])
-def test_another_executor_and_an_empty_journal_give_the_same_lock(project, executor):
+@pytest.mark.parametrize("executor", ["processes", "inline", RAY])
+def test_another_executor_and_an_empty_journal_give_the_same_lock(project: Project, executor: str) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
     before = (project.folder / "dvc.lock").read_bytes()
@@ -94,7 +73,7 @@ def test_another_executor_and_an_empty_journal_give_the_same_lock(project, execu
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
-def test_an_experiment_reruns_only_what_its_params_touch_and_can_be_compared(project):
+def test_an_experiment_reruns_only_what_its_params_touch_and_can_be_compared(project: Project) -> None:
     done = project.dvc("exp", "run", "--name", "deeper", "--set-param", "search.max_layers=3")
     ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
     assert ran[0] == "search"
@@ -120,36 +99,36 @@ def test_an_experiment_reruns_only_what_its_params_touch_and_can_be_compared(pro
     project.dvc("checkout", "--force")
 
 
-def test_an_experiment_in_a_temporary_copy_uses_the_projects_own_journal(project):
-    before = known(project)
+def test_an_experiment_in_a_temporary_copy_uses_the_projects_own_journal(project: Project) -> None:
+    before = project.entries()
     project.dvc("exp", "run", "--temp", "--name", "wider-aside", "--set-param", "search.k_candidates=[3,5,7]")
     (search,) = [
         run
-        for run in runs_of(project)
+        for run in project.runs()
         if run.data.tags.get("spacewarps.stage") == "search" and run.data.tags.get("dvc.experiment") == "wider-aside"
     ]
-    added = known(project).keys() - before.keys()
+    added = project.entries().keys() - before.keys()
     assert search.data.params["search.k_candidates"] == "[3, 5, 7]"
     assert search.data.metrics["candidates_evaluated"] == len(added) >= 1
     assert search.data.metrics["candidates_found"] == 6 - len(added) >= 2
-    assert before.items() <= known(project).items()
+    assert before.items() <= project.entries().items()
 
 
-def test_an_experiment_in_a_temporary_copy_is_tracked_in_the_projects_own_database(project):
+def test_an_experiment_in_a_temporary_copy_is_tracked_in_the_projects_own_database(project: Project) -> None:
     project.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "train.epochs=1")
     run = top_run(project, "aside")
     assert run.data.params["train.epochs"] == "1"
     assert "test.accuracy" in run.data.metrics
 
 
-def test_a_param_that_does_not_exist_is_refused(project):
+def test_a_param_that_does_not_exist_is_refused(project: Project) -> None:
     done = project.dvc("exp", "run", "--set-param", "search.max_layer=3", check=False)
     assert done.returncode != 0
     assert "max_layer" in done.stderr
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_bad_survey_stops_the_pipeline_and_checkout_brings_the_outputs_back(project, tmp_path):
+def test_a_bad_survey_stops_the_pipeline_and_checkout_brings_the_outputs_back(project: Project, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "catalogue.csv").write_text("id,class\n1,STAR\n")
     before = (project.folder / "data/prepared/samples.csv").read_bytes()
@@ -170,7 +149,7 @@ def test_a_bad_survey_stops_the_pipeline_and_checkout_brings_the_outputs_back(pr
     assert (project.folder / "data/prepared/samples.csv").read_bytes() == before
 
 
-def test_dvc_deletes_nothing_that_a_stage_did_not_write(project, tmp_path):
+def test_dvc_deletes_nothing_that_a_stage_did_not_write(project: Project, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "project")
     mine = copy.folder / "data/demo/catalog/mine.csv"
     mine.write_text("mine")
@@ -182,26 +161,18 @@ def test_dvc_deletes_nothing_that_a_stage_did_not_write(project, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["search", "train"])
-def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_same(project, stage):
+def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_same(
+    project: Project, stage: str
+) -> None:
     before = (project.folder / "dvc.lock").read_bytes()
     output = project.folder / {"search": "models/search", "train": "models/final"}[stage]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage],
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    mark = {"search": "  step 1", "train": "  epoch 1"}[stage]
-    for line in process.stdout:
-        if line.startswith(mark):
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(0.5)
+    with project.start("dvc", "repro", "--force", "--single-item", stage) as process:
+        assert process.stdout is not None
+        mark = {"search": "  step 1", "train": "  epoch 1"}[stage]
+        assert any(line.startswith(mark) for line in process.stdout)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        wait_until_nothing_runs(process.pid)
     assert not output.exists() or sorted(file.name for file in output.iterdir()) == [
         ".spacewarps.json",
         "model.json",
@@ -211,33 +182,25 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
-@pytest.fixture(scope="module")
-def searched(make_project):
+@pytest.fixture(scope="session")
+def searched(make_once: MakeOnce) -> Project:
     """A project with a search that takes some seconds, on two processes, and has run once."""
-    project = make_project()
-    params = project.params()
-    params["search"] |= {"executor": "processes", "workers": 2, "k_candidates": [3, 4, 5], "epochs_per_eval": 50}
-    project.write_params(params)
-    project.dvc("repro", "search")
-    return project
+
+    def make(project: Project) -> None:
+        params = project.params()
+        params["search"] |= {"executor": "processes", "workers": 2, "k_candidates": [3, 4, 5], "epochs_per_eval": 50}
+        project.write_params(params)
+        project.dvc("repro", "search")
+
+    return make_once("searched", make)
 
 
-def sessions_processes(leader):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
-def search_and_workers(leader):
+def search_and_workers(leader: int) -> tuple[psutil.Process | None, list[psutil.Process]]:
     """Return the process that searches and those that evaluate for it, of all in the session of ``leader``."""
-    for process in sessions_processes(leader):
+    for process in processes_of_session(leader):
         with contextlib.suppress(psutil.NoSuchProcess):
-            *_, program, command = ["", *process.cmdline()]
+            # A process that just starts has no command line yet.
+            *_, program, command = ["", "", *process.cmdline()]
             if (Path(program).name, command) == ("spacewarps", "search"):
                 servers = [c for c in process.children() if "multiprocessing.forkserver" in " ".join(c.cmdline())]
                 return process, [worker for server in servers for worker in server.children()]
@@ -245,57 +208,59 @@ def search_and_workers(leader):
 
 
 @pytest.mark.parametrize("victim", ["everything", "the search", "a worker"])
-def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(searched, victim):
-    lock, entries = (searched.folder / "dvc.lock").read_bytes(), known(searched)
+def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(
+    searched: Project, tmp_path: Path, victim: str
+) -> None:
+    copy, lock = searched.copy(tmp_path / "project"), (searched.folder / "dvc.lock").read_bytes()
     chance = random.Random(victim)
-    shutil.rmtree(searched.folder / ".spacewarps")
+    shutil.rmtree(copy.folder / ".spacewarps")
     for _ in range(2):
-        run = searched.start("dvc", "repro", "--force", "--single-item", "search")
-        search, workers = None, []
-        while run.poll() is None and not workers:
-            time.sleep(0.02)
+        with copy.start("dvc", "repro", "--force", "--single-item", "search") as run:
             search, workers = search_and_workers(run.pid)
-        time.sleep(chance.uniform(0, 2))
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if victim == "everything":
-                os.killpg(run.pid, signal.SIGKILL)
-            elif victim == "the search" and search is not None:
-                search.kill()
-            elif workers:
-                chance.choice(workers).kill()
-        said = run.communicate(timeout=120)
-        deadline = time.monotonic() + 10
-        while left := sessions_processes(run.pid):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
+            while run.poll() is None and not workers:
+                time.sleep(0.02)
+                search, workers = search_and_workers(run.pid)
+            # At any moment, also after the end.
+            time.sleep(chance.uniform(0, 2))
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if victim == "everything":
+                    os.killpg(run.pid, signal.SIGKILL)
+                elif victim == "the search" and search is not None:
+                    search.kill()
+                elif workers:
+                    chance.choice(workers).kill()
+            said = run.communicate(timeout=300)
+            wait_until_nothing_runs(run.pid)
         assert victim != "a worker" or run.returncode == 0, said
         if run.returncode == 0:
-            assert (searched.folder / "dvc.lock").read_bytes() == lock
-            assert known(searched) == entries
-            shutil.rmtree(searched.folder / ".spacewarps")
-    searched.dvc("repro", "--force", "--single-item", "search")
-    assert (searched.folder / "dvc.lock").read_bytes() == lock
-    assert known(searched) == entries
+            assert (copy.folder / "dvc.lock").read_bytes() == lock
+            assert copy.entries() == searched.entries()
+            shutil.rmtree(copy.folder / ".spacewarps")
+    copy.dvc("repro", "--force", "--single-item", "search")
+    assert (copy.folder / "dvc.lock").read_bytes() == lock
+    assert copy.entries() == searched.entries()
 
 
-@pytest.fixture(scope="module")
-def recoded(make_project):
+@pytest.fixture(scope="session")
+def recoded(make_once: MakeOnce) -> Project:
     """A project whose code is not the installed one's: its stamps have another quality."""
-    project = make_project()
-    demo = project.folder / "src/spacewarps/simulation/demo.py"
-    code = demo.read_text()
-    assert "JPEG_QUALITY = 95" in code
-    demo.write_text(code.replace("JPEG_QUALITY = 95", "JPEG_QUALITY = 50"))
-    project.commit("Write coarser stamps")
-    project.dvc("repro", "simulate")
-    project.commit("Simulate")
-    return project
+
+    def make(project: Project) -> None:
+        demo = project.folder / "src/spacewarps/simulation/demo.py"
+        code = demo.read_text()
+        assert "JPEG_QUALITY = 95" in code
+        demo.write_text(code.replace("JPEG_QUALITY = 95", "JPEG_QUALITY = 50"))
+        project.commit("Write coarser stamps")
+        project.dvc("repro", "simulate")
+        project.commit("Simulate")
+
+    return make_once("recoded", make)
 
 
 @pytest.mark.parametrize(("path", "stage"), [("search", "search"), ("final", "train"), ("reports", "evaluate")])
-def test_what_a_user_put_where_a_stage_writes_is_neither_deleted_by_dvc_nor_by_the_stage(
-    project, tmp_path, path, stage
-):
+def test_neither_dvc_nor_a_stage_deletes_what_a_user_put_where_the_stage_writes(
+    project: Project, tmp_path: Path, path: str, stage: str
+) -> None:
     copy = project.copy(tmp_path / "project")
     mine = copy.folder / ("notes/report" if path == "reports" else "notes") / "a.txt"
     mine.parent.mkdir(parents=True)
@@ -311,13 +276,13 @@ def test_what_a_user_put_where_a_stage_writes_is_neither_deleted_by_dvc_nor_by_t
     assert mine.read_text() == "mine"
 
 
-def experiments(project):
+def experiments(project: Project) -> dict[str, str]:
     refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
     return {ref.split("/")[-1]: ref for ref in refs if ref.count("/") == 4}
 
 
 @pytest.mark.parametrize("how", ["--temp", "--queue"])
-def test_an_experiment_runs_the_code_of_its_own_commit(recoded, project, how):
+def test_an_experiment_runs_the_code_of_its_own_commit(recoded: Project, project: Project, how: str) -> None:
     workspace = recoded.folder / "src/spacewarps/simulation/demo.py"
     code = workspace.read_text()
     recoded.dvc("exp", "run", how, "--force", "--name", f"own{how}", "simulate")
@@ -331,19 +296,21 @@ def test_an_experiment_runs_the_code_of_its_own_commit(recoded, project, how):
             time.sleep(0.5)
         workspace.write_text(code)
     lock = yaml.safe_load(recoded.git("show", f"{experiments(recoded)[f'own{how}']}:dvc.lock"))
-    outputs = [project["stages"]["simulate"]["outs"] for project in (lock, recoded.lock(), project.lock())]
+    outputs = [each["stages"]["simulate"]["outs"] for each in (lock, recoded.lock(), project.lock())]
     assert outputs[0] == outputs[1] != outputs[2]
 
 
-def test_a_worktree_runs_its_own_code_with_the_environment_of_the_main_clone(recoded, tmp_path):
+def test_a_worktree_runs_its_own_code_with_the_environment_of_the_main_clone(recoded: Project, tmp_path: Path) -> None:
     recoded.git("worktree", "add", "--quiet", str(tmp_path / "tree"))
     tree = recoded.at(tmp_path / "tree")
     tree.dvc("repro", "--force", "simulate")
     assert tree.lock()["stages"]["simulate"]["outs"] == recoded.lock()["stages"]["simulate"]["outs"]
 
 
-@pytest.mark.parametrize("executor", ["processes", "ray"])
-def test_workers_run_the_code_of_the_folder_that_the_search_runs_in(project, tmp_path, executor):
+@pytest.mark.parametrize("executor", ["processes", RAY])
+def test_workers_run_the_code_of_the_folder_that_the_search_runs_in(
+    project: Project, tmp_path: Path, executor: str
+) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
     copy = project.copy(tmp_path / "project")
@@ -364,7 +331,7 @@ def evaluate(*_):
 
 
 @pytest.mark.skipif(SAMPLE is None, reason="SPACEWARPS_SAMPLE names no real sample")
-def test_the_real_sample_needs_only_the_two_data_params(make_project):
+def test_the_real_sample_needs_only_the_two_data_params(make_project: Callable[[], Project]) -> None:
     project = make_project()
     assert SAMPLE is not None
     survey = Path(SAMPLE).resolve()

@@ -14,6 +14,7 @@ from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns
+from tests.complaints import complaint
 
 HEADER = "id,class,ra,dec,z,z_err\n"
 GOOD = "a1,STAR,10,20,0.1,0.01\na2,QSO,11,21,0.2,0.02\na3,STAR,12,22,0.3,0.03\n"
@@ -48,10 +49,7 @@ def reasons(audit: Audit) -> dict[str, int]:
 
 
 def message_of(path: Path, **options: Any) -> str:
-    with pytest.raises(SurveyError) as caught:
-        read(path, **options)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
+    message = complaint(SurveyError, read, path, **options)
     assert len(message) < 1000
     return message
 

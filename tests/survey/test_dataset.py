@@ -1,5 +1,4 @@
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,8 @@ from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import BatchIndices, Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
-
-
-def message_of(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
-    with pytest.raises(SurveyError) as caught:
-        call(*arguments, **options)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+from tests.complaints import complaint
+from tests.survey.delivery import Delivery
 
 
 def test_an_item_is_image_label_and_features_of_one_sample(prepared_folder: Path) -> None:
@@ -105,7 +98,7 @@ def test_a_plain_data_loader_collates_items(prepared_folder: Path, workers: int)
     np.testing.assert_array_equal(torch.cat([batch.features for batch in batches]), data.features)
 
 
-def test_a_survey_without_features_gives_empty_ones(delivery: Any) -> None:
+def test_a_survey_without_features_gives_empty_ones(delivery: Delivery) -> None:
     delivery.write()
     data = Space_Galaxi(delivery.prepare(features=[]).folder)
     assert data.feature_names == []
@@ -113,7 +106,7 @@ def test_a_survey_without_features_gives_empty_ones(delivery: Any) -> None:
     assert next(iter(DataLoader(data, batch_size=4))).features.shape == (4, 0)
 
 
-def test_a_catalogue_beside_an_image_folder_is_split_in_two(delivery: Any) -> None:
+def test_a_catalogue_beside_an_image_folder_is_split_in_two(delivery: Delivery) -> None:
     delivery.write()
     whole = Space_Galaxi(delivery.catalog, delivery.images, features=["z"], validation_share=0.3, seed=5)
     train = Space_Galaxi(whole.prepared, split="train")
@@ -121,12 +114,12 @@ def test_a_catalogue_beside_an_image_folder_is_split_in_two(delivery: Any) -> No
     assert (len(whole), len(train), len(validation)) == (30, 21, 9)
     assert not set(train.samples["source"]) & set(validation.samples["source"])
     assert whole.feature_names == ["z"]
-    assert "no sample of split='test'" in message_of(Space_Galaxi, whole.prepared, split="test")
+    assert "no sample of split='test'" in complaint(SurveyError, Space_Galaxi, whole.prepared, split="test")
     assert sorted(path.name for path in delivery.folder.iterdir()) == ["catalog", "images"]
 
 
 def test_features_beyond_single_precision_become_infinite_without_a_warning(
-    delivery: Any, recwarn: pytest.WarningsRecorder
+    delivery: Delivery, recwarn: pytest.WarningsRecorder
 ) -> None:
     delivery.rows[0] |= {"z": "1e300", "z_err": "-1e300"}
     delivery.write()
@@ -135,7 +128,7 @@ def test_features_beyond_single_precision_become_infinite_without_a_warning(
     assert not recwarn.list
 
 
-def test_numbers_come_back_to_the_last_bit(delivery: Any) -> None:
+def test_numbers_come_back_to_the_last_bit(delivery: Delivery) -> None:
     values = np.random.default_rng(1).uniform(0, 360, 30) / 3
     for row, value in zip(delivery.rows, values, strict=True):
         row |= {"ra": repr(float(value)), "z": repr(float(value) / 7)}
@@ -156,12 +149,12 @@ def test_numbers_come_back_to_the_last_bit(delivery: Any) -> None:
     ],
 )
 def test_arguments_out_of_range_are_refused(prepared_folder: Path, options: dict[str, Any], words: str) -> None:
-    assert words in message_of(Space_Galaxi, prepared_folder, **options)
+    assert words in complaint(SurveyError, Space_Galaxi, prepared_folder, **options)
 
 
-def test_a_catalogue_without_images_and_a_missing_folder_are_refused(delivery: Any, tmp_path: Path) -> None:
-    assert "needs images" in message_of(Space_Galaxi, delivery.write())
-    assert "nowhere" in message_of(Space_Galaxi, tmp_path / "nowhere")
+def test_a_catalogue_without_images_and_a_missing_folder_are_refused(delivery: Delivery, tmp_path: Path) -> None:
+    assert "needs images" in complaint(SurveyError, Space_Galaxi, delivery.write())
+    assert "nowhere" in complaint(SurveyError, Space_Galaxi, tmp_path / "nowhere")
 
 
 def test_another_process_maps_the_stamps_instead_of_getting_a_copy(prepared_folder: Path) -> None:

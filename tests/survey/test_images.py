@@ -1,7 +1,5 @@
-import io
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,18 +7,13 @@ import pytest
 from PIL import Image
 
 from spacewarps.survey.images import StampError, StampShape, decode, shape_of
+from tests.survey.pictures import encoded, why_refused
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
 REPEATED = np.dstack([GREY, GREY, GREY])
 EIGHT_COLOURS = Image.fromarray(COLOUR).quantize(8)
-
-
-def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, image_format, **options)
-    return file.getvalue()
 
 
 def png(pixels: np.ndarray[Any, Any], depth: int | None = None) -> bytes:
@@ -80,9 +73,7 @@ def test_every_bit_of_every_channel_comes_back(content: bytes, pixels: np.ndarra
 @pytest.mark.parametrize(
     ("channels", "found"), [(2, "grey with alpha"), (3, "RGB"), (4, "RGB with alpha")], ids=["LA", "RGB", "RGBA"]
 )
-def test_a_png_of_which_pillow_gives_half_of_the_bits_is_refused(
-    why_refused: Callable[[bytes], str], channels: int, found: str
-) -> None:
+def test_a_png_of_which_pillow_gives_half_of_the_bits_is_refused(channels: int, found: str) -> None:
     assert why_refused(png(RNG.integers(0, 65536, (4, 6, channels), dtype=np.uint16))) == (
         f"PNG of 16-bit {found}, of which only 8 bits can be read; save RGB of 8 bits, or one channel of 16"
     )
@@ -111,9 +102,7 @@ def test_a_png_of_which_pillow_gives_half_of_the_bits_is_refused(
     ],
     ids=["CMYK", "YCbCr", "APNG", "MPO"],
 )
-def test_what_cannot_be_read_without_loss_is_refused_before_it_is_decoded(
-    why_refused: Callable[[bytes], str], content: bytes, reason: str
-) -> None:
+def test_what_cannot_be_read_without_loss_is_refused_before_it_is_decoded(content: bytes, reason: str) -> None:
     assert why_refused(content) == reason
 
 

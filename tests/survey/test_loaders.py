@@ -12,6 +12,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.dataset import Batch
 from spacewarps.survey.loaders import SeededBatchSampler, create_train_val_dataloaders, epoch_batches
+from tests.survey.delivery import Delivery
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
@@ -110,7 +111,7 @@ def test_a_fraction_is_taken_of_both_splits_with_every_class(prepared_folder: Pa
         assert set(redshifts(batches)) < set(redshifts(list(all_of_it)))
 
 
-def test_a_catalogue_and_an_image_folder_will_do(delivery: Any) -> None:
+def test_a_catalogue_and_an_image_folder_will_do(delivery: Delivery) -> None:
     for row, z in zip(delivery.rows, range(30), strict=True):
         row["z"] = str(z)
     delivery.write()
@@ -127,7 +128,7 @@ def test_a_catalogue_and_an_image_folder_will_do(delivery: Any) -> None:
     assert set(first[1]) != set(other[1])
 
 
-def test_columns_of_a_catalogue_can_have_other_names_and_what_is_odd_is_a_warning(delivery: Any) -> None:
+def test_columns_of_a_catalogue_can_have_other_names_and_what_is_odd_is_a_warning(delivery: Delivery) -> None:
     header = ("id", "class", "RA", "Dec", "z", "z_err")
     delivery.write_csv("catalog.csv", header, [list(row.values()) for row in delivery.rows])
     with pytest.raises(SurveyError, match="'RA' and 'Dec' look like positions"):
@@ -140,7 +141,7 @@ def test_columns_of_a_catalogue_can_have_other_names_and_what_is_odd_is_a_warnin
         create_train_val_dataloaders(delivery.catalog, delivery.images, features=(), columns=Columns(ra=None, dec=None))
 
 
-def test_colour_stamps_are_the_same_with_workers(make_delivery: Callable[..., Any]) -> None:
+def test_colour_stamps_are_the_same_with_workers(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery(sources=5)
     for number, row in enumerate(delivery.rows):
         delivery.draw(row["id"], number, (40, 30, 3))

@@ -13,19 +13,17 @@ from PIL import Image
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.columns import Columns
+from tests.complaints import complaint
+from tests.survey.delivery import Delivery, Prepared
 
 ARCSEC = 1 / 3600
 
 
-def refused(delivery: Any, **changes: Any) -> str:
-    with pytest.raises(SurveyError) as caught:
-        delivery.prepare(**changes)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+def refused(delivery: Delivery, **changes: Any) -> str:
+    return complaint(SurveyError, delivery.prepare, **changes)
 
 
-def check_invariants(prepared: Any) -> None:
+def check_invariants(prepared: Prepared) -> None:
     samples, audit = prepared.samples, prepared.audit
     assert audit.rows_in == audit.rows_kept + sum(prepared.left_out.values())
     assert audit.rows_kept == len(samples) == len(prepared.stamps)
@@ -35,7 +33,7 @@ def check_invariants(prepared: Any) -> None:
     assert set(samples["split"]) == {"train", "validation", "test"}
 
 
-def test_a_good_survey_is_kept_whole_and_described(delivery: Any) -> None:
+def test_a_good_survey_is_kept_whole_and_described(delivery: Delivery) -> None:
     delivery.write()
     prepared = delivery.prepare()
     check_invariants(prepared)
@@ -59,7 +57,7 @@ def test_a_good_survey_is_kept_whole_and_described(delivery: Any) -> None:
     assert audit["splits"]["test"] == {"samples": 6, "sources": 6, "classes": {"GALAXY": 2, "QSO": 2, "STAR": 2}}
 
 
-def test_stamps_stand_in_the_order_of_the_sample_table(delivery: Any) -> None:
+def test_stamps_stand_in_the_order_of_the_sample_table(delivery: Delivery) -> None:
     for number, row in enumerate(delivery.rows):
         delivery.draw(row["id"], 100 + number)
     delivery.write(rows=delivery.rows[::-1])
@@ -69,14 +67,18 @@ def test_stamps_stand_in_the_order_of_the_sample_table(delivery: Any) -> None:
         assert (stamp[0] == np.random.default_rng(seeds[key]).integers(0, 256, (8, 8), dtype=np.uint8)).all()
 
 
-def test_the_same_survey_and_seed_give_the_same_bytes_and_another_seed_does_not(delivery: Any, tmp_path: Path) -> None:
+def test_the_same_survey_and_seed_give_the_same_bytes_and_another_seed_does_not(
+    delivery: Delivery, tmp_path: Path
+) -> None:
     delivery.write()
     first, again = delivery.prepare(tmp_path / "1").files(), delivery.prepare(tmp_path / "2").files()
     assert first == again
     assert delivery.prepare(tmp_path / "3", seed=2).files()["samples.csv"] != first["samples.csv"]
 
 
-def test_order_of_rows_columns_and_chunks_has_no_influence_on_samples_and_stamps(delivery: Any, tmp_path: Path) -> None:
+def test_order_of_rows_columns_and_chunks_has_no_influence_on_samples_and_stamps(
+    delivery: Delivery, tmp_path: Path
+) -> None:
     delivery.add("twin", "QSO", 10.0 + 1.5 * ARCSEC, 5.0)
     whole = delivery.write("whole.csv")
     first = delivery.prepare(tmp_path / "1").files()
@@ -90,7 +92,9 @@ def test_order_of_rows_columns_and_chunks_has_no_influence_on_samples_and_stamps
         assert first[name] == second[name]
 
 
-def test_rows_of_one_source_and_copies_of_one_picture_never_straddle_splits(make_delivery: Callable[..., Any]) -> None:
+def test_rows_of_one_source_and_copies_of_one_picture_never_straddle_splits(
+    make_delivery: Callable[..., Delivery],
+) -> None:
     delivery = make_delivery(sources=12)
     for number, row in enumerate(delivery.rows[:]):
         delivery.add(f"near{number:03d}", row["class"], float(row["ra"]) + 1.5 * ARCSEC, 5.0)
@@ -106,7 +110,7 @@ def test_rows_of_one_source_and_copies_of_one_picture_never_straddle_splits(make
         assert number >= 12 or split_of[row["id"]] == split_of[f"copy{number:03d}"]
 
 
-def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: Callable[..., Any]) -> None:
+def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery(sources=40)
     (delivery.images / "orphan.jpg").write_bytes(b"x")
     (delivery.images / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
@@ -151,7 +155,7 @@ def test_every_reason_is_counted_and_listed_and_the_rest_is_kept(make_delivery: 
     }
 
 
-def test_grey_and_colour_stamps_meet_where_nothing_is_lost(make_delivery: Callable[..., Any]) -> None:
+def test_grey_and_colour_stamps_meet_where_nothing_is_lost(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery()
     files = [delivery.images / f"{row['id']}.png" for row in delivery.rows]
     grey = [np.asarray(Image.open(file)) for file in files]
@@ -164,7 +168,7 @@ def test_grey_and_colour_stamps_meet_where_nothing_is_lost(make_delivery: Callab
     assert (prepared.stamps[:, 0] == np.delete(grey, 2, axis=0)).all()
 
 
-def test_conflicting_labels_are_reported_and_kept_or_dropped(delivery: Any, tmp_path: Path) -> None:
+def test_conflicting_labels_are_reported_and_kept_or_dropped(delivery: Delivery, tmp_path: Path) -> None:
     delivery.add("x1", "STAR", 50.0)
     delivery.add("x2", "QSO", 50.0)
     delivery.add("x3", "QSO", 50.0)
@@ -183,7 +187,7 @@ def test_conflicting_labels_are_reported_and_kept_or_dropped(delivery: Any, tmp_
     check_invariants(dropped)
 
 
-def test_a_smaller_fraction_is_part_of_a_larger_one(make_delivery: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_smaller_fraction_is_part_of_a_larger_one(make_delivery: Callable[..., Delivery], tmp_path: Path) -> None:
     delivery = make_delivery(sources=20)
     delivery.write()
     ids = []
@@ -196,7 +200,7 @@ def test_a_smaller_fraction_is_part_of_a_larger_one(make_delivery: Callable[...,
     assert ids[0] < ids[1] < ids[2]
 
 
-def test_faults_up_to_the_limit_are_left_out_and_one_more_is_refused(delivery: Any) -> None:
+def test_faults_up_to_the_limit_are_left_out_and_one_more_is_refused(delivery: Delivery) -> None:
     for row in delivery.rows[:3]:
         (delivery.images / f"{row['id']}.png").unlink()
     delivery.write()
@@ -207,7 +211,9 @@ def test_faults_up_to_the_limit_are_left_out_and_one_more_is_refused(delivery: A
         assert word in message
 
 
-def test_damaged_stamps_count_as_a_share_of_the_fraction_that_was_decoded(make_delivery: Callable[..., Any]) -> None:
+def test_damaged_stamps_count_as_a_share_of_the_fraction_that_was_decoded(
+    make_delivery: Callable[..., Delivery],
+) -> None:
     delivery = make_delivery(sources=40)
     for file in list(delivery.images.iterdir())[::2]:
         file.write_bytes(file.read_bytes()[:-40])
@@ -215,7 +221,7 @@ def test_damaged_stamps_count_as_a_share_of_the_fraction_that_was_decoded(make_d
     assert "damaged stamp" in refused(delivery, fraction=0.1, max_bad_fraction=0.2)
 
 
-def test_a_survey_without_one_usable_row_is_refused_even_if_every_fault_is_allowed(delivery: Any) -> None:
+def test_a_survey_without_one_usable_row_is_refused_even_if_every_fault_is_allowed(delivery: Delivery) -> None:
     delivery.write(rows=[row | {"class": ""} for row in delivery.rows])
     message = refused(delivery, max_bad_fraction=1.0)
     assert "30 of 30 rows" in message
@@ -223,7 +229,7 @@ def test_a_survey_without_one_usable_row_is_refused_even_if_every_fault_is_allow
 
 
 @pytest.mark.parametrize("spoil", ["unlink", "damage", "empty"])
-def test_a_survey_without_one_usable_stamp_is_refused(delivery: Any, spoil: str) -> None:
+def test_a_survey_without_one_usable_stamp_is_refused(delivery: Delivery, spoil: str) -> None:
     delivery.write()
     for file in list(delivery.images.iterdir()):
         if spoil == "unlink":
@@ -234,7 +240,7 @@ def test_a_survey_without_one_usable_stamp_is_refused(delivery: Any, spoil: str)
     assert {"unlink": "no stamp", "damage": "damaged stamp", "empty": "empty stamp file"}[spoil] in message
 
 
-def test_a_class_with_too_few_sources_and_a_single_class_are_refused(make_delivery: Callable[..., Any]) -> None:
+def test_a_class_with_too_few_sources_and_a_single_class_are_refused(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery()
     delivery.add("lonely", "NOVA", 80.0)
     delivery.write()
@@ -243,7 +249,7 @@ def test_a_class_with_too_few_sources_and_a_single_class_are_refused(make_delive
     assert "two classes, but the 10 usable rows hold 'STAR' alone" in refused(delivery)
 
 
-def test_dropping_every_conflict_may_leave_nothing_and_says_so(make_delivery: Callable[..., Any]) -> None:
+def test_dropping_every_conflict_may_leave_nothing_and_says_so(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery(sources=4, classes=("QSO", "STAR"))
     for row in delivery.rows:
         row["ra"] = "10"
@@ -251,7 +257,7 @@ def test_dropping_every_conflict_may_leave_nothing_and_says_so(make_delivery: Ca
     assert "0 usable rows" in refused(delivery, label_conflicts="drop")
 
 
-def test_labels_and_ids_of_any_language_and_punctuation_survive(make_delivery: Callable[..., Any]) -> None:
+def test_labels_and_ids_of_any_language_and_punctuation_survive(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery(classes=('BL "Lac"', "Звезда, 星"))
     for number in range(5):
         delivery.add(f"id, '{number}' é", 'BL "Lac"', 60.0 + number)
@@ -261,7 +267,7 @@ def test_labels_and_ids_of_any_language_and_punctuation_survive(make_delivery: C
     assert "id, '3' é" in set(prepared.samples["id"])
 
 
-def test_ids_that_name_no_file_are_shown_beside_one(delivery: Any) -> None:
+def test_ids_that_name_no_file_are_shown_beside_one(delivery: Delivery) -> None:
     for file in list(delivery.images.iterdir()):
         file.rename(file.with_name(f"00{file.name}"))
     delivery.write()
@@ -274,7 +280,7 @@ def test_ids_that_name_no_file_are_shown_beside_one(delivery: Any) -> None:
     assert f"id '{delivery.rows[1]['id']}', file '00{delivery.rows[1]['id']}.png'" in message
 
 
-def test_ids_that_are_paths_or_hold_the_suffix_are_shown_beside_a_file(delivery: Any) -> None:
+def test_ids_that_are_paths_or_hold_the_suffix_are_shown_beside_a_file(delivery: Delivery) -> None:
     first = delivery.rows[0]["id"]
     for before, after in (("", ".png"), ("images/", ".png")):
         delivery.write(rows=[row | {"id": f"{before}{row['id']}{after}"} for row in delivery.rows])
@@ -282,7 +288,7 @@ def test_ids_that_are_paths_or_hold_the_suffix_are_shown_beside_a_file(delivery:
         assert f"file '{first}.png'" in refused(delivery)
 
 
-def test_the_first_row_of_a_fault_is_the_first_line_of_the_file(delivery: Any) -> None:
+def test_the_first_row_of_a_fault_is_the_first_line_of_the_file(delivery: Delivery) -> None:
     delivery.write(
         rows=[row | {"class": "None"} if number in (5, 12) else row for number, row in enumerate(delivery.rows)]
     )
@@ -290,7 +296,7 @@ def test_the_first_row_of_a_fault_is_the_first_line_of_the_file(delivery: Any) -
     assert 'no label (the word "None") (2 rows, first catalog.csv:7 ' in message
 
 
-def test_a_class_whose_stamps_are_all_missing_is_noted(delivery: Any) -> None:
+def test_a_class_whose_stamps_are_all_missing_is_noted(delivery: Delivery) -> None:
     for number in range(3):
         delivery.add(f"x{number}", "RARE", 60.0 + number)
         (delivery.images / f"x{number}.png").unlink()
@@ -298,7 +304,7 @@ def test_a_class_whose_stamps_are_all_missing_is_noted(delivery: Any) -> None:
     assert delivery.prepare().audit.notes == ["classes of which every row was left out: 'RARE'"]
 
 
-def test_an_id_of_any_length_is_no_more_than_an_id_without_a_stamp(delivery: Any) -> None:
+def test_an_id_of_any_length_is_no_more_than_an_id_without_a_stamp(delivery: Delivery) -> None:
     delivery.write(
         rows=[row | {"id": f"{number % 10}" * (50_000 + number)} for number, row in enumerate(delivery.rows)]
     )
@@ -308,7 +314,7 @@ def test_an_id_of_any_length_is_no_more_than_an_id_without_a_stamp(delivery: Any
     assert "no stamp (1 rows, first 777" in refused(delivery, max_bad_fraction=0.0)
 
 
-def test_several_files_of_one_id_are_not_shown_as_an_id_astray(delivery: Any) -> None:
+def test_several_files_of_one_id_are_not_shown_as_an_id_astray(delivery: Delivery) -> None:
     for row in delivery.rows:
         delivery.draw(row["id"], 1).rename(delivery.images / f"{row['id']}.PNG")
         delivery.draw(row["id"], 1)
@@ -318,7 +324,7 @@ def test_several_files_of_one_id_are_not_shown_as_an_id_astray(delivery: Any) ->
     assert "without its suffix" not in message
 
 
-def test_ids_and_files_meet_in_any_form_of_unicode(delivery: Any) -> None:
+def test_ids_and_files_meet_in_any_form_of_unicode(delivery: Delivery) -> None:
     for number, row in enumerate(delivery.rows):
         composed, apart = f"\u00fc{number:02d}", f"u\u0308{number:02d}"
         old, row["id"] = row["id"], (composed, apart)[number % 2]
@@ -331,7 +337,7 @@ def test_ids_and_files_meet_in_any_form_of_unicode(delivery: Any) -> None:
     assert prepared.audit.details["images"]["without_row"]["count"] == 0
 
 
-def test_a_class_without_a_row_in_some_split_is_refused(delivery: Any) -> None:
+def test_a_class_without_a_row_in_some_split_is_refused(delivery: Delivery) -> None:
     for number in range(12):
         row = delivery.rows[number]
         delivery.add(f"x{number}", row["class"], float(row["ra"]), 5.0)
@@ -344,7 +350,7 @@ def test_a_class_without_a_row_in_some_split_is_refused(delivery: Any) -> None:
     assert "`label_conflicts`" in message
 
 
-def test_classes_that_are_numbers_stand_in_the_order_of_numbers(make_delivery: Callable[..., Any]) -> None:
+def test_classes_that_are_numbers_stand_in_the_order_of_numbers(make_delivery: Callable[..., Delivery]) -> None:
     delivery = make_delivery(sources=5, classes=[str(number) for number in range(11)])
     delivery.write()
     prepared = delivery.prepare()
@@ -353,7 +359,7 @@ def test_classes_that_are_numbers_stand_in_the_order_of_numbers(make_delivery: C
     assert list(prepared.audit.details["splits"]["test"]["classes"]) == classes
 
 
-def test_a_survey_without_positions_says_what_that_costs(delivery: Any) -> None:
+def test_a_survey_without_positions_says_what_that_costs(delivery: Delivery) -> None:
     header = ("id", "class", "z", "z_err")
     delivery.write_csv("catalog.csv", header, [[row[name] for name in header] for row in delivery.rows])
     prepared = delivery.prepare(columns=Columns(ra=None, dec=None))
@@ -364,7 +370,7 @@ def test_a_survey_without_positions_says_what_that_costs(delivery: Any) -> None:
     assert "same bytes" in note
 
 
-def test_codes_of_a_feature_are_missing_in_the_sample_table(delivery: Any) -> None:
+def test_codes_of_a_feature_are_missing_in_the_sample_table(delivery: Delivery) -> None:
     for row in delivery.rows[::2]:
         row["z"] = "-9999"
     delivery.write()
@@ -374,7 +380,7 @@ def test_codes_of_a_feature_are_missing_in_the_sample_table(delivery: Any) -> No
     assert prepared.audit.notes == []
 
 
-def test_progress_is_reported_for_each_file(delivery: Any) -> None:
+def test_progress_is_reported_for_each_file(delivery: Delivery) -> None:
     delivery.write()
     seen: dict[str, list[int]] = {}
 
@@ -408,7 +414,7 @@ SPOILED_CELL = st.tuples(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spoiled=st.lists(SPOILED_CELL, max_size=12), fraction=st.sampled_from([0.4, 1.0]), drop=st.booleans())
 def test_whatever_is_spoiled_the_counts_add_up_and_no_source_straddles_splits(
-    delivery: Any, spoiled: Sequence[tuple[int, str, str]], fraction: float, drop: bool
+    delivery: Delivery, spoiled: Sequence[tuple[int, str, str]], fraction: float, drop: bool
 ) -> None:
     rows = [dict(row) for row in delivery.rows]
     for number, column, text in spoiled:

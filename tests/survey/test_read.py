@@ -8,9 +8,10 @@ from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.read import Survey, read_survey
 from spacewarps.survey.settings import SurveySettings
+from tests.survey.delivery import Delivery
 
 
-def read(delivery, columns: Columns) -> tuple[Survey, Audit]:  # type: ignore[no-untyped-def]
+def read(delivery: Delivery, columns: Columns) -> tuple[Survey, Audit]:
     audit = Audit()
     settings = SurveySettings(columns=columns, max_bad_fraction=0.2)
     survey = read_survey(
@@ -19,7 +20,7 @@ def read(delivery, columns: Columns) -> tuple[Survey, Audit]:  # type: ignore[no
     return survey, audit
 
 
-def test_a_survey_without_labels_is_read_as_one_with_labels_is(delivery) -> None:  # type: ignore[no-untyped-def]
+def test_a_survey_without_labels_is_read_as_one_with_labels_is(delivery: Delivery) -> None:
     delivery.write()
     known, _ = read(delivery, Columns())
     unknown, audit = read(delivery, Columns(label=None))
@@ -28,6 +29,6 @@ def test_a_survey_without_labels_is_read_as_one_with_labels_is(delivery) -> None
     assert (unknown.labels, audit.left_out) == (frozenset(), {})
 
 
-def test_a_survey_to_learn_from_needs_labels(delivery) -> None:  # type: ignore[no-untyped-def]
+def test_a_survey_to_learn_from_needs_labels(delivery: Delivery) -> None:
     with pytest.raises(SurveyError, match=r"needs labels; set `columns\.label`"):
         delivery.prepare(columns=Columns(label=None))

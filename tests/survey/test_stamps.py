@@ -1,5 +1,4 @@
 import errno
-import io
 import os
 import struct
 import warnings
@@ -25,6 +24,7 @@ from spacewarps.survey.stamps import (
     most_common_shape,
     pack_stamps,
 )
+from tests.survey.pictures import encoded
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 SHAPE = StampShape(1, 8, 8, "uint8")
@@ -33,12 +33,6 @@ SAVE_AS = "; save it as PNG, JPEG, or TIFF of float32"
 
 def ignore(_done: int) -> None:
     pass
-
-
-def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:

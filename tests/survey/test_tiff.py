@@ -2,7 +2,6 @@ import io
 import itertools
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from spacewarps.survey.images import StampError, StampShape, decode, shape_of
+from tests.survey.pictures import why_refused
 
 RNG = np.random.default_rng(0)
 SAVE_AS = "; save 1 band of uint8, uint16, int16, int32 or float32, or 3 of uint8"
@@ -114,9 +114,7 @@ def test_long_integers_come_back_or_are_refused(kind: str, order: str) -> None:
         (tiff(pixels_of("uint8", 4)), "4 bands of uint8"),
     ],
 )
-def test_what_would_lose_bits_or_bands_is_refused_with_what_it_is(
-    why_refused: Callable[[bytes], str], content: bytes, found: str
-) -> None:
+def test_what_would_lose_bits_or_bands_is_refused_with_what_it_is(content: bytes, found: str) -> None:
     assert why_refused(content) == f"TIFF of {found}{SAVE_AS}"
 
 
@@ -130,9 +128,7 @@ def test_what_would_lose_bits_or_bands_is_refused_with_what_it_is(
         (tiff(pixels_of("float32", 1), tag262=[0]), "TIFF of float32 in which 0 is white"),
     ],
 )
-def test_what_is_not_what_its_colours_say_is_refused(
-    why_refused: Callable[[bytes], str], content: bytes, reason: str
-) -> None:
+def test_what_is_not_what_its_colours_say_is_refused(content: bytes, reason: str) -> None:
     assert why_refused(content).startswith(reason)
 
 
@@ -142,16 +138,14 @@ def test_a_picture_in_which_0_is_white_is_turned_round() -> None:
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "float32"])
-def test_compressed_big_endian_numbers_which_would_come_out_swapped_are_refused(
-    why_refused: Callable[[bytes], str], kind: str
-) -> None:
+def test_compressed_big_endian_numbers_which_would_come_out_swapped_are_refused(kind: str) -> None:
     content = tiff(pixels_of(kind), order=">", deflate=True)
     assert why_refused(content) == (
         f"compressed TIFF of big-endian {kind}, which is read in the wrong byte order; save it uncompressed"
     )
 
 
-def test_one_page_is_a_stamp_and_several_are_not(why_refused: Callable[[bytes], str]) -> None:
+def test_one_page_is_a_stamp_and_several_are_not() -> None:
     picture, other = Image.fromarray(pixels_of("uint8")[..., 0]), Image.new("L", (3, 4))
     thumbnail = Image.new("L", (2, 2))
     thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
