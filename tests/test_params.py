@@ -273,7 +273,7 @@ SEARCH = {field.name for field in fields(SearchParams)}
 WHERE_AND_WHEN = {"executor", "workers", "checkpoints", "ray"}
 
 
-def test_dvc_knows_every_param_that_decides_the_search_and_none_that_only_says_where_it_runs() -> None:
+def test_dvc_knows_every_param_that_decides_the_search_and_no_other() -> None:
     stages = yaml.safe_load((SHIPPED.parent / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     watched = set(stages["search"]["params"])
     assert {name for name in watched if name.startswith("search.")} == {

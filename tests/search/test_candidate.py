@@ -99,7 +99,7 @@ def test_the_warm_start_scales_and_jitters_the_copies_and_not_the_new_block(winn
     assert all(torch.equal(after[name], before[name]) for name in statistics)
 
 
-def test_where_only_the_block_learns_the_trunk_is_the_winners_and_only_what_learns_is_jittered(
+def test_where_only_the_block_learns_only_what_learns_is_jittered(
     winner: ProgressiveModel,
 ) -> None:
     model = grow(winner, CANDIDATE, settings(WarmStart("previous", 0.5, 0.2), trains="block"), widens=False)
@@ -132,7 +132,7 @@ def siblings(winner: ProgressiveModel, data: Fold, compute: Compute) -> dict[str
 
 @pytest.mark.parametrize("trains", ["all", "block"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_candidate_widened_from_a_sibling_without_change_starts_with_the_siblings_logits(
+def test_a_widened_candidate_without_change_starts_with_the_siblings_logits(
     siblings: dict[str, ProgressiveModel], data: Fold, kind: str, trains: Any
 ) -> None:
     candidate = Candidate(2, BlockSpec(7, kind), seed=9)
@@ -201,7 +201,7 @@ def test_growing_leaves_the_source_and_the_random_state_alone(
     assert not kept & {weights.data_ptr() for weights in model.parameters()}
 
 
-def test_evaluating_tells_of_every_batch_and_of_every_epoch_and_hands_out_the_last_network(
+def test_evaluating_tells_of_every_batch_and_epoch_and_gives_the_last_network(
     winner: ProgressiveModel, data: Fold, compute: Compute
 ) -> None:
     events = list(evaluate([evaluation(winner, compute)], [data]))

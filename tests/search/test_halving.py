@@ -39,7 +39,7 @@ def whole(search: Search) -> Step:
 
 
 @pytest.mark.parametrize(("halving", "rungs"), [(1, [2, 4]), (2, [1, 2, 4]), (3, [1, 2, 4]), (16, [1, 2, 4])])
-def test_the_better_half_goes_on_at_each_rung_with_the_bits_that_it_has_without_halving(
+def test_the_better_half_goes_on_with_the_bits_that_it_has_without_halving(
     search: Search, whole: Step, halving: int, rungs: list[int]
 ) -> None:
     step = search(k_candidates=KS, max_layers=1, epochs_per_eval=4, halving=halving).history.steps[0]
@@ -63,7 +63,7 @@ def test_the_better_half_goes_on_at_each_rung_with_the_bits_that_it_has_without_
         (4, 0, 3, [4, 4, 4]),
     ],
 )
-def test_of_an_odd_number_the_larger_half_goes_on_and_of_an_odd_training_the_longer_part_is_first(
+def test_of_odd_numbers_the_larger_half_goes_on_and_the_longer_part_is_first(
     search: Search, epochs: int, halving: int, count: int, expected: list[int]
 ) -> None:
     found = search(k_candidates=KS[:count], max_layers=1, epochs_per_eval=epochs, halving=halving)
@@ -132,7 +132,7 @@ class Counter(SearchObserver):
         {"warm_start": WarmStart("siblings")},
     ],
 )
-def test_observers_hear_of_as_many_samples_as_were_promised_and_of_every_candidate_once(
+def test_observers_hear_of_the_promised_samples_and_of_every_candidate_once(
     search: Search, options: dict[str, Any]
 ) -> None:
     counter = Counter()

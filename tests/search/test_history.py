@@ -54,7 +54,7 @@ def test_equal_loss_too_is_decided_by_fewer_weights() -> None:
     assert best(result(1, 1, 0.5, 0.1, 999), result(1, 2, 0.5, 0.1, 998)).candidate.block.k == 2
 
 
-def test_what_is_equal_in_all_that_is_decided_by_trunk_k_kernel_and_kind_in_this_order() -> None:
+def test_equal_candidates_are_ranked_by_trunk_k_kernel_and_kind() -> None:
     order = [
         result(2, 9, 0.5, kernel_size=5, kind="separable"),
         result(2, 1, 0.5, trunk=1, kernel_size=5, kind="separable"),
@@ -87,9 +87,7 @@ def test_one_that_diverged_is_last_of_those_trained_as_far() -> None:
         (Candidate(3, BlockSpec(16, "inception", 1), 0, trunk=1), "inception 1x1 k=16 on trunk 2"),
     ],
 )
-def test_a_candidate_is_called_by_its_block_and_by_its_trunk_where_that_is_not_the_first(
-    candidate: Candidate, label: str
-) -> None:
+def test_a_label_names_the_block_and_a_trunk_that_is_not_the_first(candidate: Candidate, label: str) -> None:
     assert candidate.label == label
 
 
@@ -107,7 +105,7 @@ def test_there_is_a_block_for_each_step_that_kept_one(stopped: History) -> None:
     assert History(()).blocks == ()
 
 
-def test_the_blocks_of_a_beam_are_those_below_its_best_and_not_the_best_of_each_step() -> None:
+def test_the_blocks_of_a_beam_are_those_below_its_best() -> None:
     first, second = result(1, 8, 0.75), result(1, 4, 0.5)
     on_first = result(2, 8, 0.76, parent=first)
     on_second = result(2, 2, 0.9, trunk=1, parent=second)

@@ -399,7 +399,7 @@ def test_the_key_does_not_change_with_what_decides_no_bit(evaluation: Evaluation
     assert found == {key_of(evaluation, "data", "machine")}
 
 
-def test_a_candidate_that_is_widened_from_none_has_the_key_that_it_has_in_mode_previous(
+def test_a_candidate_widened_from_none_has_the_key_that_it_has_in_mode_previous(
     evaluation: Evaluation,
 ) -> None:
     previous = changed(evaluation, settings__warm_start__mode="previous")
@@ -417,7 +417,7 @@ def test_the_key_changes_with_the_versions_that_compute(
     assert key_of(evaluation, "data", "machine") != before
 
 
-def test_the_kind_of_machine_names_processor_capability_and_what_chooses_other_kernels(
+def test_the_kind_of_machine_names_the_processor_and_what_chooses_kernels(
     compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"):
@@ -482,7 +482,7 @@ class OtherProcess:
             pipe.close()
 
 
-def test_what_one_process_has_claimed_no_other_can_until_it_is_released_or_its_holder_is_gone(
+def test_a_claim_is_one_processs_until_it_is_released_or_the_process_is_gone(
     journal: FolderJournal,
 ) -> None:
     other = OtherProcess(journal.folder)

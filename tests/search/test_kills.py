@@ -188,7 +188,7 @@ def test_a_search_that_is_killed_and_goes_on_ends_with_the_same_bits(
         (8, {"checkpoints": True, "workers": 2, **DEEP}),
     ],
 )
-def test_a_search_that_is_killed_many_times_ends_with_the_same_bits_and_trains_nothing_twice_that_was_written_down(
+def test_a_search_that_is_killed_many_times_has_the_same_bits_and_repeats_nothing(
     searches: Searches, prepared_folder: Path, tmp_path: Path, kills: int, options: dict[str, Any]
 ) -> None:
     kill_often(searches, {"prepared": str(prepared_folder), **options}, tmp_path, kills, seed=kills)

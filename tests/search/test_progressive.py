@@ -124,7 +124,7 @@ def test_networks_of_mixed_blocks_are_grown_and_score_what_the_history_says(
     assert score(result.model, validation_data, compute) == result.history.blocks[-1].score
 
 
-def test_the_trunk_below_a_new_block_is_the_last_winners_where_only_the_block_learns(search: Search) -> None:
+def test_the_trunk_is_the_last_winners_where_only_the_block_learns(search: Search) -> None:
     for seed in range(10):
         shallow = search(trains="block", max_layers=1, seed=seed)
         deep = search(trains="block", max_layers=2, seed=seed)

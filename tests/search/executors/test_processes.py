@@ -101,7 +101,7 @@ def test_what_one_executor_wrote_down_another_knows(search: Search, three: Proce
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_any_number_of_workers_with_the_survey_mapped_or_in_memory_gives_the_same_bits(
+def test_workers_give_the_same_bits_with_the_survey_mapped_or_in_memory(
     search: Search,
     draw_survey: Callable[..., PreparedSurvey],
     prepared: PreparedSurvey,
@@ -136,7 +136,7 @@ def test_no_room_for_stamps_in_memory_is_said_and_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stamps_in_memory_are_mapped_from_a_temporary_folder_that_goes_with_the_executor(
+def test_stamps_in_memory_are_mapped_from_a_folder_that_goes_with_the_executor(
     search: Search,
     draw_survey: Callable[..., PreparedSurvey],
     compute: Compute,
@@ -263,7 +263,7 @@ def test_an_executor_serves_the_next_search_after_one_that_was_interrupted(
     journal.close()
 
 
-def test_what_an_evaluation_raises_in_a_worker_is_raised_here_and_the_next_search_runs(
+def test_what_a_worker_raises_is_raised_here_and_the_next_search_runs(
     search: Search, start: Callable[[int], ProcessesExecutor], train_data: Space_Galaxi, compute: Compute
 ) -> None:
     empty = ProgressiveModel(train_data.stamp_shape, train_data.feature_names, train_data.classes)
