@@ -28,10 +28,10 @@ demo: versioned $(READY) ## run the whole pipeline and say where its results are
 	@if dvc status --quiet; then echo "Data and pipelines are up to date." && spacewarps result; else dvc repro; fi
 
 test: $(READY) ## run the test suite
-	pytest -q -n 2 --dist loadfile -m 'not long'
+	pytest -q -n 2 -m 'not long'
 
 validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, kills (some minutes)
-	pytest -q -n 2 --dist loadgroup -m long
+	pytest -q -n 2 -m long
 
 lint: $(READY) ## check format, style and types
 	ruff format --check .

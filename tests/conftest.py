@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from spacewarps.survey.dataset import Space_Galaxi
@@ -24,12 +26,19 @@ settings.load_profile("repeatable")
 SIDE = 16
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file of the search in one worker, as their processes and clusters are for the whole file."""
-    for item in items:
-        if "search" in item.path.relative_to(Path(__file__).parent).parts:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a worker a file of tests, but for those that drive whole pipelines: of these, one at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        # Each cluster takes the memory of many workers, so there is one at a time.
+        if "[ray]" in nodeid or "::TestRay::" in nodeid or file.endswith("test_ray_cluster.py"):
+            return "ray"
+        return nodeid if file.endswith("test_validation.py") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByFile(config, log)
 
 
 def draw_samples(

@@ -21,8 +21,6 @@ from tests.pipeline.project import Project, processes_of_session, wait_until_not
 pytestmark = pytest.mark.long
 
 SAMPLE = os.environ.get("SPACEWARPS_SAMPLE")
-# No cluster starts beside those of the tests of Ray: each takes the memory of many workers.
-RAY = pytest.param("ray", marks=pytest.mark.xdist_group("test_ray_cluster"))
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +53,7 @@ def test_running_all_stages_again_by_force_changes_nothing(project: Project) -> 
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("executor", ["processes", "inline", RAY])
+@pytest.mark.parametrize("executor", ["processes", "inline", "ray"])
 def test_another_executor_and_an_empty_journal_give_the_same_lock(project: Project, executor: str) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
@@ -307,7 +305,7 @@ def test_a_worktree_runs_its_own_code_with_the_environment_of_the_main_clone(rec
     assert tree.lock()["stages"]["simulate"]["outs"] == recoded.lock()["stages"]["simulate"]["outs"]
 
 
-@pytest.mark.parametrize("executor", ["processes", RAY])
+@pytest.mark.parametrize("executor", ["processes", "ray"])
 def test_workers_run_the_code_of_the_folder_that_the_search_runs_in(
     project: Project, tmp_path: Path, executor: str
 ) -> None:
