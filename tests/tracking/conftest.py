@@ -1,5 +1,8 @@
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,28 @@ def no_settings_of_mlflow_or_dvc(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     os.environ.update(before)
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and no run, which MLflow takes seconds to make."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        tracker = open_tracker(folder)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        # It names this folder as the place of its artifacts.
+        connection.execute("DELETE FROM experiments WHERE experiment_id = ?", (tracker.experiment_id,))
+        connection.commit()
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
-    return open_tracker(tmp_path)
+def tracked(tables: Path, tmp_path: Path) -> Path:
+    """A folder with a database in which there is no run yet."""
+    shutil.copy(tables, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def tracker(tracked: Path) -> Tracker:
+    return open_tracker(tracked)

@@ -15,9 +15,9 @@ from tests.complaints import complaint
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    open_tracker(tmp_path).start_run("earlier", None, {})
-    return tmp_path / "mlflow.db"
+def database(tracked: Path) -> Path:
+    open_tracker(tracked).start_run("earlier", None, {})
+    return tracked / "mlflow.db"
 
 
 def set_version(database: Path, version: str) -> None:

@@ -9,6 +9,13 @@ from spacewarps.tracking.tracker import Tracker
 from tests.tracking.runs import run_of
 
 
+@pytest.fixture
+def project(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a stage runs in."""
+    monkeypatch.chdir(tracked)
+    return tracked
+
+
 def test_everything_given_arrives_however_much_it_is(tracker: Tracker) -> None:
     run_id = tracker.start_run("big", None, {"a": "b"})
     tracker.log(
@@ -44,18 +51,16 @@ def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("project")
+def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(error: type[BaseException], status: str) -> None:
     with pytest.raises(error), stage_run("train", {"seed": 1}) as stage:
         raise error
     for run_id in (stage.run_id, stage.pipeline_id):
         assert run_of(stage.tracker, run_id).info.status == status
 
 
-def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("project")
+def test_runs_below_a_stage_that_is_interrupted_end_with_it() -> None:
     below: list[str | None] = []
 
     def interrupted(stage: StageRun) -> None:
@@ -69,20 +74,17 @@ def test_runs_below_a_stage_that_is_interrupted_end_with_it(tmp_path: Path, monk
 
 
 def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "report.txt").write_text("a report")
-    (tmp_path / "mlartifacts").write_text("in the way")
+    (project / "report.txt").write_text("a report")
+    (project / "mlartifacts").write_text("in the way")
     with stage_run("evaluate", {"seed": 1}) as stage:
-        stage.log_artifacts(tmp_path / "report.txt")
+        stage.log_artifacts(project / "report.txt")
     assert "MLflow did not take a note" in capsys.readouterr().out
 
 
-def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("project")
+def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other() -> None:
     with stage_run("search", {"seed": 1}) as search:
         pass
     with stage_run("train", {"seed": 1}) as train:
@@ -109,26 +111,25 @@ def test_stages_that_run_in_another_folder_write_beside_the_project(
     assert not [place for place in places if "tmpabc" in place]
 
 
-def test_the_experiment_is_the_one_that_mlflows_variables_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_is_the_one_that_mlflows_variables_name(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "lenses")
-    tracker = open_tracker(tmp_path)
+    tracker = open_tracker(tracked)
     assert tracker.client.get_experiment(tracker.experiment_id).name == "lenses"
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", tracker.experiment_id)
-    assert open_tracker(tmp_path).experiment_id == tracker.experiment_id
+    assert open_tracker(tracked).experiment_id == tracker.experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "quasars")
     with pytest.raises(TrackingError, match="is the experiment lenses, but MLFLOW_EXPERIMENT_NAME is quasars"):
-        open_tracker(tmp_path)
+        open_tracker(tracked)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
     with pytest.raises(TrackingError, match="MLFLOW_EXPERIMENT_ID=77: there is no such experiment"):
-        open_tracker(tmp_path)
+        open_tracker(tracked)
 
 
 def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(project))
     monkeypatch.setenv("DVC_EXP_NAME", "it's `one`")
     with stage_run("search", {"seed": 1}) as search:
         pass
@@ -138,18 +139,14 @@ def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline
     assert search.pipeline_id is not None
 
 
-def test_an_interruption_before_the_stage_has_begun_ends_its_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
+def test_an_interruption_before_the_stage_has_begun_ends_its_runs(project: Path) -> None:
     class Interrupts:
         def __str__(self) -> str:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": Interrupts()}):
         pass
-    tracker = open_tracker(tmp_path)
+    tracker = open_tracker(project)
     assert {run.info.status for run in tracker.client.search_runs([tracker.experiment_id])} == {"KILLED"}
 
 

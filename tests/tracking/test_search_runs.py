@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 from mlflow.entities import Run
 
@@ -12,10 +15,11 @@ from tests.tracking.runs import run_of
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def tracker(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return open_tracker(tmp_path_factory.mktemp("mlflow"))
+        folder = Path(shutil.copy(tables, tmp_path_factory.mktemp("mlflow"))).parent
+        return open_tracker(folder)
 
 
 @pytest.fixture
