@@ -112,7 +112,7 @@ def test_without_git_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "git is not there" in refusal(capsys, "init", "new")
+    assert "git is not installed" in refusal(capsys, "init", "new")
     assert not list(tmp_path.iterdir())
 
 

@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         from spacewarps.stages.arguments import in_params
 
         # A name that a file brought along may hold what moves the cursor or breaks the line.
-        line = "".join(c if c.isprintable() else " " for c in in_params(str(error)))
+        line = "".join(c if c.isprintable() else " " for c in in_params(str(error), options.command))
         print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -125,11 +125,11 @@ def _git(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.Co
             check=False,
         )
     except FileNotFoundError:
-        raise SpaceWarpsError("git is not there; DVC needs it, so install it first") from None
+        raise SpaceWarpsError("git is not installed; DVC needs it, so install it first") from None
     if done.returncode and not may_fail:
         raise SpaceWarpsError(f"git {arguments[0]} failed in {folder}: {_last_line(done.stderr)}")
     return done
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["without a word"])[-1]
+    return (text.strip().splitlines() or ["git gave no message"])[-1]

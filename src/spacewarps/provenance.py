@@ -28,7 +28,7 @@ DECIDE_NOTHING = {
     "search.journal": "which evaluations are known already",
     "search.keys": "names evaluations",
     "search.observer": "who hears of the search",
-    "settings": "checks values, and changes none",
+    "settings": "checks the values of params, which are dependencies by themselves",
     "stages.arguments": "the words of errors",
     "stages.search_display": "what the terminal shows",
     "survey.in_memory": "what it prepares is hashed as data",

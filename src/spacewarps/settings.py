@@ -153,7 +153,7 @@ def as_values(made: Any) -> Any:
 
 def _default_of(kind: type[Any], name: str) -> Any:
     default = getattr(kind(), name)
-    return field(default_factory=type(default)) if is_dataclass(default) else default
+    return field(default_factory=lambda: default) if is_dataclass(default) else default
 
 
 _SHORT = reprlib.Repr()

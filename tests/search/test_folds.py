@@ -1,10 +1,19 @@
 import math
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spacewarps.errors import ParamsError
 from spacewarps.model.storage import pack_model
-from spacewarps.search.settings import SearchSettings
-from spacewarps.testing.data import small_compute, small_folds, small_search
+from spacewarps.search.executors.inline import InlineExecutor
+from spacewarps.search.folds import Fold
+from spacewarps.search.journal import FolderJournal
+from spacewarps.search.settings import SearchSettings, WarmStart
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.testing.data import bits, small_compute, small_folds, small_search
 from spacewarps.training.prediction import score
 from spacewarps.training.score import Epoch, Score, pooled_epochs
 
@@ -42,7 +51,34 @@ def test_what_a_fold_gives_does_not_depend_on_the_others() -> None:
         assert alone.history.blocks[0].folds[0] == both.history.blocks[0].folds[position]
 
 
-def test_halving_and_siblings_work_over_folds() -> None:
+def test_folds_that_do_not_go_together_are_named() -> None:
+    one, two = small_folds(1), small_folds(2)
+    with pytest.raises(ParamsError, match="needs at least one fold"):
+        small_search([])
+    with pytest.raises(ParamsError, match="made for 1 folds, but the search is given 2"):
+        small_search(two, executor=InlineExecutor(one))
+    survey = replace(two[1].train.prepared, features=[])
+    other = Fold(two[1].train, Space_Galaxi(survey, split="validation"))
+    with pytest.raises(ParamsError, match="must have the same feature_names, in all folds"):
+        small_search([two[0], other])
+
+
+@pytest.mark.parametrize("trains", ["all", "block"])
+def test_siblings_over_folds_are_resumed_from_half_a_journal(trains: Any, tmp_path: Path) -> None:
+    folds = small_folds(2)
+    settings = SearchSettings(
+        max_layers=2, k_candidates=(2, 3), epochs_per_eval=2, trains=trains, warm_start=WarmStart("siblings")
+    )
+    with closing(FolderJournal(tmp_path)) as journal:
+        whole = small_search(folds, settings, journal=journal)
+        for file in sorted(tmp_path.glob("*.candidate"))[::2]:
+            file.unlink()
+        again = small_search(folds, settings, journal=journal)
+    assert 0 < again.evaluated < whole.evaluated
+    assert bits(again) == bits(whole) == bits(small_search(folds, settings))
+
+
+def test_halving_works_over_folds() -> None:
     folds = small_folds(2)
     halved = small_search(folds, SearchSettings(max_layers=1, k_candidates=(2, 3, 4), epochs_per_eval=2, halving=1))
     finished = [result.finished for result in halved.history.steps[0].candidates]

@@ -1,10 +1,15 @@
 """The last word of a run: the test accuracy, what it hides, and where to look further."""
 
+from pathlib import Path
+
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.progress import say
 from spacewarps.stages.context import Stage
 from spacewarps.stages.reports import MetricsReport, read_report
+
+_UI = "`make ui` opens MLflow on this project's runs"
+_MLFLOW_UI = "`mlflow ui --backend-store-uri sqlite:///mlflow.db` opens MLflow on this project's runs"
 
 
 def run(stage: Stage) -> None:
@@ -35,7 +40,7 @@ def run(stage: Stage) -> None:
     lines += [
         f"  report and pictures: {report}",
         f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",
-        "  every candidate: `make ui` opens MLflow on this project's runs",
+        f"  every candidate: {_UI if Path('Makefile').exists() else _MLFLOW_UI}",
     ]
     for line in lines:
         say(line)

@@ -133,6 +133,7 @@ def search_folds(
     A candidate starts, in each fold, from the weights that the last winner has in that fold. With one fold this is
     :func:`progressive_architecture_search`, where the arguments are explained.
     """
+    _check_folds(folds)
     blocks_by_step = settings.blocks_by_step()
     stamp_shape = folds[0].train.stamp_shape
     check_depth(stamp_shape, settings.max_layers)
@@ -195,7 +196,24 @@ def _seed_of(seed: int, step: int, block: BlockSpec) -> int:
     return derive_seed(seed, "candidate", step, block.kind, block.k, block.kernel_size)
 
 
+def _check_folds(folds: Sequence[Fold]) -> None:
+    if not folds:
+        raise ParamsError("a search needs at least one fold, but got none")
+    first = folds[0].train
+    for data in (data for fold in folds for data in fold):
+        for what in ("classes", "feature_names", "stamp_shape"):
+            if getattr(data, what) != getattr(first, what):
+                raise ParamsError(
+                    f"training and validation must have the same {what}, in all folds, "
+                    f"but got {getattr(first, what)} and {getattr(data, what)}"
+                )
+
+
 def _check_same_data(folds: Sequence[Fold], fingerprints: Sequence[str], executor: Executor) -> None:
+    if len(executor.folds) != len(folds):
+        raise ParamsError(
+            f"the executor was made for {len(executor.folds)} folds, but the search is given {len(folds)}"
+        )
     for fold, fingerprint, theirs in zip(folds, fingerprints, executor.folds, strict=True):
         same = all(mine is its for mine, its in zip(fold, theirs, strict=True))
         if not same and theirs.fingerprint() != fingerprint:
@@ -220,12 +238,6 @@ def _unwrap(
     first, second = data
     assert isinstance(first, Space_Galaxi)
     assert isinstance(second, Space_Galaxi)
-    for what in ("classes", "feature_names", "stamp_shape"):
-        if getattr(first, what) != getattr(second, what):
-            raise ParamsError(
-                f"training and validation must have the same {what}, "
-                f"but got {getattr(first, what)} and {getattr(second, what)}"
-            )
     return first, second, replace(optimiser, batch_size=batch_size)
 
 

@@ -138,7 +138,7 @@ class SearchSettings:
 
     def _check_blocks(self) -> None:
         steps = self.candidates_by_step()
-        if not self.k_candidates or not all(steps):
+        if not self.k_candidates or () in self.k_candidates:
             raise ValueError("k_candidates must not be empty")
         if len(steps) < self.max_layers:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The words of the library in those of ``params.yaml``.
+"""Names of arguments translated to params.
 
 Errors of the library name its own arguments, in backticks: a program in Python has no ``params.yaml``.
 """
@@ -13,17 +13,19 @@ from spacewarps.params import Params
 _ARGUMENT = re.compile(r"`([a-z][a-z_.]*)`")
 
 
-def in_params(message: str) -> str:
-    """Return ``message`` with each argument replaced by the param that sets it, or by all that may have.
+def in_params(message: str, stage: str) -> str:
+    """Return ``message`` with each argument replaced by the param that sets it for ``stage``.
 
-    >>> in_params("lower `k_candidates` or `threads`, then run `dvc repro`")
-    'lower search.k_candidates or compute.threads or search.threads, then run `dvc repro`'
+    >>> in_params("lower `k_candidates` or `threads`, then run `dvc repro`", "search")
+    'lower search.k_candidates or search.threads, then run `dvc repro`'
     """
-    return _ARGUMENT.sub(lambda found: " or ".join(_params_of(found[1])) or found[0], message)
+    return _ARGUMENT.sub(lambda found: _param_of(found[1], stage) or found[0], message)
 
 
-def _params_of(argument: str) -> list[str]:
-    return [name for name in _names(Params) if name == argument or name.endswith(f".{argument}")]
+def _param_of(argument: str, stage: str) -> str | None:
+    """Return the param that ends in ``argument``: that of the stage's own section where there are several."""
+    found = [name for name in _names(Params) if name == argument or name.endswith(f".{argument}")]
+    return next((name for name in found if name.startswith(f"{stage}.")), found[0] if found else None)
 
 
 def _names(section: type[Any], above: str = "") -> Iterator[str]:

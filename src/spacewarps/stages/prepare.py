@@ -34,7 +34,7 @@ def run(stage: Stage) -> None:
         classes = ", ".join(f"{count} {label}" for label, count in split["classes"].items())
         say(f"  {name}: {split['samples']} samples of {split['sources']} sources ({classes})")
     for note in audit.notes:
-        say(f"  note: {in_params(note)}")
+        say(f"  note: {in_params(note, stage.name)}")
     conflicts = len(audit.details["label_conflicts"]["sources"])
     if conflicts:
         say(f"  {conflicts} sources have rows of different classes (data.label_conflicts={data.label_conflicts})")

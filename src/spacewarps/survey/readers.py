@@ -14,7 +14,7 @@ class Reader(Protocol):
     """A module that reads one kind of stamp file."""
 
     def shape_of(self, content: bytes, /) -> StampShape:
-        """Return the shape and the pixel type of the stamp in ``content``, without decoding it.
+        """Return the shape and the pixel type of the stamp in ``content``, if possible without decoding it.
 
         Raises:
             StampError: it is no such file, or one that would lose bits or channels.

@@ -17,7 +17,7 @@ from spacewarps.search.settings import CandidateSettings, SearchSettings
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
-from spacewarps.training.compute import Compute, set_up_compute
+from spacewarps.training.compute import Compute, named_random_state, set_up_compute
 from spacewarps.training.settings import ComputeSettings, Optimiser
 
 SIDE, CLASSES = 8, ("GALAXY", "QSO", "STAR")
@@ -36,7 +36,8 @@ def small_compute() -> Compute:
 
 def small_evaluation(seed: int = 1, *, epochs: int = 2, source: bytes | None = None) -> Evaluation:
     """Return the evaluation of a block of two channels on an empty network, or on the packed ``source``."""
-    empty = ProgressiveModel((1, SIDE, SIDE), ("z",), CLASSES, Configuration(8, 2, 0.1))
+    with named_random_state(seed, "initialisation"):
+        empty = ProgressiveModel((1, SIDE, SIDE), ("z",), CLASSES, Configuration(8, 2, 0.1))
     return Evaluation(
         Candidate(1, BlockSpec(2), seed),
         0,

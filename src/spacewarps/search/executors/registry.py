@@ -27,8 +27,8 @@ def make_executor(name: str, folds: Sequence[Fold], compute: Compute, settings: 
         found = getattr(importlib.import_module(f"{__package__}.{registered.module}"), registered.executor)
     except ModuleNotFoundError as error:
         raise ExecutorError(
-            f"`executor` is {name}, but {error.name} is not installed; install the project with its extra: "
-            f"pip install '.[{name}]'"
+            f"`executor` is {name}, but {error.name} is not installed; install spacewarps with its extra {name}: "
+            f"pip install 'spacewarps[{name}]', or '.[{name}]' in the repository"
         ) from None
     made: Executor = found.from_settings(folds, compute, part_of(registered.settings, settings))
     return made
