@@ -202,7 +202,7 @@ def test_branches_share_evenly_and_never_shrink_when_the_block_widens(k: int) ->
     ("arguments", "message"),
     [
         ({"k": 0}, "a block of kind conv must have a k of at least 1, but got k=0"),
-        ({"k": -3, "kind": "residual"}, "a block of kind conv must have a k of at least 1, but got k=-3"),
+        ({"k": -3, "kind": "residual"}, "a block of kind residual must have a k of at least 1, but got k=-3"),
         (
             {"k": 3, "kind": "inception"},
             "a block of kind inception must have a k of at least 4, but got k=3",
