@@ -458,7 +458,7 @@ def test_a_job_that_no_node_has_room_for_is_refused(connect: Connect, cluster: A
     with connect(cluster.address, compute=compute) as executor:
         assert executor.workers == 1
         executor.submit(1, [])
-        with pytest.raises(ExecutorError, match=r"2 CPUs.*search\.threads") as caught:
+        with pytest.raises(ExecutorError, match=r"2 CPUs.*`threads`") as caught:
             list(executor.wait(0.5))
     assert "\n" not in str(caught.value)
 
