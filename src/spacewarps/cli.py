@@ -50,14 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported when needed: another package's may be the ones that this command runs.
         from spacewarps.params import load_params
         from spacewarps.project import init_project, update_project
-        from spacewarps.recorded_code import PIPELINE_STAGES, check_installed_code
+        from spacewarps.recorded_code import check_installed_code
         from spacewarps.settings import as_values
         from spacewarps.yaml_params import write_yaml
 
         if options.command == "init":
             print((update_project if options.update else init_project)(options.folder), end="", flush=True)
             return 0
-        if options.command in PIPELINE_STAGES:
+        if options.command in _STAGES:
             # Before the params: another version may have others.
             check_installed_code(options.command)
         params = load_params(Path("params.yaml"))

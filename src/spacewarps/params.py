@@ -19,13 +19,24 @@ from spacewarps.reading import read_bytes
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.settings import SearchSettings
 from spacewarps.search.strategies import STRATEGIES
-from spacewarps.settings import Fault, OneOf, PositiveInt, SettingsError, Threads, settings, shown, with_fields_of
+from spacewarps.settings import (
+    Fault,
+    OneOf,
+    PositiveInt,
+    SettingsError,
+    Threads,
+    settings,
+    shown,
+    with_fields_of,
+)
 from spacewarps.simulation.settings import SimulationSettings
 from spacewarps.survey.settings import AugmentationSettings, SurveySettings
 from spacewarps.training.settings import ComputeSettings, Optimiser
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 _T = TypeVar("_T")
+
+_MOST_TELLING = ("unknown", "wrong", "missing")
 
 # No path holds one.
 _WITHOUT_NUL = r"^[^\x00]*$"
@@ -165,14 +176,10 @@ def load_params(path: Path) -> Params:
     params = _made(Params, values, "", faults)
     if params is None:
         # A misspelt name gives two faults, one for the name that is there and one for the name that is not.
-        misspelt = any(fault.unknown for fault in faults)
-        told = [fault for fault in faults if not (misspelt and fault.text == _MISSING)]
-        told.sort(key=lambda fault: (not fault.unknown, fault.text == _MISSING))
-        raise ParamsError(f"{path}: {SettingsError(told)}")
+        misspelt = any(fault.kind == "unknown" for fault in faults)
+        told = [fault for fault in faults if not (misspelt and fault.kind == "missing")]
+        raise ParamsError(f"{path}: {SettingsError(sorted(told, key=lambda fault: _MOST_TELLING.index(fault.kind)))}")
     return params
-
-
-_MISSING = " is missing; add it"
 
 
 def _made(kind: type[_T], values: Mapping[Any, Any], section: str, faults: list[Fault]) -> _T | None:
@@ -181,12 +188,12 @@ def _made(kind: type[_T], values: Mapping[Any, Any], section: str, faults: list[
     for name in values:
         if name not in kinds:
             suggestion = _suggest(f"{name!s:.100}", section, list(kinds))
-            faults.append(Fault(str(name), f" is not a parameter; {suggestion}", unknown=True).below(section))
+            faults.append(Fault(str(name), f" is not a parameter; {suggestion}", "unknown").below(section))
     arguments: dict[str, Any] = {}
     for name, one in kinds.items():
         place = f"{section}.{name}" if section else name
         if name not in values:
-            faults.append(Fault(place, _MISSING))
+            faults.append(Fault(place, " is missing; add it", "missing"))
         elif not is_dataclass(one):
             arguments[name] = values[name]
         elif not isinstance(values[name], dict):

@@ -6,11 +6,11 @@
 import reprlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from datetime import date
 from functools import wraps
 from numbers import Integral
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
@@ -65,16 +65,16 @@ class Fault:
     Args:
         argument: the path to it, with dots; empty where several settings do not go together.
         text: what was found there, and what it should be; as it follows the argument.
-        unknown: there is no such setting.
+        kind: there is no such setting, its value is wrong, or it is missing.
     """
 
     argument: str
     text: str
-    unknown: bool = False
+    kind: Literal["unknown", "wrong", "missing"] = "wrong"
 
     def below(self, section: str) -> "Fault":
         """Return the same fault, seen from what has these settings as ``section``."""
-        return Fault(".".join(filter(None, [section, self.argument])), self.text, self.unknown)
+        return replace(self, argument=".".join(filter(None, [section, self.argument])))
 
     def __str__(self) -> str:
         return f"{self.argument:.200}{self.text}" if self.argument else self.text.removeprefix(": ")
@@ -186,7 +186,7 @@ def _fault(fault: Mapping[str, Any]) -> Fault:
     place = ".".join(str(part) for part in fault["loc"] if not (isinstance(part, str) and part.startswith("<")))
     value = fault.get("input")
     if fault["type"] == "unexpected_keyword_argument":
-        return Fault(place, " is not one of the settings", unknown=True)
+        return Fault(place, " is not one of the settings", "unknown")
     if fault["type"] == "value_error":
         return Fault(place, f": {fault['msg'].removeprefix('Value error, '):.300}")
     if fault["type"] == "dataclass_exact_type":
