@@ -46,6 +46,7 @@ from spacewarps.search.settings import SearchSettings
 from spacewarps.search.strategies import STRATEGIES
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.survey.settings import SurveySettings
 from spacewarps.training.compute import Compute, named_random_state, set_up_compute
 from spacewarps.training.fit import fit
@@ -83,9 +84,10 @@ class Task:
     def __init__(self, method: str, seed: int, seconds: float, folder: Path) -> None:
         self.method, self.seed, self.budget = method, seed, seconds
         self.compute: Compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
-        self.train = Space_Galaxi(folder, split="train", augmentation=Augmentation())
-        self.validation = Space_Galaxi(folder, split="validation")
-        self.test = Space_Galaxi(folder, split="test")
+        self.survey = load_prepared_survey(folder)
+        self.train = Space_Galaxi(self.survey, split="train", augmentation=Augmentation())
+        self.validation = Space_Galaxi(self.survey, split="validation")
+        self.test = Space_Galaxi(self.survey, split="test")
         self.found: list[Found] = []
         self._start = time.process_time()
 
@@ -279,7 +281,7 @@ def train_fixed(task: Task, model: ProgressiveModel, network: str) -> None:
 
 def _seconds_an_epoch(task: Task, model: ProgressiveModel) -> float:
     """Return what one epoch and its scoring take, from a fifth of an epoch."""
-    part = Space_Galaxi(task.train.prepared, split="train", fraction=0.2, augmentation=Augmentation(), seed=task.seed)
+    part = Space_Galaxi(task.survey, split="train", fraction=0.2, augmentation=Augmentation(), seed=task.seed)
     moments: list[tuple[float, int]] = []
     fit(
         model,

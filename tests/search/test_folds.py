@@ -1,6 +1,6 @@
+import copy
 import math
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.folds import Fold
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.settings import SearchSettings, WarmStart
-from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.testing.data import bits, small_compute, small_folds, small_search
 from spacewarps.training.prediction import score
 from spacewarps.training.score import Epoch, Score, pooled_epochs
@@ -57,8 +56,9 @@ def test_folds_that_do_not_go_together_are_named() -> None:
         small_search([])
     with pytest.raises(ParamsError, match="made for 1 folds, but the search is given 2"):
         small_search(two, executor=InlineExecutor(one))
-    survey = replace(two[1].train.prepared, features=[])
-    other = Fold(two[1].train, Space_Galaxi(survey, split="validation"))
+    of_other_features = copy.copy(two[1].validation)
+    of_other_features.feature_names = []
+    other = Fold(two[1].train, of_other_features)
     with pytest.raises(ParamsError, match="must have the same feature_names, in all folds"):
         small_search([two[0], other])
 

@@ -25,7 +25,7 @@ def delivery(make_delivery: Callable[..., Delivery]) -> Delivery:
 
 
 @pytest.fixture(scope="session")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared survey that tests only read: 60 samples of three classes, stamps of ``[1, 12, 12]``."""
     delivery = Delivery(tmp_path_factory.mktemp("survey"))
     for number in range(60):

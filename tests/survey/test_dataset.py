@@ -16,10 +16,10 @@ from tests.complaints import complaint
 from tests.survey.delivery import Delivery
 
 
-def test_an_item_is_image_label_and_features_of_one_sample(prepared_folder: Path) -> None:
-    data = Space_Galaxi(prepared_folder)
-    table = pd.read_csv(prepared_folder / "samples.csv")
-    stamps = np.load(prepared_folder / "stamps.npy")
+def test_an_item_is_image_label_and_features_of_one_sample(small_survey: Path) -> None:
+    data = Space_Galaxi(small_survey)
+    table = pd.read_csv(small_survey / "samples.csv")
+    stamps = np.load(small_survey / "stamps.npy")
     assert len(data) == 60
     assert data.classes == ["GALAXY", "QSO", "STAR"]
     assert data.feature_names == ["z", "z_err"]
@@ -35,15 +35,15 @@ def test_an_item_is_image_label_and_features_of_one_sample(prepared_folder: Path
 
 
 @pytest.mark.parametrize("index", [60, -61, 1000])
-def test_an_index_out_of_range_ends_iteration(prepared_folder: Path, index: int) -> None:
-    data = Space_Galaxi(prepared_folder)
+def test_an_index_out_of_range_ends_iteration(small_survey: Path, index: int) -> None:
+    data = Space_Galaxi(small_survey)
     with pytest.raises(IndexError, match="out of range for 60 samples"):
         data[index]
     assert len(list(data)) == 60  # type: ignore[call-overload]
 
 
-def test_splits_share_no_source_and_make_up_the_whole(prepared_folder: Path) -> None:
-    parts = [Space_Galaxi(prepared_folder, split=split) for split in ("train", "validation", "test")]
+def test_splits_share_no_source_and_make_up_the_whole(small_survey: Path) -> None:
+    parts = [Space_Galaxi(small_survey, split=split) for split in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [36, 12, 12]
     assert sum(len(set(part.samples["source"])) for part in parts) == 60
     assert len(set().union(*[set(part.samples["id"]) for part in parts])) == 60
@@ -51,18 +51,18 @@ def test_splits_share_no_source_and_make_up_the_whole(prepared_folder: Path) -> 
         assert (torch.from_numpy(part.stamps).float() == torch.stack([item.images for item in part])).all()  # type: ignore[attr-defined]
 
 
-def test_a_smaller_fraction_is_part_of_a_larger_one_and_keeps_every_class(prepared_folder: Path) -> None:
+def test_a_smaller_fraction_is_part_of_a_larger_one_and_keeps_every_class(small_survey: Path) -> None:
     ids = []
     for fraction, samples in ((0.01, 3), (0.25, 9), (0.5, 18), (1.0, 36)):
-        data = Space_Galaxi(prepared_folder, split="train", fraction=fraction, seed=4)
+        data = Space_Galaxi(small_survey, split="train", fraction=fraction, seed=4)
         assert len(data) == samples
         assert torch.bincount(data.labels).tolist() == [samples // 3] * 3
         ids.append(set(data.samples["id"]))
     assert ids[0] < ids[1] < ids[2] < ids[3]
 
 
-def test_a_batch_is_fetched_whole_and_has_the_samples_in_order(prepared_folder: Path) -> None:
-    data = Space_Galaxi(prepared_folder, split="train")
+def test_a_batch_is_fetched_whole_and_has_the_samples_in_order(small_survey: Path) -> None:
+    data = Space_Galaxi(small_survey, split="train")
     batch = data.__getitems__(BatchIndices([5, 0, 5], seed=1))
     assert isinstance(batch, tuple)
     assert [tuple(part.shape) for part in batch] == [(3, 1, 12, 12), (3,), (3, 2)]
@@ -71,8 +71,8 @@ def test_a_batch_is_fetched_whole_and_has_the_samples_in_order(prepared_folder: 
             torch.testing.assert_close(part[row], item, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_batch_changes_neither_the_survey_nor_the_next_batch(prepared_folder: Path) -> None:
-    data = Space_Galaxi(load_prepared_survey(prepared_folder, in_memory=True), augmentation=Augmentation())
+def test_a_batch_changes_neither_the_survey_nor_the_next_batch(small_survey: Path) -> None:
+    data = Space_Galaxi(load_prepared_survey(small_survey, in_memory=True), augmentation=Augmentation())
     before = data.stamps.copy()
     first = data.batch(BatchIndices(range(60), seed=1)).images.clone()
     data.batch(BatchIndices(range(60), seed=2)).images.mul_(0)
@@ -80,8 +80,8 @@ def test_a_batch_changes_neither_the_survey_nor_the_next_batch(prepared_folder: 
     assert (data.batch(BatchIndices(range(60), seed=1)).images == first).all()
 
 
-def test_without_augmentation_gives_the_stamps_as_they_are(prepared_folder: Path) -> None:
-    data = Space_Galaxi(prepared_folder, augmentation=Augmentation())
+def test_without_augmentation_gives_the_stamps_as_they_are(small_survey: Path) -> None:
+    data = Space_Galaxi(small_survey, augmentation=Augmentation())
     plain = data.without_augmentation()
     assert not torch.equal(data[0].images, plain[0].images)
     assert (plain[0].images.numpy() == data.stamps[0]).all()
@@ -89,8 +89,8 @@ def test_without_augmentation_gives_the_stamps_as_they_are(prepared_folder: Path
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_plain_data_loader_collates_items(prepared_folder: Path, workers: int) -> None:
-    data = Space_Galaxi(prepared_folder)
+def test_a_plain_data_loader_collates_items(small_survey: Path, workers: int) -> None:
+    data = Space_Galaxi(small_survey)
     batches = list(DataLoader(data, batch_size=8, num_workers=workers))
     assert [len(batch.labels) for batch in batches] == [8] * 7 + [4]
     assert (torch.cat([batch.images for batch in batches]).numpy() == data.stamps).all()
@@ -108,13 +108,17 @@ def test_a_survey_without_features_gives_empty_ones(delivery: Delivery) -> None:
 
 def test_a_catalogue_beside_an_image_folder_is_split_in_two(delivery: Delivery) -> None:
     delivery.write()
-    whole = Space_Galaxi(delivery.catalog, delivery.images, features=["z"], validation_share=0.3, seed=5)
-    train = Space_Galaxi(whole.prepared, split="train")
-    validation = Space_Galaxi(whole.prepared, split="validation")
+    options: dict[str, Any] = {"features": ["z"], "validation_share": 0.3, "seed": 5}
+    whole, train, validation = (
+        Space_Galaxi(delivery.catalog, delivery.images, split=split, **options)
+        for split in (None, "train", "validation")
+    )
     assert (len(whole), len(train), len(validation)) == (30, 21, 9)
     assert not set(train.samples["source"]) & set(validation.samples["source"])
     assert whole.feature_names == ["z"]
-    assert "no sample of split='test'" in complaint(SurveyError, Space_Galaxi, whole.prepared, split="test")
+    assert "no sample of split='test'" in complaint(
+        SurveyError, Space_Galaxi, delivery.catalog, delivery.images, split="test", **options
+    )
     assert sorted(path.name for path in delivery.folder.iterdir()) == ["catalog", "images"]
 
 
@@ -148,8 +152,8 @@ def test_numbers_come_back_to_the_last_bit(delivery: Delivery) -> None:
         ({"images": "nowhere", "validation_share": 1.0}, "validation_share must lie between 0 and 1, but got 1.0"),
     ],
 )
-def test_arguments_out_of_range_are_refused(prepared_folder: Path, options: dict[str, Any], words: str) -> None:
-    assert words in complaint(SurveyError, Space_Galaxi, prepared_folder, **options)
+def test_arguments_out_of_range_are_refused(small_survey: Path, options: dict[str, Any], words: str) -> None:
+    assert words in complaint(SurveyError, Space_Galaxi, small_survey, **options)
 
 
 def test_a_catalogue_without_images_and_a_missing_folder_are_refused(delivery: Delivery, tmp_path: Path) -> None:
@@ -157,12 +161,12 @@ def test_a_catalogue_without_images_and_a_missing_folder_are_refused(delivery: D
     assert "nowhere" in complaint(SurveyError, Space_Galaxi, tmp_path / "nowhere")
 
 
-def test_another_process_maps_the_stamps_instead_of_getting_a_copy(prepared_folder: Path) -> None:
-    data = Space_Galaxi(prepared_folder, split="validation")
+def test_another_process_maps_the_stamps_instead_of_getting_a_copy(small_survey: Path) -> None:
+    data = Space_Galaxi(small_survey, split="validation")
     sent = pickle.dumps(data)
     received = pickle.loads(sent)
-    assert isinstance(received.prepared.stamps, np.memmap)
+    assert isinstance(received.packed, np.memmap)
     assert (received.stamps == data.stamps).all()
-    assert data.prepared.stamps[:20].tobytes() not in sent
-    in_memory = Space_Galaxi(load_prepared_survey(prepared_folder, in_memory=True), split="validation")
+    assert data.packed[:20].tobytes() not in sent
+    in_memory = Space_Galaxi(load_prepared_survey(small_survey, in_memory=True), split="validation")
     assert (pickle.loads(pickle.dumps(in_memory)).stamps == data.stamps).all()

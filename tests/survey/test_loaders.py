@@ -37,22 +37,22 @@ def two_epochs(folder: Path, **options: Any) -> tuple[list[Batch], list[Batch], 
 
 
 @pytest.fixture(scope="module")
-def reference(prepared_folder: Path) -> tuple[list[Batch], list[Batch], list[Batch]]:
-    return two_epochs(prepared_folder, seed=3)
+def reference(small_survey: Path) -> tuple[list[Batch], list[Batch], list[Batch]]:
+    return two_epochs(small_survey, seed=3)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_the_same_seed_gives_the_same_bits_whatever_the_number_of_workers(
-    prepared_folder: Path, reference: tuple[list[Batch], ...], workers: int
+    small_survey: Path, reference: tuple[list[Batch], ...], workers: int
 ) -> None:
-    again = two_epochs(prepared_folder, seed=3, num_workers=workers)
+    again = two_epochs(small_survey, seed=3, num_workers=workers)
     assert all(same(first, second) for first, second in zip(reference, again, strict=True))
 
 
 def test_another_seed_gives_another_order_and_other_draws(
-    prepared_folder: Path, reference: tuple[list[Batch], ...]
+    small_survey: Path, reference: tuple[list[Batch], ...]
 ) -> None:
-    other = two_epochs(prepared_folder, seed=4)
+    other = two_epochs(small_survey, seed=4)
     assert redshifts(other[0]) != redshifts(reference[0])
     assert sorted(redshifts(other[0])) == sorted(redshifts(reference[0]))
     assert same(other[2], reference[2])
@@ -70,14 +70,14 @@ def test_epochs_differ_in_order_and_draws_and_hold_every_sample_once(reference: 
     assert not any(torch.equal(images[0][z], images[1][z]) for z in images[0])
 
 
-def test_an_epoch_can_be_repeated_to_the_bit(prepared_folder: Path, reference: tuple[list[Batch], ...]) -> None:
-    train, _ = create_train_val_dataloaders(prepared_folder, batch_size=8, seed=3)
+def test_an_epoch_can_be_repeated_to_the_bit(small_survey: Path, reference: tuple[list[Batch], ...]) -> None:
+    train, _ = create_train_val_dataloaders(small_survey, batch_size=8, seed=3)
     train.batch_sampler.epoch = 1  # type: ignore[union-attr]
     assert same(list(train), reference[1])
 
 
-def test_validation_is_neither_shuffled_nor_augmented(prepared_folder: Path) -> None:
-    train, validation = create_train_val_dataloaders(prepared_folder, batch_size=5, augmentation=Augmentation(noise=1))
+def test_validation_is_neither_shuffled_nor_augmented(small_survey: Path) -> None:
+    train, validation = create_train_val_dataloaders(small_survey, batch_size=5, augmentation=Augmentation(noise=1))
     batches = list(validation)
     assert same(batches, list(validation))
     assert redshifts(batches) == sorted(redshifts(batches))
@@ -86,24 +86,24 @@ def test_validation_is_neither_shuffled_nor_augmented(prepared_folder: Path) -> 
     assert not set(redshifts(batches)) & set(redshifts(list(train)))
 
 
-def test_training_without_strengths_gives_the_stamps_as_they_are(prepared_folder: Path) -> None:
-    train, _ = create_train_val_dataloaders(prepared_folder, augmentation=Augmentation(*[0] * 9))
+def test_training_without_strengths_gives_the_stamps_as_they_are(small_survey: Path) -> None:
+    train, _ = create_train_val_dataloaders(small_survey, augmentation=Augmentation(*[0] * 9))
     sums = torch.cat([batch.images for batch in train]).sum(dim=(1, 2, 3)).sort().values
     stamps = torch.from_numpy(train.dataset.stamps).float()  # type: ignore[attr-defined]
     assert torch.equal(sums, stamps.sum(dim=(1, 2, 3)).sort().values)
 
 
-def test_classes_features_and_lengths_can_be_discovered(prepared_folder: Path) -> None:
-    for loader, samples in zip(create_train_val_dataloaders(prepared_folder, batch_size=7), (36, 12), strict=True):
+def test_classes_features_and_lengths_can_be_discovered(small_survey: Path) -> None:
+    for loader, samples in zip(create_train_val_dataloaders(small_survey, batch_size=7), (36, 12), strict=True):
         data: Any = loader.dataset
         assert (len(data.classes), len(data.feature_names), data.stamp_shape) == (3, 2, (1, 12, 12))
         assert len(data) == samples
         assert len(loader) == len(list(loader)) == -(-samples // 7)
 
 
-def test_a_fraction_is_taken_of_both_splits_with_every_class(prepared_folder: Path) -> None:
-    loaders = create_train_val_dataloaders(prepared_folder, fraction=0.5)
-    whole = create_train_val_dataloaders(prepared_folder)
+def test_a_fraction_is_taken_of_both_splits_with_every_class(small_survey: Path) -> None:
+    loaders = create_train_val_dataloaders(small_survey, fraction=0.5)
+    whole = create_train_val_dataloaders(small_survey)
     for part, all_of_it, samples in zip(loaders, whole, (18, 6), strict=True):
         batches = list(part)
         assert len(labels(batches)) == samples
@@ -152,9 +152,9 @@ def test_colour_stamps_are_the_same_with_workers(make_delivery: Callable[..., De
     )
 
 
-def test_a_batch_size_below_one_and_a_missing_survey_are_refused(prepared_folder: Path, tmp_path: Path) -> None:
+def test_a_batch_size_below_one_and_a_missing_survey_are_refused(small_survey: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, but got batch_size=0"):
-        create_train_val_dataloaders(prepared_folder, batch_size=0)
+        create_train_val_dataloaders(small_survey, batch_size=0)
     with pytest.raises(SurveyError, match="nowhere"):
         create_train_val_dataloaders(tmp_path / "nowhere")
 

@@ -15,8 +15,8 @@ from tests.complaints import complaint
 
 
 @pytest.fixture
-def copied(prepared_folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared_folder, tmp_path / "prepared"))
+def copied(small_survey: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_survey, tmp_path / "prepared"))
 
 
 @pytest.fixture

@@ -161,10 +161,10 @@ def test_training_that_diverges_ends_with_infinite_losses(
 
 
 class Watched(Space_Galaxi):
-    seen: list[list[int]]
+    fetched: list[list[int]]
 
     def batch(self, indices: BatchIndices) -> Batch:
-        self.seen.append(list(indices))
+        self.fetched.append(list(indices))
         return super().batch(indices)
 
 
@@ -172,7 +172,7 @@ def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own(
     model: ProgressiveModel, learn: Callable[..., list[Epoch]], prepared: PreparedSurvey
 ) -> None:
     train = Watched(prepared, split="train")
-    train.seen = []
+    train.fetched = []
     sizes: list[int] = []
     epochs: list[tuple[int, int]] = []
     learn(
@@ -183,11 +183,11 @@ def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own(
         on_epoch=lambda epoch: epochs.append((epoch.epoch, len(sizes))),
     )
     a_epoch = -(-len(train) // OPTIMISER.batch_size)
-    orders = [[i for batch in train.seen[n * a_epoch : (n + 1) * a_epoch] for i in batch] for n in range(3)]
-    assert len(train.seen) == 3 * a_epoch
+    orders = [[i for batch in train.fetched[n * a_epoch : (n + 1) * a_epoch] for i in batch] for n in range(3)]
+    assert len(train.fetched) == 3 * a_epoch
     assert all(sorted(order) == list(range(len(train))) for order in orders)
     assert orders[0] != orders[1] != orders[2]
-    assert sizes == [len(batch) for batch in train.seen]
+    assert sizes == [len(batch) for batch in train.fetched]
     assert max(sizes) <= OPTIMISER.batch_size
     assert epochs == [(1, a_epoch), (2, 2 * a_epoch), (3, 3 * a_epoch)]
 

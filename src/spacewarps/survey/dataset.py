@@ -19,6 +19,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.in_memory import prepare_in_memory
 from spacewarps.survey.prepared import SPLITS, PreparedSurvey, load_prepared_survey
+from spacewarps.survey.samples import Samples
 from spacewarps.survey.split import class_of_sources, take_fraction
 
 # While a survey is hashed: some megabytes of memory, whatever its size.
@@ -47,7 +48,7 @@ class BatchIndices(list[int]):
         return BatchIndices, (list(self), self.seed)
 
 
-class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief gives it
+class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the brief gives it
     """Images, classes and features of a survey, one item for each sample.
 
     An item is ``(image, label, features)``: the stamp as float32 ``[C, H, W]`` in its own units, the number of its
@@ -92,35 +93,17 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         elif images is None:
             prepared = load_prepared_survey(Path(survey))
         else:
-            prepared = prepare_in_memory(Path(survey), Path(images), columns, list(features), validation_share, seed)
+            prepared = prepare_in_memory(
+                Path(survey), Path(images), columns, list(features), seed=seed, validation_share=validation_share
+            )
         rows = _rows_of(prepared.samples, split, fraction, seed)
-        self.prepared = prepared
+        samples = prepared.samples.iloc[rows].reset_index(drop=True)
+        super().__init__(prepared.stamps, samples[prepared.features], rows)
         self.augmentation = augmentation
         self.classes = prepared.classes
-        self.feature_names = prepared.features
-        self.samples = prepared.samples.iloc[rows].reset_index(drop=True)
+        self.samples = samples
         number = {label: position for position, label in enumerate(self.classes)}
-        self.labels = torch.tensor([number[label] for label in self.samples["label"]], dtype=torch.int64)
-        # A float64 too large for float32 becomes infinite, which the network takes as missing.
-        with np.errstate(over="ignore"):
-            values = self.samples[self.feature_names].to_numpy(dtype=np.float64).astype(np.float32)
-        self.features = torch.from_numpy(values)
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def stamps(self) -> NDArray[Any]:
-        """All stamps of this split, ``[N, C, H, W]``, copied into memory."""
-        stamps: NDArray[Any] = self.prepared.stamps[self._rows]
-        return stamps
-
-    @property
-    def stamp_shape(self) -> tuple[int, int, int]:
-        """``(C, H, W)`` of every stamp."""
-        channels, height, width = self.prepared.stamps.shape[1:]
-        return int(channels), int(height), int(width)
+        self.labels = torch.tensor([number[label] for label in samples["label"]], dtype=torch.int64)
 
     def __getitem__(self, index: int) -> Batch:
         if not -len(self) <= index < len(self):
@@ -139,12 +122,6 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
         """Return the samples at ``indices`` as one batch, augmented with draws from its own seed."""
         return self._fetch(indices, torch.Generator().manual_seed(indices.seed))
 
-    def with_survey(self, prepared: PreparedSurvey) -> "Space_Galaxi":
-        """Return the same samples of ``prepared``, the same survey in another place."""
-        moved = copy.copy(self)
-        moved.prepared = prepared
-        return moved
-
     def without_augmentation(self) -> "Space_Galaxi":
         """Return the same samples as they are; the stamps are shared."""
         plain = copy.copy(self)
@@ -156,20 +133,19 @@ class Space_Galaxi(Dataset[Batch]):  # noqa: N801 - the name that the brief give
 
         Augmentation is no part of it. The stamps are read once, a part at a time (SHA-256).
         """
-        names = [self.classes, self.feature_names, self.stamp_shape, str(self.prepared.stamps.dtype), len(self)]
+        names = [self.classes, self.feature_names, self.stamp_shape, str(self.packed.dtype), len(self)]
         found = hashlib.sha256(json.dumps(names).encode())
         found.update(self.labels.numpy().tobytes())
         found.update(self.features.numpy().tobytes())
         for start in range(0, len(self), _STAMPS_AT_ONCE):
-            found.update(self.prepared.stamps[self._rows[start : start + _STAMPS_AT_ONCE]].tobytes())
+            found.update(self.packed[self.rows[start : start + _STAMPS_AT_ONCE]].tobytes())
         return found.hexdigest()
 
     def _fetch(self, indices: Sequence[int], generator: torch.Generator | None) -> Batch:
-        images = torch.from_numpy(self.prepared.stamps[self._rows[indices]]).float()
+        images, features = self.seen(indices)
         if self.augmentation is not None:
             images = self.augmentation(images, generator)
-        chosen = torch.as_tensor(indices)
-        return Batch(images, self.labels[chosen], self.features[chosen])
+        return Batch(images, self.labels[torch.as_tensor(indices)], features)
 
 
 def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from spacewarps.survey.settings import Shares, SurveySettings
 
 
 def prepare_in_memory(
-    catalog: Path, images: Path, columns: Columns, features: list[str], validation_share: float, seed: int
+    catalog: Path, images: Path, columns: Columns, features: list[str], *, seed: int, validation_share: float = 0.2
 ) -> PreparedSurvey:
     """Return a survey that was cleaned, grouped and packed in memory, split into ``train`` and ``validation`` only.
 

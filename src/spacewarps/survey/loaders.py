@@ -11,6 +11,7 @@ from spacewarps.seeds import derive_seed, torch_generator
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.in_memory import prepare_in_memory
 from spacewarps.survey.prepared import load_prepared_survey
 
 
@@ -85,7 +86,7 @@ def create_train_val_dataloaders(
         SurveyError: the survey cannot be used.
     """
     whole = (
-        Space_Galaxi(survey, images, features=features, seed=seed, columns=columns).prepared
+        prepare_in_memory(Path(survey), Path(images), columns, list(features), seed=seed)
         if images is not None
         else load_prepared_survey(Path(survey))
     )

@@ -37,15 +37,6 @@ class PreparedSurvey:
     classes: list[str]
     features: list[str]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process maps the same file; NumPy by itself would send it a copy of every stamp.
-        name = self.stamps.filename if isinstance(self.stamps, np.memmap) else None
-        return _prepared_survey, (Path(name) if name else self.stamps, self.samples, self.classes, self.features)
-
-
-def _prepared_survey(stamps: NDArray[Any] | Path, *rest: Any) -> PreparedSurvey:
-    return PreparedSurvey(load_stamps(stamps) if isinstance(stamps, Path) else stamps, *rest)
-
 
 def load_stamps(path: Path) -> NDArray[Any]:
     """Return the stamps in ``path``, ``[N, C, H, W]``, mapped from disk."""

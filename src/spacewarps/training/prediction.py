@@ -10,6 +10,7 @@ from spacewarps.errors import ModelError
 from spacewarps.model.network import Inputs, ProgressiveModel
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import epoch_batches
+from spacewarps.survey.samples import Samples
 from spacewarps.training.compute import Compute
 from spacewarps.training.score import Score, finite_or_infinite
 
@@ -17,8 +18,10 @@ from spacewarps.training.score import Score, finite_or_infinite
 _EVALUATION_BATCH = 256
 
 
-def predict(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Tensor:
+def predict(model: ProgressiveModel, data: Samples, compute: Compute) -> Tensor:
     """Return the logits of every sample of ``data``, float32 ``[N, classes]`` on the CPU, without augmentation.
+
+    Labels are not needed.
 
     Raises:
         ModelError: the network was made for other data.
@@ -39,13 +42,14 @@ def score(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Scor
     return score_side_by_side([model], data, compute, depth=0)[0]
 
 
-def check_made_for(model: ProgressiveModel, data: Space_Galaxi) -> None:
-    """Check that ``model`` was made for such data.
+def check_made_for(model: ProgressiveModel, data: Samples) -> None:
+    """Check that ``model`` was made for such data, and for its classes where it has labels.
 
     Raises:
         ModelError: it was not. A network of other classes would run, and its answers would be taken for these ones.
     """
-    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), tuple(data.classes))
+    classes = tuple(data.classes) if isinstance(data, Space_Galaxi) else model.inputs.classes
+    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), classes)
     for what in ("stamp_shape", "features", "classes"):
         made_for, given = getattr(model.inputs, what), getattr(of_data, what)
         if made_for != given:
@@ -59,22 +63,20 @@ def _listed(values: Sequence[object]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def _predict(models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int) -> list[Tensor]:
+def _predict(models: Sequence[ProgressiveModel], data: Samples, compute: Compute, depth: int) -> list[Tensor]:
     """Return each network's logits; the first ``depth`` blocks, the same in all, are computed once."""
     for model in models:
         model.eval()
-    plain = data.without_augmentation()
     # Whole from the start: small pieces that stay among large ones keep the memory of those from being used again.
-    logits = [torch.empty(len(data), len(data.classes)) for _ in models]
+    logits = [torch.empty(len(data), len(model.inputs.classes)) for model in models]
     done = 0
-    for indices in epoch_batches(len(plain), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
-        batch = plain.batch(indices)
+    for indices in epoch_batches(len(data), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
+        images, features = data.seen(indices)
         # Not around the whole function: weights that are placed in inference mode could not be trained afterwards.
         with torch.inference_mode(), compute.autocast():
-            maps = models[0].maps(batch.images.to(compute.device), depth)
-            features = batch.features.to(compute.device)
+            maps = models[0].maps(images.to(compute.device), depth)
             for model, whole in zip(models, logits, strict=True):
-                whole[done : done + len(indices)] = model.finish(maps, features, depth).float()
+                whole[done : done + len(indices)] = model.finish(maps, features.to(compute.device), depth).float()
         done += len(indices)
     return logits
 

@@ -201,9 +201,9 @@ class TestOnThisMachine:
             import spacewarps
 
             train, validation = folds[0]
-            stamps = train.prepared.stamps
+            stamps = train.packed
             mapped = not stamps.flags.writeable and type(stamps).__name__ == "ndarray"
-            shared = train.prepared is validation.prepared
+            shared = train.packed is validation.packed
             return spacewarps.__file__, mapped, shared, train.fingerprint(), os.environ["OMP_WAIT_POLICY"]
 
         assert executor.workers >= 1

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -245,14 +245,14 @@ def _mapped(folds: Sequence[Fold], closing: ExitStack) -> tuple[Fold, ...]:
     mapped: dict[int, NDArray[Any]] = {}
 
     def map_stamps(data: Space_Galaxi) -> Space_Galaxi:
-        stamps = data.prepared.stamps
+        stamps = data.packed
         if isinstance(stamps, np.memmap):
             return data
         if id(stamps) not in mapped:
             file = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="spacewarps-")), "stamps.npy")
             _write(stamps, file)
             mapped[id(stamps)] = load_stamps(file)
-        return data.with_survey(replace(data.prepared, stamps=mapped[id(stamps)]))
+        return data.with_packed(mapped[id(stamps)])
 
     return tuple(Fold(*map(map_stamps, fold)) for fold in folds)
 

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray.exceptions import RayError, RayTaskError
@@ -28,7 +28,6 @@ from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorErr
 from spacewarps.search.executors.settings import RaySettings
 from spacewarps.search.folds import Fold
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, set_up_again
 
 _LOCAL = "local"
@@ -285,12 +284,10 @@ def _machine(device: torch.device) -> str:
 
 def _in_memory(folds: Sequence[Fold]) -> tuple[Fold, ...]:
     """Return the folds with stamps that travel: a file that they are mapped from is on this machine only."""
-    travelling: dict[int, PreparedSurvey] = {}
+    travelling: dict[int, NDArray[Any]] = {}
 
     def in_memory(data: Space_Galaxi) -> Space_Galaxi:
-        survey = data.prepared
-        travelling.setdefault(id(survey), replace(survey, stamps=np.asarray(survey.stamps)))
-        return data.with_survey(travelling[id(survey)])
+        return data.with_packed(travelling.setdefault(id(data.packed), np.asarray(data.packed)))
 
     return tuple(Fold(*map(in_memory, fold)) for fold in folds)
 
