@@ -9,9 +9,11 @@ import pytest
 from spacewarps.errors import ParamsError
 from spacewarps.model.storage import pack_model
 from spacewarps.search.executors.inline import InlineExecutor
-from spacewarps.search.folds import Fold
+from spacewarps.search.folds import Fold, deal_folds
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.settings import SearchSettings, WarmStart
+from spacewarps.survey.augmentation import Augmentation
+from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.testing.data import bits, small_compute, small_folds, small_search
 from spacewarps.training.prediction import score
 from spacewarps.training.score import Epoch, Score, pooled_epochs
@@ -84,3 +86,29 @@ def test_halving_works_over_folds() -> None:
     finished = [result.finished for result in halved.history.steps[0].candidates]
     assert sorted(finished) == [False, True, True]
     assert {len(fold.epochs) for result in halved.history.steps[0].candidates for fold in result.folds} == {1, 2}
+
+
+def test_folds_are_dealt_from_train_and_validation_by_source(prepared: PreparedSurvey) -> None:
+    folds, augmentation = deal_folds(prepared, 3, Augmentation(), seed=1), Augmentation()
+    scored = [set(fold.validation.samples["id"]) for fold in folds]
+    of_split = prepared.samples.groupby("split")["id"].agg(set)
+    assert set.union(*scored) == of_split["train"] | of_split["validation"]
+    assert sum(map(len, scored)) == len(of_split["train"] | of_split["validation"])
+    for fold in folds:
+        assert not set(fold.train.samples["source"]) & set(fold.validation.samples["source"])
+        assert len(fold.train) + len(fold.validation) == sum(map(len, scored))
+        assert (fold.train.augmentation, fold.validation.augmentation) == (augmentation, None)
+        for part in fold:
+            rows = prepared.samples.set_index("id").loc[part.samples["id"]]
+            assert [part.classes[label] for label in part.labels.tolist()] == rows["label"].tolist()
+            assert part.stamps.tobytes() == prepared.stamps[part.rows].tobytes()
+            assert prepared.samples["id"].iloc[part.rows].tolist() == part.samples["id"].tolist()
+    assert {fold.fingerprint() for fold in deal_folds(prepared, 3, augmentation, seed=2)}.isdisjoint(
+        fold.fingerprint() for fold in folds
+    )
+
+
+def test_one_fold_is_the_split_of_the_survey(prepared: PreparedSurvey) -> None:
+    [fold] = deal_folds(prepared, 1, None, seed=1)
+    assert set(fold.train.samples["split"]) == {"train"}
+    assert set(fold.validation.samples["split"]) == {"validation"}

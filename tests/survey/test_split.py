@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacewarps.errors import SurveyError
-from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
+from spacewarps.survey.split import class_of_sources, fold_of_sources, split_sources, take_fraction
+from tests.complaints import complaint
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -93,3 +94,23 @@ def test_a_source_has_the_class_of_most_of_its_rows_and_of_a_tie_the_first() -> 
     expected = {"a": "STAR", "b": "GALAXY", "c": "QSO"}
     assert class_of_sources(sources, labels) == expected
     assert class_of_sources(sources[::-1], labels[::-1]) == expected
+
+
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=2, max_size=5),
+    folds=st.integers(1, 3),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_folds_are_alike_in_their_classes_and_in_size(counts: list[int], folds: int, seed: int) -> None:
+    classes = {f"{label}-{n}": str(label) for label, count in enumerate(counts) for n in range(count)}
+    dealt = fold_of_sources(classes, folds, seed)
+    assert dealt.keys() == classes.keys()
+    for members in (list(classes), *([s for s in classes if classes[s] == str(c)] for c in range(len(counts)))):
+        sizes = [sum(dealt[source] == fold for source in members) for fold in range(folds)]
+        assert max(sizes) - min(sizes) <= 1
+    assert fold_of_sources(dict(reversed(classes.items())), folds, seed) == dealt
+
+
+def test_a_class_with_fewer_sources_than_folds_is_named() -> None:
+    words = complaint(SurveyError, fold_of_sources, {"a": "GALAXY", "b": "GALAXY", "c": "STAR"}, 2, 0)
+    assert "class 'STAR' has 1 source(s) to learn from, too few for 2 folds; lower `folds`" in words

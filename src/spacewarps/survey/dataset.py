@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         survey: the folder of a prepared survey; or a catalogue (one CSV or a folder of them), with ``images``.
         images: the folder of stamps, where ``survey`` is a catalogue. The survey is then cleaned, grouped and packed
             in memory, and split into ``train`` and ``validation`` only.
-        split: ``train``, ``validation`` or ``test``; all samples without it.
+        split: ``train``, ``validation`` or ``test``, or several of them; all samples without it.
         features: the feature columns, where ``survey`` is a catalogue.
         fraction: the share of each class's sources that is used.
         augmentation: applied to whole batches as they are fetched; none without it.
@@ -78,7 +78,7 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         survey: Path | str | PreparedSurvey,
         images: Path | str | None = None,
         *,
-        split: str | None = None,
+        split: str | Collection[str] | None = None,
         features: Sequence[str] = ("z", "z_err"),
         fraction: float = 1.0,
         augmentation: Augmentation | None = None,
@@ -122,6 +122,22 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         """Return the samples at ``indices`` as one batch, augmented with draws from its own seed."""
         return self._fetch(indices, torch.Generator().manual_seed(indices.seed))
 
+    def subset(self, chosen: NDArray[np.bool_], augmentation: Augmentation | None = None) -> "Space_Galaxi":
+        """Return the samples where ``chosen``, ``[N]``, is true, with an augmentation of their own; stamps are shared.
+
+        Raises:
+            SurveyError: there is none.
+        """
+        if not chosen.any():
+            raise SurveyError("a part of a survey needs at least one sample, but none was chosen")
+        part = copy.copy(self)
+        part.rows = self.rows[chosen]
+        part.samples = self.samples[chosen].reset_index(drop=True)
+        part.labels = self.labels[torch.from_numpy(chosen)]
+        part.features = self.features[torch.from_numpy(chosen)]
+        part.augmentation = augmentation
+        return part
+
     def without_augmentation(self) -> "Space_Galaxi":
         """Return the same samples as they are; the stamps are shared."""
         plain = copy.copy(self)
@@ -148,10 +164,13 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         return Batch(images, self.labels[torch.as_tensor(indices)], features)
 
 
-def _rows_of(samples: pd.DataFrame, split: str | None, fraction: float, seed: int) -> NDArray[np.int64]:
-    if split is not None and split not in SPLITS:
+def _rows_of(
+    samples: pd.DataFrame, split: str | Collection[str] | None, fraction: float, seed: int
+) -> NDArray[np.int64]:
+    splits = SPLITS if split is None else [split] if isinstance(split, str) else split
+    if not set(splits) <= set(SPLITS):
         raise SurveyError(f"split must be one of {', '.join(SPLITS)}, but got split={split!r}")
-    chosen = np.ones(len(samples), dtype=bool) if split is None else (samples["split"] == split).to_numpy()
+    chosen = samples["split"].isin(splits).to_numpy()
     if not chosen.any():
         raise SurveyError(f"the survey holds no sample of split={split!r}")
     if fraction < 1:

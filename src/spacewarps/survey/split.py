@@ -56,6 +56,32 @@ def split_sources(classes: Mapping[str, str], shares: Mapping[str, float], seed:
     return split_of
 
 
+def fold_of_sources(classes: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
+    """Return the fold, from 0, that each source is dealt to.
+
+    Within each class the sources are put in an order that depends on their names and ``seed`` alone, and dealt in turn,
+    so that the folds have as many of each class, and as many in all, to within one.
+
+    Args:
+        classes: the class of each source.
+        folds: how many there are.
+        seed: the seed of the run.
+
+    Raises:
+        SurveyError: a class has fewer sources than there are folds.
+    """
+    dealt: dict[str, int] = {}
+    for label, members in _by_class(classes, seed, "folds").items():
+        if len(members) < folds:
+            raise SurveyError(
+                f"class {label!r:.80} has {len(members)} source(s) to learn from, too few for {folds} folds; lower "
+                "`folds`, add sources or leave the class out"
+            )
+        # The next class goes on where this one ended, or the first folds would have one more of every class.
+        dealt.update({source: number % folds for number, source in enumerate(members, start=len(dealt))})
+    return dealt
+
+
 def _by_class(classes: Mapping[str, str], seed: int, purpose: str) -> dict[str, list[str]]:
     """Return the sources of each class, in the order that the keyed hash of their names gives."""
 
