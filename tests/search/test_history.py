@@ -6,6 +6,8 @@ import pytest
 from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
 from spacewarps.training.score import Epoch, Score
+from tests.search.results import TEN_WRONG
+from tests.search.results import step_of as make_step
 
 
 def result(
@@ -24,12 +26,12 @@ def result(
     epochs = (Epoch(1, 2.0, Score(0.99, 0.01)), Epoch(2, 1.0, Score(accuracy, loss)))
     candidate = Candidate(step, BlockSpec(k, kind, kernel_size), seed=k, trunk=trunk)
     channels = parent.candidate.block.k if parent else 1
-    return CandidateResult(candidate, channels, params, (FoldResult(epochs, 10),), parent, finished)
+    return CandidateResult(candidate, channels, params, (FoldResult(epochs, TEN_WRONG),), parent, finished)
 
 
 def step_of(number: int, *results: CandidateResult, kept: int = 1, predicted: list[float | None] | None = None) -> Step:
     best = sorted(results, key=CandidateResult.rank)[:kept]
-    return Step(number, results, tuple(best), tuple(predicted or [None] * len(results)))
+    return make_step(number, results, best, predicted)
 
 
 def best(*results: CandidateResult) -> CandidateResult:
@@ -159,7 +161,6 @@ def ranked(predicted: list[float | None], found: list[float], finished: list[boo
         ([0.5, 0.5], [0.1, 0.2], None),
         ([0.5, 0.6], [0.2, 0.2], None),
         ([0.5], [0.2], None),
-        ([], [], None),
     ],
 )
 def test_predicted_and_found_accuracies_are_compared_by_their_ranks(

@@ -34,7 +34,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, kind_of_machine, named_random_state
-from spacewarps.training.score import Epoch, Score
+from spacewarps.training.score import Epoch, Outcomes, Score
 from spacewarps.training.settings import Optimiser
 
 KEY, OTHER_KEY = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))
@@ -49,8 +49,9 @@ def network(k: int = 1) -> bytes:
 
 NETWORK = network()
 EPOCHS = (Epoch(1, math.inf, Score(0.1, math.inf)), Epoch(2, 1 / 3, Score(2 / 3, 1e-300)))
-HALF = Checkpoint(EPOCHS[:1], 17, NETWORK, b"state \n\n\x00\xff")
-WHOLE = Checkpoint(EPOCHS, 17, NETWORK, None)
+OUTCOMES = (Outcomes(bytes(range(15))), Outcomes(bytes(range(15, 30))))
+HALF = Checkpoint(EPOCHS[:1], OUTCOMES[:1], 17, NETWORK, b"state \n\n\x00\xff")
+WHOLE = Checkpoint(EPOCHS, OUTCOMES, 17, NETWORK, None)
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_any_checkpoint_comes_back_to_the_bit(
     settings = CandidateSettings(9, WarmStart(), Optimiser(), "all")
     evaluation = Evaluation(Candidate(1, BlockSpec(4), 1), 0, NETWORK, False, 1, settings, compute, 9)
     told = tuple(Epoch(number, loss, Score(a, b)) for number, (loss, a, b) in enumerate(epochs, start=1))
-    checkpoint = Checkpoint(told, parameters, network(k), optimiser_state)
+    outcomes = tuple(Outcomes(bytes([number % 256] * 5 * k)) for number in range(len(told)))
+    checkpoint = Checkpoint(told, outcomes, parameters, network(k), optimiser_state)
     journal = FolderJournal(tmp_path_factory.getbasetemp() / "any")
     journal.write(KEY, evaluation, checkpoint)
     found = journal.find(KEY)

@@ -14,6 +14,7 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute
 from spacewarps.training.prediction import score
 from spacewarps.training.score import Epoch, Score
+from tests.search.results import TEN_WRONG, step_of
 
 Search = Callable[..., SearchResult]
 
@@ -29,12 +30,12 @@ def result(
 ) -> CandidateResult:
     step = len(parent.path) + 1 if parent else 1
     epochs = (Epoch(1, 1.0, Score(accuracy, 1.0)),)
-    return CandidateResult(Candidate(step, block, 0), 1, 100, (FoldResult(epochs, 10),), parent, finished)
+    return CandidateResult(Candidate(step, block, 0), 1, 100, (FoldResult(epochs, TEN_WRONG),), parent, finished)
 
 
 def first_step(accuracy: Callable[[BlockSpec], float], more: Sequence[CandidateResult] = ()) -> Step:
     results = (*(result(block, accuracy(block)) for block in BLOCKS), *more)
-    return Step(1, results, tuple(sorted(results, key=CandidateResult.rank)[:2]), (None,) * len(results))
+    return step_of(1, results, sorted(results, key=CandidateResult.rank)[:2])
 
 
 def chosen(proposals: Sequence[Proposal]) -> list[tuple[int, str, int]]:
@@ -91,7 +92,7 @@ def test_pnas_proposes_what_stands_on_the_trunk_that_was_better() -> None:
     first = first_step(lambda _block: 0.5)
     good, bad = result(BLOCKS[0], 0.7), result(BLOCKS[1], 0.5)
     grown = [result(block, 0.8, good) for block in BLOCKS] + [result(block, 0.6, bad) for block in BLOCKS]
-    second = Step(2, tuple(grown), (grown[0], grown[8]), (None,) * len(grown))
+    second = step_of(2, grown, [grown[0], grown[8]])
     proposals = strategy("pnas", trained_per_step=8).propose([bad, good], BLOCKS, [first, second])
     assert {proposal.trunk for proposal in proposals} == {1}
 
@@ -114,7 +115,7 @@ def test_pnas_does_not_learn_from_candidates_that_were_stopped_early() -> None:
 def test_pnas_learns_from_all_steps_so_far() -> None:
     first = first_step(lambda block: 0.5 + block.k / 100)
     grown = [result(block, 0.9 - block.k / 20, first.best) for block in BLOCKS]
-    second = Step(2, tuple(grown), (grown[0],), (None,) * len(grown))
+    second = step_of(2, grown, [grown[0]])
     pnas = strategy("pnas")
     assert pnas.propose([grown[0]], BLOCKS, [first, second]) != pnas.propose([grown[0]], BLOCKS, [first])
 

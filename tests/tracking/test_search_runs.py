@@ -5,12 +5,13 @@ import pytest
 from mlflow.entities import Run
 
 from spacewarps.model.settings import BlockSpec
-from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
+from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History
 from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.search_runs import SearchRuns
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.training.score import Epoch, Score
+from tests.search.results import TEN_WRONG, step_of
 from tests.tracking.runs import run_of
 
 
@@ -29,7 +30,7 @@ def stage(tracker: Tracker) -> StageRun:
 
 def result(candidate: Candidate, accuracies: list[float], *, finished: bool = True) -> CandidateResult:
     epochs = tuple(Epoch(number, 1.0, Score(a, 1 - a)) for number, a in enumerate(accuracies, start=1))
-    return CandidateResult(candidate, 1, 100 + candidate.block.k, (FoldResult(epochs, 10),), None, finished)
+    return CandidateResult(candidate, 1, 100 + candidate.block.k, (FoldResult(epochs, TEN_WRONG),), None, finished)
 
 
 def below(stage: StageRun, run_id: str | None) -> dict[str, Run]:
@@ -48,8 +49,8 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
     ends = [result(second, [0.25, 0.75]), result(first, [0.5], finished=False)]
     for end in ends:
         watcher.candidate_finished(end)
-    watcher.step_finished(Step(1, tuple(ends[::-1]), (ends[0],), (None, None)))
-    history = History((Step(1, tuple(ends[::-1]), (ends[0],), (None, None)),))
+    watcher.step_finished(step_of(1, ends[::-1], [ends[0]]))
+    history = History((step_of(1, ends[::-1], [ends[0]]),))
     watcher.search_finished(history)
 
     (step,) = below(stage, stage.run_id).values()
@@ -91,11 +92,11 @@ def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage: S
     for end in ends:
         watcher.candidate_started(end.candidate)
         watcher.candidate_finished(end)
-    watcher.step_finished(Step(2, tuple(ends), (ends[2], ends[1]), (0.3, 0.2, 0.1)))
+    watcher.step_finished(step_of(2, ends, [ends[2], ends[1]], [0.3, 0.2, 0.1]))
     watcher.step_started(3, candidates[:1], 1000)
     watcher.candidate_started(candidates[0])
     watcher.candidate_finished(ends[0])
-    watcher.step_finished(Step(3, (ends[0],), (), (0.4,)))
+    watcher.step_finished(step_of(3, [ends[0]], [], [0.4]))
     steps = below(stage, stage.run_id)
     assert steps["step 2"].data.tags["spacewarps.chosen"] == "conv k=3 + conv k=2"
     assert steps["step 2"].data.metrics["predictor_rank_correlation"] == pytest.approx(-1)

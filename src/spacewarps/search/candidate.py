@@ -21,7 +21,7 @@ from spacewarps.seeds import torch_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.prediction import check_made_for
-from spacewarps.training.score import Epoch
+from spacewarps.training.score import Epoch, Outcomes
 from spacewarps.training.training import Training, run_epoch
 
 
@@ -31,12 +31,14 @@ class Checkpoint:
 
     Args:
         epochs: what each epoch so far came to.
+        outcomes: and on each sample that it was scored on.
         parameters: the number of the network's parameters.
         network: the network, packed.
         optimiser_state: packed; none after the last epoch, when nothing follows.
     """
 
     epochs: tuple[Epoch, ...]
+    outcomes: tuple[Outcomes, ...] = field(repr=False)
     parameters: int
     network: bytes = field(repr=False)
     optimiser_state: bytes | None = field(repr=False)
@@ -106,13 +108,16 @@ def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterat
     train, validation = folds[first.fold]
     with _memory_is_enough(first.candidate):
         trainings = [_training(evaluation, train) for evaluation in evaluations]
+        outcomes = [list(evaluation.start.outcomes) if evaluation.start else [] for evaluation in evaluations]
         while len(trainings[0].history) < first.until:
             batch_size = first.settings.optimiser.batch_size
             for samples in run_epoch(trainings, train, validation, batch_size=batch_size, seed=first.batches):
                 yield Trained(samples)
             for position, (evaluation, training) in enumerate(zip(evaluations, trainings, strict=True)):
+                assert training.outcomes is not None
+                outcomes[position].append(training.outcomes)
                 wanted = evaluation.checkpoints or len(training.history) == evaluation.until
-                checkpoint = _checkpoint(training, evaluation.settings.epochs) if wanted else None
+                checkpoint = _checkpoint(training, outcomes[position], evaluation.settings.epochs) if wanted else None
                 yield EpochEnded(position, training.history[-1], checkpoint)
 
 
@@ -181,7 +186,7 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
     return training
 
 
-def _checkpoint(training: Training, epochs: int) -> Checkpoint:
+def _checkpoint(training: Training, outcomes: Sequence[Outcomes], epochs: int) -> Checkpoint:
     parameters = sum(tensor.numel() for tensor in training.model.parameters())
     state = None if len(training.history) == epochs else save(training.optimiser_state())
-    return Checkpoint(tuple(training.history), parameters, pack_model(training.model), state)
+    return Checkpoint(tuple(training.history), tuple(outcomes), parameters, pack_model(training.model), state)

@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.keys import FORMAT
-from spacewarps.training.score import Epoch, Score
+from spacewarps.training.score import Epoch, Outcomes, Score
 
 SUFFIX = ".candidate"
 _HEADER_AT_MOST = 1 << 20
@@ -31,6 +32,7 @@ class _Header(BaseModel):
     what: str
     network: int = Field(ge=0)
     optimiser_state: int | None = Field(ge=0)
+    outcomes: int = Field(ge=0)
     parameters: int = Field(ge=0)
     epochs: list[tuple[float, float, float]] = Field(min_length=1)
     of_epochs: int
@@ -60,7 +62,9 @@ class Entry:
 
 
 def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
-    """Write down how far ``evaluation`` has come, durably: a hash of the rest, a header, the network, its state.
+    """Write down how far ``evaluation`` has come, durably.
+
+    The file holds a hash of the rest, a header, the network, its optimiser's state, and the outcomes of each epoch.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
@@ -71,12 +75,20 @@ def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkp
         what=f"step {evaluation.candidate.step}, {evaluation.candidate.label}",
         network=len(checkpoint.network),
         optimiser_state=None if checkpoint.optimiser_state is None else len(checkpoint.optimiser_state),
+        outcomes=len(checkpoint.outcomes[0].packed),
         parameters=checkpoint.parameters,
         epochs=[(e.train_loss, e.validation.accuracy, e.validation.loss) for e in checkpoint.epochs],
         of_epochs=evaluation.settings.epochs,
     )
+    outcomes = [each.packed for each in checkpoint.outcomes]
     content = b"".join(
-        [json.dumps(header.model_dump()).encode(), b"\n", checkpoint.network, checkpoint.optimiser_state or b""]
+        [
+            json.dumps(header.model_dump()).encode(),
+            b"\n",
+            checkpoint.network,
+            checkpoint.optimiser_state or b"",
+            *outcomes,
+        ]
     )
     _write_durably(path, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
 
@@ -99,16 +111,29 @@ def read_entry(path: Path, key: str) -> Checkpoint:
         header = _Header.model_validate_json(line, strict=False)
     except ValidationError as error:
         raise ValueError(str(error)) from None
-    state = body[header.network :]
-    if (header.format, header.key) != (FORMAT, key) or len(body) != header.network + (header.optimiser_state or 0):
+    if (header.format, header.key) != (FORMAT, key):
         raise ValueError("an entry of another candidate")
-    network = body[: header.network]
+    epochs_of = [header.outcomes] * len(header.epochs)
+    network, state, *outcomes = _parts(body, [header.network, header.optimiser_state or 0, *epochs_of])
     unpack_model(network)
     epochs = tuple(
         Epoch(number, train_loss, Score(accuracy, loss))
         for number, (train_loss, accuracy, loss) in enumerate(header.epochs, start=1)
     )
-    return Checkpoint(epochs, header.parameters, network, None if header.optimiser_state is None else state)
+    return Checkpoint(
+        epochs,
+        tuple(map(Outcomes, outcomes)),
+        header.parameters,
+        network,
+        None if header.optimiser_state is None else state,
+    )
+
+
+def _parts(body: bytes, sizes: Sequence[int]) -> list[bytes]:
+    ends = list(itertools.accumulate(sizes))
+    if ends[-1] != len(body):
+        raise ValueError(f"its parts are {ends[-1]} bytes together, but there are {len(body)}")
+    return [body[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def list_entries(folder: Path) -> Iterator[Entry]:

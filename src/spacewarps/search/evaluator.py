@@ -60,20 +60,20 @@ class Evaluator:
         self._machine = machine
         self._observer = observer
         self._tickets = 0
-        self._evaluated: set[str] = set()
-        self._found: set[str] = set()
+        self._evaluated: set[Candidate] = set()
+        self._found: set[Candidate] = set()
         self._started: set[Candidate] = set()
         # How many epochs of each candidate in each fold the observer has heard of.
         self._told: dict[tuple[Candidate, int], int] = {}
 
     @property
     def evaluated(self) -> int:
-        """How many candidates were trained, at least in part."""
+        """How many candidates were trained, in some fold at least."""
         return len(self._evaluated)
 
     @property
     def found(self) -> int:
-        """How many candidates were in the journal, so that nothing had to be done."""
+        """How many candidates were in the journal in all folds, so that nothing had to be done."""
         return len(self._found - self._evaluated)
 
     def evaluate(self, evaluations: Sequence[Evaluation], *, together: bool) -> Iterator[tuple[int, Checkpoint]]:
@@ -159,7 +159,7 @@ class Evaluator:
 
     def _found_in_journal(self, work: _Work, checkpoint: Checkpoint) -> _Ended:
         self._release([work])
-        self._found.add(work.key)
+        self._found.add(work.evaluation.candidate)
         self._tell(work, checkpoint.epochs[: work.evaluation.until], learned=True)
         work.ended = True
         return work.position, checkpoint
@@ -184,7 +184,7 @@ class Evaluator:
     def _submit(self, ticket: int, job: Sequence[tuple[_Work, Checkpoint | None]]) -> None:
         evaluations = []
         for work, start in job:
-            self._evaluated.add(work.key)
+            self._evaluated.add(work.evaluation.candidate)
             self._tell(work, start.epochs if start else (), learned=True)
             evaluations.append(replace(work.evaluation, start=start))
         self._executor.submit(ticket, evaluations)

@@ -1,11 +1,12 @@
 """What the search did: every step, every candidate, the winner."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spacewarps.model.settings import BlockSpec
-from spacewarps.training.score import Epoch, Score, pooled_epochs
+from spacewarps.search.settings import Measure
+from spacewarps.training.score import Epoch, Outcomes, Score, pooled_epochs
 
 _USUAL_KERNEL = 3
 
@@ -40,11 +41,11 @@ class FoldResult:
 
     Args:
         epochs: what each epoch came to.
-        samples: how many samples it was scored on.
+        outcomes: what the last of them came to on each sample that it was scored on.
     """
 
     epochs: tuple[Epoch, ...]
-    samples: int
+    outcomes: Outcomes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class CandidateResult:
     @property
     def epochs(self) -> tuple[Epoch, ...]:
         """What each epoch came to, over the samples of all folds."""
-        return pooled_epochs([fold.epochs for fold in self.folds], [fold.samples for fold in self.folds])
+        return pooled_epochs([fold.epochs for fold in self.folds], [len(fold.outcomes) for fold in self.folds])
 
     @property
     def score(self) -> Score:
@@ -95,20 +96,68 @@ class CandidateResult:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The mean of a difference between two networks on the same samples, and its standard error.
+
+    Args:
+        mean: above 0 where the first network is better.
+        error: clustered by source.
+    """
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a decision rests on that asks for the noise.
+
+    Args:
+        measure: what candidates are compared by.
+        gain: how much better the winner is than the last that joined; none at the first step.
+        values: the measure of each candidate, in the order of the step, with the standard error of its difference from
+            the last that joined; at the first step, with its own.
+    """
+
+    measure: Measure
+    gain: Difference | None
+    values: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a step came to, and why.
+
+    Args:
+        winner: the best of its candidates, by the rule that decides.
+        joins: whether its block joins the network.
+        sentence: both in words, with the figures.
+        evidence: the figures, where the rule asks for the noise.
+    """
+
+    winner: CandidateResult
+    joins: bool
+    sentence: str
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
 class Step:
-    """One growth of the trunk, or the last attempt at one.
+    """One growth of the trunk, or an attempt at one.
 
     Args:
         number: from 1.
         candidates: all of its candidates.
-        kept: those that the next step grows from, the best first; none in the step that ended the search without gain.
+        kept: those that the next step grows from, the winner first; none in the step that ended the search.
         predicted: the accuracy that the strategy expected of each candidate, if it predicts.
+        decision: which of them won, and whether its block joined.
     """
 
     number: int
     candidates: tuple[CandidateResult, ...]
     kept: tuple[CandidateResult, ...]
     predicted: tuple[float | None, ...]
+    decision: Decision
 
     @property
     def rank_correlation(self) -> float | None:
@@ -127,26 +176,26 @@ class Step:
 
     @property
     def best(self) -> CandidateResult:
-        """The first of its candidates in rank."""
-        return min(self.candidates, key=CandidateResult.rank)
+        """The winner."""
+        return self.decision.winner
 
 
 @dataclass(frozen=True)
 class History:
-    """All steps in order. There is a block in the network for each step that kept one, and for no other."""
+    """All steps in order. The network has a block of each step up to the last that gained, and of no other."""
 
     steps: tuple[Step, ...]
 
     @property
     def blocks(self) -> tuple[CandidateResult, ...]:
         """The candidates whose blocks the network has, from the first block to the last."""
-        grown = [step for step in self.steps if step.kept]
-        return grown[-1].kept[0].path if grown else ()
+        gained = [step for step in self.steps if step.decision.joins]
+        return gained[-1].best.path if gained else ()
 
     @property
     def stopped(self) -> str:
         """Why the search ended."""
-        return "no gain" if self.steps and not self.steps[-1].kept else "max_layers"
+        return "no gain" if self.steps and not self.steps[-1].decision.joins else "max_layers"
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary that ``reports/search.json`` holds."""
@@ -176,11 +225,40 @@ class History:
                     "predicted_val_accuracy": predicted,
                     "trainable_params": result.trainable_params,
                     "chosen": result in blocks,
+                    **_value_as_json(step, position),
                 }
                 for step in self.steps
-                for result, predicted in zip(step.candidates, step.predicted, strict=True)
+                for position, (result, predicted) in enumerate(zip(step.candidates, step.predicted, strict=True))
+            ],
+            **self._decisions_as_json(),
+        }
+
+    def _decisions_as_json(self) -> dict[str, Any]:
+        found = [(step, step.decision, step.decision.evidence) for step in self.steps]
+        if any(evidence is None for _, _, evidence in found):
+            return {}
+        return {
+            "decides": next(evidence.measure for _, _, evidence in found if evidence),
+            "decisions": [
+                {
+                    "layer": step.number,
+                    "joins": decision.joins,
+                    **block_as_json(decision.winner.candidate.block),
+                    "gain": None if evidence is None or evidence.gain is None else finite(evidence.gain.mean),
+                    "gain_error": None if evidence is None or evidence.gain is None else finite(evidence.gain.error),
+                    "sentence": decision.sentence,
+                }
+                for step, decision, evidence in found
             ],
         }
+
+
+def _value_as_json(step: Step, position: int) -> dict[str, Any]:
+    """Return what decided, and its error, where the rule asks for the noise."""
+    if step.decision.evidence is None:
+        return {}
+    value = step.decision.evidence.values[position]
+    return {"value": finite(value.mean), "error": finite(value.error)}
 
 
 def block_as_json(block: BlockSpec) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.candidate import Evaluation
 
-FORMAT = "spacewarps-journal-2"
+FORMAT = "spacewarps-journal-3"
 # A change of the code, as it was when it was imported, makes older entries unknown.
 _CODE = fingerprint_of_code("search.candidate")
 

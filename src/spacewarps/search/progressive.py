@@ -11,15 +11,16 @@ from spacewarps.model.network import ProgressiveModel, check_depth
 from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model, unpack_model
+from spacewarps.search.decisions import rule_of
 from spacewarps.search.evaluator import Evaluator
 from spacewarps.search.executors.base import Executor
 from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.folds import Fold
 from spacewarps.search.growth import Growth, Network
-from spacewarps.search.halving import epochs_of_step, rungs_of
-from spacewarps.search.history import Candidate, CandidateResult, History, Step
+from spacewarps.search.history import Candidate, History, Step
 from spacewarps.search.journal import Journal
 from spacewarps.search.observer import SearchObserver
+from spacewarps.search.rungs import ladder_of
 from spacewarps.search.settings import SearchSettings
 from spacewarps.search.strategies.base import Strategy
 from spacewarps.search.strategies.greedy import Greedy
@@ -36,8 +37,8 @@ class SearchResult:
     Args:
         models: the network with the weights that scored, those of each fold.
         history: every step, every candidate.
-        evaluated: how many candidates were trained, counted in each fold.
-        found: how many the journal knew.
+        evaluated: how many candidates were trained, in some fold at least.
+        found: how many the journal knew in all folds.
     """
 
     models: tuple[ProgressiveModel, ...]
@@ -70,7 +71,8 @@ def progressive_architecture_search(
     It starts from an empty model. At each step every block on trial is added to a copy of the last winner, trained,
     and scored on validation. The best joins for good (equal accuracy: the lower loss; equal loss: fewer parameters).
     One that diverged never does. Growth ends when a step gains no more than ``settings.min_delta``, or at
-    ``settings.max_layers``.
+    ``settings.max_layers``. With ``settings.decides`` and :func:`search_folds` it decides on more than one accuracy
+    (:mod:`spacewarps.search.decisions`).
 
     >>> train, validation = create_train_val_dataloaders("data/prepared")  # doctest: +SKIP
     >>> result = progressive_architecture_search(train, validation, SearchSettings(max_layers=3))  # doctest: +SKIP
@@ -146,50 +148,56 @@ def search_folds(
     evaluator = Evaluator(
         executor, journal, fingerprints=fingerprints, machine=kind_of_machine(compute.device), observer=observer
     )
-    rungs = rungs_of(settings.epochs_per_eval, settings.halving)
+    rule, ladder = rule_of(settings, folds), ladder_of(settings, len(folds))
     trunks = [Network(None, tuple(pack_model(_empty_model(fold.train, configuration, seed)) for fold in folds))]
     steps: list[Step] = []
+    # The network so far: where steps without gain are tried, the trunks are ahead of it.
+    grown, tries_left = trunks[0], settings.patience
     observer.search_started(settings.max_layers)
     for number, blocks in enumerate(blocks_by_step, start=1):
         proposals = strategy.propose([trunk.result for trunk in trunks], blocks, steps)
         candidates = [
             Candidate(number, each.block, _seed_of(seed, number, each.block), each.trunk) for each in proposals
         ]
-        samples = sum(len(fold.train) for fold in folds) * epochs_of_step(rungs, len(candidates))
-        observer.step_started(number, candidates, samples)
+        observer.step_started(number, candidates, ladder.samples(folds, len(candidates)))
         growth = Growth(
             evaluator,
+            rule,
             trunks,
             settings.of_candidate(optimiser),
             compute,
-            rungs,
+            ladder,
             strategy.width,
             derive_seed(seed, "batches", number) if settings.trains == "block" else None,
             journal.every_epoch,
             observer,
             channels=stamp_shape[0],
-            scored_on=[len(fold.validation) for fold in folds],
         )
-        results, leaders = growth.grow(candidates)
-        if not leaders and not steps:
+        networks = growth.grow(candidates)
+        tries_left -= 1
+        decision = rule.decide(list(networks), grown.result, tries_left=min(tries_left, settings.max_layers - number))
+        if not decision.joins and not steps:
             raise SpaceWarpsError(
                 f"no candidate of step {number} ended with a finite loss on validation, as their training diverged; "
                 "lower `learning_rate`, or look for extreme values in the stamps"
             )
-        best = min(results, key=CandidateResult.rank)
-        gains = not steps or (
-            bool(leaders) and best.score.accuracy > steps[-1].best.score.accuracy + settings.min_delta
-        )
+        winner = networks[decision.winner]
+        goes_on = winner is not None and (decision.joins or tries_left > 0)
+        if winner is not None and goes_on:
+            others = [each for each in networks.values() if each is not None and each is not winner]
+            others.sort(key=lambda each: rule.rank(each.known))
+            trunks = [winner, *others][: strategy.width]
+            if decision.joins:
+                grown, tries_left = winner, settings.patience
         predicted = tuple(each.predicted for each in proposals)
-        kept = tuple(leader.known for leader in leaders) if gains else ()
-        steps.append(Step(number, tuple(results), kept, predicted))
+        kept = tuple(trunk.known for trunk in trunks) if goes_on else ()
+        steps.append(Step(number, tuple(networks), kept, predicted, decision))
         observer.step_finished(steps[-1])
-        if not gains:
+        if not goes_on:
             break
-        trunks = leaders
     history = History(tuple(steps))
     observer.search_finished(history)
-    return SearchResult(tuple(map(unpack_model, trunks[0].packed)), history, evaluator.evaluated, evaluator.found)
+    return SearchResult(tuple(map(unpack_model, grown.packed)), history, evaluator.evaluated, evaluator.found)
 
 
 def _seed_of(seed: int, step: int, block: BlockSpec) -> int:

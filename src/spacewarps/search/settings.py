@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from spacewarps.model.settings import BLOCK_KINDS, LARGEST_KERNEL, BlockSpec
-from spacewarps.search.halving import MOST_HALVINGS
 from spacewarps.settings import Channels, OneOf, PositiveInt, Several, settings
 from spacewarps.training.settings import Optimiser, Trains
 
@@ -19,6 +18,9 @@ def _shape_of_candidates(value: Any) -> str:
     nested = isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)
     return _LIST_A_STEP if nested else _ONE_LIST
 
+
+Measure = Literal["loss", "accuracy", "balanced_accuracy"]
+_MOST_HALVINGS = 16
 
 _Candidates = Annotated[tuple[Channels, ...], Several]
 _CandidatesByStep = Annotated[tuple[_Candidates, ...], Several]
@@ -86,7 +88,13 @@ class SearchSettings:
         block_kinds: the kinds of block on trial, each with every ``k``.
         kernel_sizes: the kernel sizes on trial, each with every kind and ``k``.
         epochs_per_eval: the training of one candidate.
-        min_delta: a step must gain more than this in validation accuracy; the first always may.
+        decides: what candidates are compared by: the log ``loss``, the ``accuracy``, or the ``balanced_accuracy``.
+        confidence: a block joins when its gain is more than noise at this one-sided confidence, for all candidates of
+            a step together; not asked for where ``accuracy`` decides on one fold (:mod:`spacewarps.search.decisions`).
+        min_delta: a step must gain more than this in what decides; the first always may.
+        patience: how many steps in turn may bring no gain before growth ends. The network has the blocks up to the
+            last that gained.
+        racing: after each fold, candidates stop that have lost beyond doubt.
         halving: how often the worse half of a step's candidates stops early: once at half of the epochs, twice at a
             quarter and at half of them, and so on (successive halving: Li et al. 2018, arXiv:1603.06560).
         warm_start: how a candidate starts from networks that were trained before.
@@ -105,8 +113,12 @@ class SearchSettings:
     block_kinds: Annotated[tuple[Annotated[str, OneOf(BLOCK_KINDS)], ...], Several] = ("conv",)
     kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=LARGEST_KERNEL)], ...], Several] = (3,)
     epochs_per_eval: PositiveInt = 6
+    decides: Measure = "accuracy"
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    halving: Annotated[int, Field(ge=0, le=MOST_HALVINGS)] = 0
+    patience: Annotated[int, Field(ge=1, le=64)] = 1
+    racing: bool = False
+    halving: Annotated[int, Field(ge=0, le=_MOST_HALVINGS)] = 0
     warm_start: WarmStart = field(default_factory=WarmStart)
     trains: Trains = "all"
 
@@ -116,6 +128,11 @@ class SearchSettings:
             raise ValueError(
                 "halving stops candidates early that others would be widened from; "
                 "set halving to 0, or warm_start.mode to previous"
+            )
+        if self.racing and (self.halving or self.warm_start.mode == "siblings"):
+            raise ValueError(
+                "racing stops candidates as they lose, and goes with neither halving nor warm_start.mode siblings; set "
+                "racing to false, or halving to 0 and warm_start.mode to previous"
             )
         _check_trains(self.trains, self.warm_start)
 

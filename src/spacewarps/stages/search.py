@@ -10,13 +10,12 @@ from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.storage import save_model
 from spacewarps.progress import say
 from spacewarps.search.executors.registry import make_executor
-from spacewarps.search.folds import Fold
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SeveralObservers
-from spacewarps.search.progressive import progressive_architecture_search
+from spacewarps.search.progressive import search_folds
 from spacewarps.search.strategies import make_strategy
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import open_splits, set_up
+from spacewarps.stages.learning import open_folds, set_up
 from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
@@ -29,7 +28,7 @@ def run(stage: Stage) -> None:
     # Before the work of hours, not after it.
     check_replaceable(target)
     compute = set_up(stage, search.threads)
-    train, validation = open_splits(stage, "train", "validation")
+    folds = open_folds(stage, search.folds)
     with (
         stage.tracked() as tracked,
         closing(SearchDisplay()) as display,
@@ -37,10 +36,9 @@ def run(stage: Stage) -> None:
     ):
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
-        with make_executor(search.executor, [Fold(train, validation)], compute, search) as executor:
-            result = progressive_architecture_search(
-                train,
-                validation,
+        with make_executor(search.executor, folds, compute, search) as executor:
+            result = search_folds(
+                folds,
                 search,
                 strategy=make_strategy(search.strategy, search),
                 configuration=stage.params.model,
@@ -69,9 +67,10 @@ def run(stage: Stage) -> None:
     if journal.failure:
         say(f"the journal at {stage.journal} stopped taking notes ({journal.failure}); the result is the same without")
     layers = summary["num_layers"]
+    over = f" over {search.folds} folds" if search.folds > 1 else ""
     say(
         f"{layers} block{'s' * (layers != 1)} ({', '.join(block.candidate.label for block in result.history.blocks)}), "
-        f"validation accuracy {summary['final_val_accuracy']:.4f}"
+        f"validation accuracy {summary['final_val_accuracy']:.4f}{over}"
     )
     say(
         f"{result.evaluated} candidate{'s' * (result.evaluated != 1)} evaluated, {result.found} found in the journal; "

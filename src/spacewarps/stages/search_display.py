@@ -42,7 +42,6 @@ class SearchDisplay(SearchObserver):
 
     def step_finished(self, step: Step) -> None:
         self._bar.close()
-        if not step.kept:
-            say(f"step {step.number}: no gain, the search ends")
-        for result in step.kept:
-            say(f"step {step.number}: {result.candidate.label} joins, accuracy {result.score.accuracy:.4f}")
+        say(step.decision.sentence)
+        for result in step.kept[1:]:
+            say(f"  {result.candidate.label} is kept beside it")

@@ -53,14 +53,16 @@ class SearchRuns(SearchObserver):
 
     def step_finished(self, step: Step) -> None:
         chosen = " + ".join(result.candidate.label for result in step.kept) or "none: no gain"
-        correlation = step.rank_correlation
+        correlation, evidence = step.rank_correlation, step.decision.evidence
+        gain = evidence.gain if evidence else None
         self.tracker.log(
             self.step_id,
             metrics={
                 "score": step.best.score.accuracy,
                 **({} if correlation is None else {"predictor_rank_correlation": correlation}),
+                **({} if gain is None else {"gain": gain.mean, "gain_error": gain.error}),
             },
-            tags={"spacewarps.chosen": chosen},
+            tags={"spacewarps.chosen": chosen, "mlflow.note.content": step.decision.sentence},
         )
         self.tracker.end_run(self.step_id)
 

@@ -12,7 +12,7 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import epoch_batches
 from spacewarps.survey.samples import Samples
 from spacewarps.training.compute import Compute
-from spacewarps.training.score import Score, finite_or_infinite
+from spacewarps.training.score import Outcomes, Score, finite_or_infinite
 
 # Nothing is kept for a gradient, so larger batches fit where training's do.
 _EVALUATION_BATCH = 256
@@ -39,7 +39,7 @@ def score(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Scor
     """
     check_made_for(model, data)
     compute.place(model)
-    return score_side_by_side([model], data, compute, depth=0)[0]
+    return score_side_by_side([model], data, compute, depth=0)[0][0]
 
 
 def check_made_for(model: ProgressiveModel, data: Samples) -> None:
@@ -83,11 +83,15 @@ def _predict(models: Sequence[ProgressiveModel], data: Samples, compute: Compute
 
 def score_side_by_side(
     models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int
-) -> list[Score]:
-    """Return each network's score; the first ``depth`` blocks, the same in all, are computed once."""
+) -> list[tuple[Score, Outcomes]]:
+    """Return how each network does, in all and on each sample; the first ``depth`` blocks, the same in all, are
+    computed once.
+    """
     scores = []
     for logits in _predict(models, data, compute, depth):
-        right = int((logits.argmax(dim=1) == data.labels).sum())
+        right = logits.argmax(dim=1) == data.labels
         loss = float(functional.cross_entropy(logits.double(), data.labels))
-        scores.append(Score(right / len(data), finite_or_infinite(loss)))
+        losses = functional.cross_entropy(logits.double(), data.labels, reduction="none")
+        score_of_all = Score(int(right.sum()) / len(data), finite_or_infinite(loss))
+        scores.append((score_of_all, Outcomes.of(losses.numpy(), right.numpy())))
     return scores

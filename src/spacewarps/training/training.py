@@ -14,7 +14,7 @@ from spacewarps.survey.loaders import epoch_batches
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.prediction import score_side_by_side
 from spacewarps.training.schedule import one_cycle
-from spacewarps.training.score import Epoch, Score, finite_or_infinite
+from spacewarps.training.score import Epoch, Outcomes, Score, finite_or_infinite
 from spacewarps.training.settings import Optimiser, Trains
 
 
@@ -48,6 +48,8 @@ class Training:
         self.compute = compute
         self.frozen_depth = max(0, len(model.trunk) - 1) if trains == "block" else 0
         self.history: list[Epoch] = []
+        #: On each sample that the last epoch was scored on.
+        self.outcomes: Outcomes | None = None
         self._optimiser = optimiser
         self._steps_per_epoch = steps_per_epoch
         self._steps = epochs * steps_per_epoch
@@ -86,8 +88,9 @@ class Training:
         self._adam.step()
         self._total += loss.detach() * len(labels)
 
-    def end_epoch(self, samples: int, validation: Score) -> Epoch:
+    def end_epoch(self, samples: int, validation: Score, outcomes: Outcomes) -> Epoch:
         """Note what the pass over ``samples`` samples came to; a loss that is not finite counts as infinite."""
+        self.outcomes = outcomes
         epoch = Epoch(len(self.history) + 1, finite_or_infinite(float(self._total) / samples), validation)
         self.history.append(epoch)
         return epoch
@@ -157,8 +160,8 @@ def run_epoch(
             training.learn(number, maps, labels, features)
             yield len(labels)
     scores = score_side_by_side([training.model for training in trainings], validation, compute, depth)
-    for training, score_of_epoch in zip(trainings, scores, strict=True):
-        training.end_epoch(len(train), score_of_epoch)
+    for training, (score, outcomes) in zip(trainings, scores, strict=True):
+        training.end_epoch(len(train), score, outcomes)
 
 
 def _weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

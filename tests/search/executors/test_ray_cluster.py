@@ -94,7 +94,7 @@ def test_room_is_counted_node_by_node(nodes: list[dict[str, Any]], threads: int,
 
 
 def test_batches_are_summed_and_none_is_forgotten() -> None:
-    ended = EpochEnded(0, Epoch(1, 0.5, Score(0.5, 0.5)), Checkpoint((), 1, b"", b""))
+    ended = EpochEnded(0, Epoch(1, 0.5, Score(0.5, 0.5)), Checkpoint((), (), 1, b"", b""))
     events: list[Trained | EpochEnded] = [
         Trained(16),
         Trained(16),

@@ -1,0 +1,274 @@
+"""Which candidate of a step wins, and whether its block joins: comparisons that know their own uncertainty."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacewarps.search.folds import Fold
+from spacewarps.search.history import CandidateResult, Decision, Difference, Evidence
+from spacewarps.search.settings import Measure, SearchSettings
+from spacewarps.training.score import Outcomes
+
+# Beside the winner, a decision names this many candidates.
+_OTHERS_NAMED = 4
+_BEYOND_DOUBT = 0.995
+
+
+class Rule(ABC):
+    """Ranks the candidates of a step, and decides whether the best of them joins."""
+
+    @abstractmethod
+    def rank(self, result: CandidateResult) -> tuple[object, ...]:
+        """Return what sorts candidates, best first."""
+
+    @abstractmethod
+    def may_win(self, results: Sequence[CandidateResult]) -> list[CandidateResult]:
+        """Return those of ``results`` that may be the winner of a step that has more candidates beside them."""
+
+    @abstractmethod
+    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:
+        """Say whether ``result`` is worse than ``best`` beyond doubt, by the folds that both were scored in."""
+
+    @abstractmethod
+    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+        """Return which candidate wins, and whether its block joins.
+
+        Args:
+            results: all candidates of a step.
+            last: the last whose block joined; none at the first step, whose winner joins if it did not diverge.
+            tries_left: how many more steps may be tried if none joins.
+        """
+
+
+class HighestAccuracy(Rule):
+    """The most accurate candidate joins if it gains more than ``min_delta``.
+
+    On equal accuracy the lower loss wins, and on equal loss fewer parameters. Nothing is said about noise.
+    """
+
+    def __init__(self, min_delta: float) -> None:
+        self._min_delta = min_delta
+
+    def rank(self, result: CandidateResult) -> tuple[object, ...]:
+        """Return what sorts candidates by accuracy."""
+        return result.rank()
+
+    def may_win(self, results: Sequence[CandidateResult]) -> list[CandidateResult]:
+        """Return the first in rank."""
+        return [min(results, key=self.rank)]
+
+    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:  # noqa: ARG002
+        """Say no: an accuracy by itself leaves doubt."""
+        return False
+
+    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+        """Return the first in rank, which joins if it gains more than ``min_delta``."""
+        winner = min(results, key=self.rank)
+        accuracy, step = winner.score.accuracy, winner.candidate.step
+        label = winner.candidate.label
+        usable = winner.finished and not winner.score.diverged
+        if last is None:
+            return Decision(winner, usable, f"step {step}: {label} joins, accuracy {accuracy:.4f}")
+        gain = accuracy - last.score.accuracy
+        joins = usable and accuracy > last.score.accuracy + self._min_delta
+        if joins:
+            sentence = f"step {step}: {label} joins, accuracy {accuracy:.4f}, {gain:.4f} higher"
+        else:
+            sentence = f"step {step}: no gain, {_what_follows(tries_left)}"
+        return Decision(winner, joins, sentence)
+
+
+class PairedEvidence(Rule):
+    """A block joins when its gain is more than noise, and of candidates that are alike the smallest wins.
+
+    Every comparison is paired: both networks are scored on the same samples, and what counts is the mean of the
+    differences, sample by sample. Its standard error is clustered by source (Liang & Zeger 1986, Biometrika 73, 13),
+    as the samples of one source are no independent witnesses.
+
+    A candidate gains if its difference from the last that joined is above ``min_delta`` by more than noise: the
+    one-sided confidence is ``confidence`` for all candidates of a step together (Bonferroni), or the best of many
+    would join by chance. Among those that gain, the best and every smaller one that is within one standard error of it
+    are alike (the one-standard-error rule: Breiman et al. 1984, section 3.4.3), and the one with the fewest parameters
+    wins; one that is both larger and worse than another never does.
+
+    Args:
+        measure: what is compared: the ``loss``, the ``accuracy``, or the ``balanced_accuracy``, which is the mean of
+            the classes' accuracies.
+        confidence: that a block which joins has gained at all.
+        min_delta: in units of the measure.
+        folds: the samples that candidates are scored on.
+    """
+
+    def __init__(self, measure: Measure, confidence: float, min_delta: float, folds: Sequence[Fold]) -> None:
+        self._measure = measure
+        self._confidence = confidence
+        self._min_delta = min_delta
+        self._sources = [fold.validation.samples["source"].to_numpy(dtype=str) for fold in folds]
+        self._labels = [fold.validation.labels.numpy() for fold in folds]
+
+    def rank(self, result: CandidateResult) -> tuple[object, ...]:
+        """Return what sorts candidates: as :meth:`CandidateResult.rank`, but by the measure."""
+        least = result.rank()
+        return (*least[:2], -self._mean(_values(self._measure, result)), *least[2:])
+
+    def may_win(self, results: Sequence[CandidateResult]) -> list[CandidateResult]:
+        """Return those that are better than every one with as few parameters."""
+        best: list[CandidateResult] = []
+        for result in sorted(results, key=self.rank):
+            if not any(other.trainable_params <= result.trainable_params for other in best):
+                best.append(result)
+        return best
+
+    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:
+        """Say whether ``result`` is worse than ``best`` at a confidence of 0.995, by the folds that both have."""
+        if result.score.diverged or best.score.diverged:
+            return result.score.diverged and not best.score.diverged
+        difference = self.difference(best, result)
+        return difference.mean > NormalDist().inv_cdf(_BEYOND_DOUBT) * difference.error
+
+    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+        """Return the smallest of the best, which joins if one of them gains more than noise."""
+        usable = [result for result in results if result.finished and not result.score.diverged]
+        if not usable:
+            winner = min(results, key=self.rank)
+            sentence = f"step {winner.candidate.step}: every candidate diverged, {_what_follows(0)}"
+            return Decision(winner, False, sentence, self._evidence(results, None, last))
+        contenders = self.may_win(usable)
+        gaining = [each for each in contenders if last is None or self._gains(each, last, len(results))]
+        winner = self._smallest_of_the_best(gaining or contenders)
+        evidence = self._evidence(results, winner, last)
+        sentence = self._sentence(results, winner, evidence.gain, joins=bool(gaining), tries_left=tries_left)
+        return Decision(winner, bool(gaining), sentence, evidence)
+
+    def difference(self, one: CandidateResult, other: CandidateResult) -> Difference:
+        """Return how much better ``one`` is than ``other``, over the folds that both were scored in."""
+        folds = min(len(one.folds), len(other.folds))
+        mine, theirs = (_values(self._measure, each, folds) for each in (one, other))
+        return self._estimate(mine - theirs)
+
+    def _evidence(
+        self, results: Sequence[CandidateResult], winner: CandidateResult | None, last: CandidateResult | None
+    ) -> Evidence:
+        values = []
+        for result in results:
+            mean = self._mean(_values(self._measure, result))
+            error = math.inf
+            if not result.score.diverged:
+                error = (
+                    self._estimate(_values(self._measure, result)) if last is None else self.difference(result, last)
+                ).error
+            values.append(Difference(abs(mean), error))
+        gain = self.difference(winner, last) if winner and last else None
+        return Evidence(self._measure, gain, tuple(values))
+
+    def _gains(self, result: CandidateResult, last: CandidateResult, candidates: int) -> bool:
+        gain = self.difference(result, last)
+        threshold = NormalDist().inv_cdf(1 - (1 - self._confidence) / candidates)
+        return gain.mean - self._min_delta > threshold * gain.error
+
+    def _smallest_of_the_best(self, contenders: Sequence[CandidateResult]) -> CandidateResult:
+        best = min(contenders, key=self.rank)
+        alike = [each for each in contenders if each is best or self._alike(best, each)]
+        return min(alike, key=lambda each: (each.trainable_params, self.rank(each)))
+
+    def _alike(self, best: CandidateResult, other: CandidateResult) -> bool:
+        difference = self.difference(best, other)
+        return difference.mean <= difference.error
+
+    def _mean(self, values: NDArray[np.float64]) -> float:
+        return math.fsum(self._weights(len(values)) * values) if np.isfinite(values).all() else -math.inf
+
+    def _weights(self, samples: int) -> NDArray[np.float64]:
+        """Return what each sample counts for in the mean of the first ``samples`` ones; together 1."""
+        if self._measure != "balanced_accuracy":
+            return np.full(samples, 1 / samples)
+        labels = np.concatenate(self._labels)[:samples]
+        counts = np.bincount(labels)
+        weights: NDArray[np.float64] = 1 / (counts[labels] * np.count_nonzero(counts))
+        return weights
+
+    def _estimate(self, values: NDArray[np.float64]) -> Difference:
+        """Return the weighted mean of ``values``, and its standard error, clustered by source."""
+        samples = len(values)
+        weights = self._weights(samples)
+        mean = math.fsum(weights * values)
+        strata = (
+            np.concatenate(self._labels)[:samples] if self._measure == "balanced_accuracy" else np.zeros(samples, int)
+        )
+        within = np.zeros(strata.max() + 1)
+        for stratum in np.unique(strata):
+            of_it = strata == stratum
+            within[stratum] = math.fsum(values[of_it]) / np.count_nonzero(of_it)
+        _, clusters = np.unique(np.concatenate(self._sources)[:samples], return_inverse=True)
+        totals = np.bincount(clusters, weights=weights * (values - within[strata]))
+        count = len(totals)
+        variance = math.fsum(totals**2) * count / max(1, count - 1)
+        return Difference(mean, math.sqrt(variance))
+
+    def _sentence(
+        self,
+        results: Sequence[CandidateResult],
+        winner: CandidateResult,
+        gain: Difference | None,
+        *,
+        joins: bool,
+        tries_left: int,
+    ) -> str:
+        label, step = winner.candidate.label, winner.candidate.step
+        value = f"{self._measure.replace('_', ' ')} {abs(self._mean(_values(self._measure, winner))):.4f}"
+        better = "lower" if self._measure == "loss" else "higher"
+        if gain is None:
+            head = f"step {step}: {label} joins: {value}"
+        elif joins:
+            head = f"step {step}: {label} joins: {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}"
+        else:
+            head = (
+                f"step {step}: no block joins: {label} has {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}, "
+                f"which is within noise; {_what_follows(tries_left)}"
+            )
+        others = sorted((each for each in results if each is not winner), key=self.rank)
+        told = [f"{each.candidate.label} {self._beside(winner, each)}" for each in others[:_OTHERS_NAMED]]
+        more = [f"{len(others) - _OTHERS_NAMED} others"] if len(others) > _OTHERS_NAMED else []
+        return "; ".join([head, *told, *more])
+
+    def _beside(self, winner: CandidateResult, other: CandidateResult) -> str:
+        if other.score.diverged:
+            return "diverged"
+        if len(other.folds) < len(winner.folds):
+            return f"dropped after {len(other.folds)} of {len(winner.folds)} folds"
+        if not other.finished:
+            return f"stopped after {len(other.epochs)} epochs"
+        difference = self.difference(winner, other)
+        if difference.mean <= difference.error:
+            return "no better"
+        return f"{difference.mean:.4f} +- {difference.error:.4f} worse"
+
+
+def rule_of(settings: SearchSettings, folds: Sequence[Fold]) -> Rule:
+    """Return the rule that ``settings`` ask for.
+
+    The accuracy on a single split is compared as it is: with one verdict a sample, and most of them the same for both
+    networks, there is too little to tell a gain from noise.
+    """
+    if settings.decides == "accuracy" and len(folds) == 1:
+        return HighestAccuracy(settings.min_delta)
+    return PairedEvidence(settings.decides, settings.confidence, settings.min_delta, folds)
+
+
+def _values(measure: Measure, result: CandidateResult, folds: int | None = None) -> NDArray[np.float64]:
+    """Return the measure of each sample of the first ``folds`` folds, better being higher."""
+    return np.concatenate([_of_outcomes(measure, fold.outcomes) for fold in result.folds[:folds]])
+
+
+def _of_outcomes(measure: Measure, outcomes: Outcomes) -> NDArray[np.float64]:
+    return -outcomes.losses if measure == "loss" else outcomes.right.astype(np.float64)
+
+
+def _what_follows(tries_left: int) -> str:
+    if tries_left:
+        return f"up to {tries_left} more step{'s' * (tries_left != 1)} may be tried"
+    return "growth ends"

@@ -1,0 +1,103 @@
+"""When the candidates of a step are compared on their way, and which of them go on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from spacewarps.search.decisions import Rule
+from spacewarps.search.folds import Fold
+from spacewarps.search.history import CandidateResult
+from spacewarps.search.settings import SearchSettings
+
+
+class Rung(NamedTuple):
+    """What the candidates that are left are trained in before they are compared.
+
+    Args:
+        folds: the numbers of the folds.
+        epochs: until the end of this one.
+    """
+
+    folds: tuple[int, ...]
+    epochs: int
+
+
+class Ladder(ABC):
+    """The rungs of a step, and which candidates go on after each but the last."""
+
+    rungs: list[Rung]
+
+    @abstractmethod
+    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
+        """Return those of ``results`` that are trained further."""
+
+    @abstractmethod
+    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
+        """Return how many samples as many candidates learn from in a step, at most."""
+
+
+class Halving(Ladder):
+    """The worse half stops at each rung, in all folds at once (successive halving: Li et al. 2018, arXiv:1603.06560).
+
+    >>> [rung.epochs for rung in Halving(epochs=8, halvings=2, folds=1).rungs]
+    [2, 4, 8]
+
+    Args:
+        epochs: of a candidate that is trained to the end.
+        halvings: how often the worse half stops.
+        folds: how many there are.
+    """
+
+    def __init__(self, epochs: int, halvings: int, folds: int) -> None:
+        every = tuple(range(folds))
+        self.rungs = [Rung(every, until) for until in sorted({-(-epochs // 2**times) for times in range(halvings + 1)})]
+
+    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
+        """Return the better half, rounded up."""
+        return sorted(results, key=rule.rank)[: _half(len(results))]
+
+    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
+        """Return how many samples as many candidates learn from in a step."""
+        epochs = begun = 0
+        for rung in self.rungs:
+            epochs += candidates * (rung.epochs - begun)
+            candidates, begun = _half(candidates), rung.epochs
+        return epochs * sum(len(fold.train) for fold in folds)
+
+
+class Racing(Ladder):
+    """After each fold those stop that are worse than the best beyond doubt (Hoeffding races: Maron & Moore 1994).
+
+    What doubt there is follows from paired differences, as in the races of irace (López-Ibáñez et al. 2016, Operations
+    Research Perspectives 3, 43).
+
+    >>> Racing(epochs=6, folds=2).rungs
+    [Rung(folds=(0,), epochs=6), Rung(folds=(1,), epochs=6)]
+
+    Args:
+        epochs: of each candidate in each fold.
+        folds: how many there are.
+    """
+
+    def __init__(self, epochs: int, folds: int) -> None:
+        self.rungs = [Rung((fold,), epochs) for fold in range(folds)]
+
+    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
+        """Return the best, and those that may still turn out to be as good."""
+        best = min(results, key=rule.rank)
+        return [result for result in results if result is best or not rule.lost(result, best)]
+
+    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
+        """Return how many samples as many candidates learn from in a step if none stops."""
+        return candidates * self.rungs[0].epochs * sum(len(fold.train) for fold in folds)
+
+
+def ladder_of(settings: SearchSettings, folds: int) -> Ladder:
+    """Return the ladder that ``settings`` ask for."""
+    if settings.racing:
+        return Racing(settings.epochs_per_eval, folds)
+    return Halving(settings.epochs_per_eval, settings.halving, folds)
+
+
+def _half(count: int) -> int:
+    return -(-count // 2)
