@@ -1,7 +1,7 @@
 """Pictures for people: the same bytes for the same numbers."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
@@ -30,6 +31,8 @@ TITLE_WIDTH, LABEL_WIDTH = 1.15, 3.0
 _LINE = 0.17
 # The most classes whose cells of the confusion matrix hold a count and a share, and a count alone.
 _CELLS_WITH_SHARES, _CELLS_WITH_TEXT = 10, 20
+# Standard errors, either way, that hold 95% of a normal distribution.
+_INTERVAL = 1.96
 # More curves than this are not told apart: the lowest ones have names, and the mean of all.
 _CURVES_NAMED, _LOWEST_NAMED = 12, 6
 
@@ -81,39 +84,59 @@ def _letters() -> frozenset[int]:
 
 
 @_own_style()
-def plot_depth(candidates: pd.DataFrame, path: Path) -> None:
-    """Draw validation accuracy over depth, every candidate a point, the chosen ones joined by a line.
+def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None) -> None:
+    """Draw what decided over depth, every candidate a point, the chosen ones joined by a line.
 
     Args:
-        candidates: one row each, with ``layer``, ``kind``, ``k``, ``val_accuracy`` and ``chosen``.
+        candidates: one row each, with ``layer``, ``kind``, ``k``, ``val_accuracy`` and ``chosen``; and ``value`` and
+            its standard ``error`` where ``decides`` says what these are of.
         path: the PNG to write.
+        decides: what candidates were compared by; ``val_accuracy`` without it.
     """
+    values, what, title = candidates["val_accuracy"], "validation accuracy", "Validation accuracy as the network grows"
+    if decides is not None:
+        what = decides.replace("_", " ")
+        values, title = (
+            candidates["value"].astype(float),
+            f"{what.capitalize()} on the samples left out, as the network grows",
+        )
     ks = sorted(candidates["k"].unique())
     kinds = list(candidates["kind"].unique())
     # Room for a legend that names every kind with every k.
     height = max(5.0, 0.23 * len(ks) * len(kinds) + 1.0)
-    figure, axes = _figure("Validation accuracy as the network grows", "layer", "validation accuracy", height=height)
+    figure, axes = _figure(title, "layer", what, height=height)
     colours = COLOURS if len(ks) <= len(COLOURS) else matplotlib.colormaps["viridis"](np.linspace(0, 1, len(ks)))
     # Candidates of one layer stand side by side, in the order of k, so that equal scores do not hide each other.
     beside = {k: 0.3 * (position - (len(ks) - 1) / 2) / max(1, len(ks) - 1) for position, k in enumerate(ks)}
     places = candidates["layer"] + candidates["k"].map(beside)
-    entries: list[tuple[str, Artist]] = []
+    entries: list[tuple[str, Artist | Container]] = []
     for position, k in enumerate(ks):
         for number, kind in enumerate(kinds):
             rows = (candidates["k"] == k) & (candidates["kind"] == kind)
             if rows.any():
                 points = axes.scatter(
                     places[rows],
-                    candidates["val_accuracy"][rows],
+                    values[rows],
                     color=colours[position],
                     marker=MARKERS[number % len(MARKERS)],
                     zorder=3,
                 )
                 entries.append((f"k = {k}" if len(kinds) == 1 else f"{kind}, k = {k}", points))
+    if decides is not None:
+        bars = axes.errorbar(
+            places,
+            values,
+            yerr=_INTERVAL * candidates["error"].astype(float),
+            fmt="none",
+            ecolor="grey",
+            elinewidth=1,
+            zorder=1,
+        )
+        entries.append(("95% interval of the\ndifference from the\nlast that joined", bars))
     chosen = candidates["chosen"]
     (joined,) = axes.plot(
         places[chosen],
-        candidates["val_accuracy"][chosen],
+        values[chosen],
         color="black",
         linewidth=1,
         marker="o",
@@ -227,7 +250,7 @@ def plot_roc(
     )
     areas = {name: float(np.trapezoid(true_rate, false_rate)) for name, (false_rate, true_rate) in curves.items()}
     named = list(curves)
-    entries: list[tuple[str, Artist]] = []
+    entries: list[tuple[str, Artist | Container]] = []
     if len(curves) > _CURVES_NAMED:
         named = sorted(areas, key=areas.__getitem__)[:_LOWEST_NAMED]
         others = [axes.plot(*curve, color="lightgrey", linewidth=0.8)[0] for curve in curves.values()]
@@ -275,7 +298,7 @@ def _figure(title: str, x: str, y: str, *, width: float = 7.0, height: float = 5
     return figure, axes
 
 
-def _legend_beside(axes: Axes, entries: list[tuple[str, Artist]]) -> None:
+def _legend_beside(axes: Axes, entries: Sequence[tuple[str, Artist | Container]]) -> None:
     # Labels go in beside the artists: matplotlib by itself leaves out those that begin with an underscore.
     labels, artists = zip(*entries, strict=True)
     axes.legend(artists, labels, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)

@@ -157,7 +157,7 @@ def write_report(
         curves: the final training's epochs.
     """
     matrix = confusion_matrix(evaluation.labels, evaluation.probabilities.argmax(axis=1), evaluation.classes)
-    plots.plot_depth(pd.DataFrame(search["candidates"]), target / "depth.png")
+    plots.plot_depth(pd.DataFrame(search["candidates"]), target / "depth.png", search.get("decides"))
     plots.plot_learning_curves(curves, training["best_epoch"], target / "learning_curves.png")
     plots.plot_confusion(matrix, evaluation.classes, target / "confusion.png")
     rates = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
@@ -244,6 +244,14 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _decisions(search: dict[str, Any]) -> list[str]:
+    """Return a list of what each step came to, where the search knows the noise."""
+    if "decisions" not in search:
+        return []
+    told = [f"- {markdown_text(decision['sentence'])}" for decision in search["decisions"]]
+    return ["What each step came to (a difference and its standard error, paired by sample):", "", *told, ""]
+
+
 def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     layers = [
@@ -282,6 +290,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "| --- | --- | --- | --- | --- |",
             *layers,
             "",
+            *_decisions(search),
             "![accuracy over depth](depth.png)",
             "![learning curves](learning_curves.png)",
             "",

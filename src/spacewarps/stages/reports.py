@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +32,12 @@ class _Joined(_Block):
 
 class _Candidate(_Block):
     chosen: bool
+    value: float | None = None
+    error: float | None = None
+
+
+class _Decision(Report):
+    sentence: str
 
 
 class SearchReport(Report):
@@ -43,6 +49,8 @@ class SearchReport(Report):
     stopped: str
     architecture: list[_Joined]
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
+    decides: Literal["loss", "accuracy", "balanced_accuracy"] | None = None
+    decisions: list[_Decision] = []
 
 
 class TrainingReport(Report):
