@@ -11,6 +11,8 @@ from spacewarps.settings import settings
 #: The kinds of block, and the least ``k`` that each can have.
 BLOCK_KINDS = {"conv": 1, "residual": 1, "separable": 1, "inception": 4}
 LARGEST_KERNEL = 15
+#: In how many ways a network can look at a stamp: as it is, or turned and mirrored in every way that keeps its pixels.
+ORIENTATIONS = (1, 8)
 
 
 @settings
