@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+from spacewarps.search.folds import Fold, deal_folds
 from spacewarps.stages.context import Stage
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
@@ -12,10 +13,25 @@ from spacewarps.training.compute import Compute, set_up_compute
 def open_splits(stage: Stage, *names: str) -> list[Space_Galaxi]:
     """Return splits of the prepared survey, the training split with its augmentation."""
     survey = load_prepared_survey(stage.prepared)
-    augmentation = Augmentation(**asdict(stage.params.augment))
+    augmentation = _augmentation(stage)
     return [Space_Galaxi(survey, split=name, augmentation=augmentation if name == "train" else None) for name in names]
+
+
+def open_train_and_validation(stage: Stage) -> Space_Galaxi:
+    """Return the training and the validation split of the prepared survey as one, with augmentation."""
+    survey = load_prepared_survey(stage.prepared)
+    return Space_Galaxi(survey, split=("train", "validation"), augmentation=_augmentation(stage))
+
+
+def open_folds(stage: Stage, folds: int) -> list[Fold]:
+    """Return the folds of the prepared survey; one is its training and validation split."""
+    return deal_folds(load_prepared_survey(stage.prepared), folds, _augmentation(stage), stage.params.seed)
 
 
 def set_up(stage: Stage, threads: int) -> Compute:
     """Set this process up to compute on as many threads, as the stage's params say."""
     return set_up_compute(replace(stage.params.compute, threads=threads))
+
+
+def _augmentation(stage: Stage) -> Augmentation:
+    return Augmentation(**asdict(stage.params.augment))
