@@ -11,8 +11,7 @@ from spacewarps.errors import ModelError
 from spacewarps.model.network import Inputs, ProgressiveModel
 from spacewarps.model.settings import ORIENTATIONS
 
-#: The range of temperatures. A network that is always right on the samples that it is fitted to has none: the lower
-#: the better.
+#: The range of temperatures. To a network that is always right, the lowest would fit best, however low.
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 
 
@@ -80,7 +79,7 @@ class Ensemble(nn.Module):
         return mean_log_probabilities(logits, self.temperature)
 
 
-#: What :func:`spacewarps.load_model` returns: a network, or several as one.
+#: A network, or several as one; :func:`spacewarps.model.storage.load_model` returns either.
 Network = ProgressiveModel | Ensemble
 
 

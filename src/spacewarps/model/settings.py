@@ -11,7 +11,7 @@ from spacewarps.settings import settings
 #: The kinds of block, and the least ``k`` that each can have.
 BLOCK_KINDS = {"conv": 1, "residual": 1, "separable": 1, "inception": 4}
 LARGEST_KERNEL = 15
-#: In how many ways a network can look at a stamp: as it is, or turned and mirrored in every way that keeps its pixels.
+#: In how many ways a network can look at a stamp; 8 are all turned and mirrored images that keep its pixels.
 ORIENTATIONS = (1, 8)
 
 
