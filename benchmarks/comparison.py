@@ -141,7 +141,7 @@ class Task:
         training = Training(
             model,
             epochs=EPOCHS,
-            steps_per_epoch=-(-len(self.train) // Optimiser().batch_size),
+            labels=self.train.labels,
             optimiser=Optimiser(),
             compute=self.compute,
             seed=seed,

@@ -77,9 +77,41 @@ def test_the_shipped_file_loads() -> None:
             "search.warm_start.jiter is not a parameter; did you mean search.warm_start.jitter?",
         ),
         ("data.columns.lable", "x", "data.columns.lable is not a parameter; did you mean data.columns.label?"),
-        ("train.zzz", 1, "train.zzz is not a parameter; the names here are start, epochs"),
+        (
+            "train.zzz",
+            1,
+            "train.zzz is not a parameter; the names here are start, data, epochs, average, orientations, calibration",
+        ),
         ("train.epochs[0]", 1, "train.epochs[0] is not a parameter; did you mean train.epochs?"),
-        ("train.one list", 1, "train.one list is not a parameter; the names here are start, epochs"),
+        (
+            "train.one list",
+            1,
+            "train.one list is not a parameter; "
+            "the names here are start, data, epochs, average, orientations, calibration",
+        ),
+        ("train.data", "all", "train.data is 'all', but input should be 'train', 'train_and_validation' or 'folds'"),
+        (
+            "train.data",
+            "folds",
+            "train: data is folds, but start is warm, and the search's weights have seen the samples that a fold holds "
+            "out; set start to fresh",
+        ),
+        ("train.average", 1.0, "train.average is 1.0, but input should be less than 1"),
+        ("train.average", -0.1, "train.average is -0.1, but input should be greater than or equal to 0"),
+        ("train.orientations", 4, "train: orientations must be 1 or 8, but got 4"),
+        ("train.orientations", True, "train.orientations is True, but input should be a valid integer"),
+        (
+            "train.calibration",
+            "platt",
+            "train.calibration is 'platt', but input should be 'none' or 'temperature'",
+        ),
+        ("search.folds", 0, "search.folds is 0, but input should be greater than or equal to 1"),
+        ("search.folds", 33, "search.folds is 33, but input should be less than or equal to 32"),
+        (
+            "optimiser.class_weights",
+            "inverse",
+            "optimiser.class_weights is 'inverse', but input should be 'none' or 'balanced'",
+        ),
         ("search.max_layers", "3", "search.max_layers is '3', but input should be a valid integer"),
         ("search.max_layers", True, "search.max_layers is True, but input should be a valid integer"),
         ("search.max_layers", 3.0, "search.max_layers is 3.0, but input should be a valid integer"),
@@ -251,6 +283,37 @@ def test_params_of_the_search_that_do_not_go_together_are_named(
         assert complaint(tmp_path, yaml.safe_dump(changed)) == message
 
 
+@pytest.mark.parametrize(
+    ("changes", "folds", "message"),
+    [
+        (
+            {"data": "folds", "start": "fresh"},
+            1,
+            "train.data is folds, but search.folds is 1, which makes none; set search.folds to 2 or more",
+        ),
+        ({"data": "folds", "start": "fresh", "calibration": "temperature"}, 2, None),
+        ({"data": "train_and_validation", "average": 0.99, "orientations": 8}, 1, None),
+        ({"data": "train", "calibration": "temperature"}, 5, None),
+        (
+            {"data": "train_and_validation", "calibration": "temperature"},
+            1,
+            "train: calibration is temperature, but data is train_and_validation, which holds out no sample to fit it "
+            "on; set calibration to none, or data to train or folds",
+        ),
+    ],
+)
+def test_params_of_the_final_training_that_do_not_go_together_are_named(
+    tmp_path: Path, shipped: dict[str, Any], changes: dict[str, Any], folds: int, message: str | None
+) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["train"] |= changes
+    changed["search"]["folds"] = folds
+    if message is None:
+        assert as_values(load_text(tmp_path, yaml.safe_dump(changed)).train).items() >= changes.items()
+    else:
+        assert complaint(tmp_path, yaml.safe_dump(changed)) == message
+
+
 def test_every_kind_of_block_has_its_class_and_every_plugin_its_params() -> None:
     assert BLOCKS.keys() == BLOCK_KINDS.keys()
     assert InceptionBlock.branch_count == BLOCK_KINDS["inception"]
@@ -302,7 +365,7 @@ def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[s
 
 def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> None:
     changed = copy.deepcopy(shipped)
-    changed["train"] = {"start": "cold", "epochs": 0}
+    changed["train"] |= {"start": "cold", "epochs": 0}
     message = complaint(tmp_path, yaml.safe_dump(changed))
     assert message == "train.start is 'cold', but input should be 'warm' or 'fresh' (and 1 more)"
 

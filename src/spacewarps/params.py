@@ -14,7 +14,7 @@ from pydantic import Field
 
 from spacewarps.errors import ParamsError
 from spacewarps.evaluation.settings import BootstrapSettings
-from spacewarps.model.settings import Configuration
+from spacewarps.model.settings import ORIENTATIONS, Configuration
 from spacewarps.reading import read_bytes
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.settings import SearchSettings
@@ -115,7 +115,25 @@ class TrainParams:
     """The final training."""
 
     start: Literal["warm", "fresh"] = "warm"
+    data: Literal["train", "train_and_validation", "folds"] = "train"
     epochs: PositiveInt = 20
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    orientations: int = 1
+    calibration: Literal["none", "temperature"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.orientations not in ORIENTATIONS:
+            raise ValueError(f"orientations must be 1 or 8, but got {self.orientations}")
+        if self.data == "folds" and self.start == "warm":
+            raise ValueError(
+                "data is folds, but start is warm, and the search's weights have seen the samples that a fold holds "
+                "out; set start to fresh"
+            )
+        if self.data == "train_and_validation" and self.calibration == "temperature":
+            raise ValueError(
+                "calibration is temperature, but data is train_and_validation, which holds out no sample to fit it on; "
+                "set calibration to none, or data to train or folds"
+            )
 
 
 @settings
@@ -135,6 +153,10 @@ class Params:
     evaluate: BootstrapSettings
 
     def __post_init__(self) -> None:
+        if self.train.data == "folds" and self.search.folds == 1:
+            raise ValueError(
+                "train.data is folds, but search.folds is 1, which makes none; set search.folds to 2 or more"
+            )
         for name, place in self.paths.by_name().items():
             folder = _resolved(place)
             for param in ("catalog", "images"):

@@ -142,6 +142,58 @@ def test_the_report_has_the_same_bytes_every_time(
     assert str(tmp_path) not in page
 
 
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        (
+            {"data": "train_and_validation", "networks": 1, "epochs": 3},
+            "(no gain), the final network learned from the training and validation splits together, for 3 epochs.\n",
+        ),
+        (
+            {"data": "folds", "networks": 5, "epochs": 3, "val_accuracy": 0.75, "temperature": 1.25},
+            "(no gain), the final network is the mean of 5, each trained for 3 epochs without one part of the training "
+            "and validation splits; on the parts that they did not learn from, their accuracy is 0.7500. "
+            "Its logits are divided by a temperature of 1.250.\n",
+        ),
+        (
+            TRAINING | {"orientations": 8},
+            "(no gain), the final training kept epoch 2 of 3 with 0.8000. It answers with the mean over 8 orientations "
+            "of a stamp.\n",
+        ),
+    ],
+)
+def test_the_report_says_how_the_final_network_was_trained(
+    evaluation: SplitEvaluation, test_data: Space_Galaxi, tmp_path: Path, training: dict[str, Any], told: str
+) -> None:
+    curves = CURVES if "val_accuracy" in training else CURVES.assign(val_loss=np.nan, val_accuracy=np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = write(tmp_path / "report", evaluation, test_data, training=training, curves=curves)
+    assert told in page
+
+
+def test_curves_without_validation_are_those_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _path: drawn.append(figure))
+    plots.plot_learning_curves(CURVES, 2, tmp_path / "curves.png")
+    plots.plot_learning_curves(CURVES.assign(val_loss=np.nan, val_accuracy=np.nan), None, tmp_path / "curves.png")
+    shown = [[text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in drawn]
+    assert shown == [
+        ["training loss (smoothed labels)", "validation loss", "kept: epoch 2", "validation accuracy"],
+        ["training loss (smoothed labels)"],
+    ]
+    assert len(drawn[1].axes) == 1
+
+
+def test_the_report_shows_calibration_and_average_precision(
+    evaluation: SplitEvaluation, test_data: Space_Galaxi, tmp_path: Path
+) -> None:
+    page, test = write(tmp_path / "report", evaluation, test_data), evaluation.metrics["test"]
+    assert f", expected calibration error {test['ece']:.4f}, ROC area {test['roc_auc']:.4f}.\n" in page
+    assert "| class | test samples | predicted | precision | recall | average precision |" in page
+    assert f"| {test['recall']['QSO']:.4f} | {test['average_precision']['QSO']:.4f} |" in page
+
+
 def test_hundreds_of_classes_are_evaluated_without_a_warning(draw_survey: Callable[..., PreparedSurvey]) -> None:
     classes = tuple(f"c{number}" for number in range(150))
     survey = draw_survey(classes=classes, features=(), sizes={"train": 300, "test": 300})
@@ -170,7 +222,8 @@ def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(
     page = write(tmp_path / "report", result, test)
     assert "features alone" not in page
     assert "- **without a test sample, so not measured: QSO**" in page
-    assert "| QSO | 0 | 0 |  |  |" in page
+    assert "| QSO | 0 | 0 |  |  |  |" in page
+    assert result.metrics["test"]["average_precision"] == {"GALAXY": 1.0, "QSO": None, "STAR": 1.0}
 
 
 def test_a_split_of_one_class_is_reported(draw_survey: Callable[..., PreparedSurvey], tmp_path: Path) -> None:

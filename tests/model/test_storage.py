@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from spacewarps.errors import ModelError, SpaceWarpsError
+from spacewarps.model.ensemble import Ensemble
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.settings import BlockSpec, Configuration
-from spacewarps.model.storage import load_model, pack_model, save_model, unpack_model
+from spacewarps.model.storage import load_model, load_progressive_model, pack_model, save_model, unpack_model
 from tests.complaints import complaint
 
 pytestmark = pytest.mark.usefixtures("compute")
@@ -62,7 +63,7 @@ def describe(folder: Path, **changes: Any) -> None:
 
 def in_a_folder(model: ProgressiveModel, folder: Path) -> ProgressiveModel:
     save_model(model, folder)
-    return load_model(folder)
+    return load_progressive_model(folder)
 
 
 def in_bytes(model: ProgressiveModel, _folder: Path) -> ProgressiveModel:
@@ -92,7 +93,7 @@ def test_a_network_comes_back_to_the_bit(
 
 
 def test_a_loaded_network_grows_and_learns(folder: Path) -> None:
-    model = load_model(str(folder))
+    model = load_progressive_model(str(folder))
     model.add_block(2)
     model.train()(torch.randn(2, 2, 16, 16), torch.randn(2, 2)).sum().backward()
     assert all(weights.grad is not None for weights in model.parameters())
@@ -118,9 +119,9 @@ def test_the_same_network_packs_to_the_same_bytes() -> None:
 
 
 def test_a_description_without_kernels_means_3_pixels(folder: Path) -> None:
-    model = load_model(folder)
+    model = load_progressive_model(folder)
     describe(folder, blocks=[{"kind": "conv", "k": 3}, {"kind": "conv", "k": 1}])
-    older = load_model(folder)
+    older = load_progressive_model(folder)
     assert older.specs == [BlockSpec(3, "conv", 3), BlockSpec(1, "conv", 3)]
     assert pack_model(older) == pack_model(model)
 
@@ -144,17 +145,17 @@ def test_a_disk_that_is_full_is_said_in_one_line_and_leaves_what_stood_there(fol
 
 def test_a_network_takes_the_place_of_another(folder: Path) -> None:
     save_model(new_model(specs=(BlockSpec(2),)), folder)
-    assert load_model(folder).ks == [2]
+    assert load_progressive_model(folder).ks == [2]
     assert sorted(path.name for path in folder.iterdir()) == [".spacewarps.json", "model.json", "model.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_network_takes_the_place_of_nothing_else(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
-    before = load_model(folder).ks
+    before = load_progressive_model(folder).ks
     with pytest.raises(SpaceWarpsError, match=r"it holds 'notes\.txt', which was not written"):
         save_model(new_model(specs=(BlockSpec(2),)), folder)
-    assert load_model(folder).ks == before
+    assert load_progressive_model(folder).ks == before
     assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -399,3 +400,105 @@ def test_weights_of_another_network_in_bytes_are_refused() -> None:
 def test_no_code_in_place_of_the_bytes_is_run(tmp_path: Path, dump: Callable[[object], bytes]) -> None:
     complaint_about_bytes(dump({"head.project.weight": _Bomb(tmp_path / "exploded")}))
     assert not (tmp_path / "exploded").exists()
+
+
+def new_ensemble(orientations: int = 8, temperature: float = 1.0 / 3.0) -> Ensemble:
+    return Ensemble([new_model(specs=ALL_KINDS), new_model(), new_model(specs=())], orientations, temperature)
+
+
+@pytest.fixture
+def ensemble_folder(tmp_path: Path) -> Path:
+    save_model(new_ensemble(), tmp_path / "ensemble")
+    return tmp_path / "ensemble"
+
+
+@pytest.mark.parametrize("features", [("z", "z_err"), ()])
+def test_an_ensemble_comes_back_to_the_bit(tmp_path: Path, features: tuple[str, ...]) -> None:
+    members = [new_model(features=features, specs=specs) for specs in (ALL_KINDS, (), ALL_KINDS)]
+    for ensemble in (Ensemble(members, 8, 1.0 / 3.0), Ensemble(members), Ensemble(members[:1], 8)):
+        save_model(ensemble.train(), tmp_path / "a")
+        loaded = load_model(tmp_path / "a")
+        assert isinstance(loaded, Ensemble)
+        assert not any(module.training for module in loaded.modules())
+        assert (loaded.inputs, loaded.orientations) == (ensemble.inputs, ensemble.orientations)
+        assert loaded.temperature == ensemble.temperature
+        assert [one.specs for one in loaded.networks] == [one.specs for one in ensemble.networks]
+        stamps, values = torch.randn(5, 2, 16, 16) * 9, torch.randn(5, len(features))
+        assert torch.equal(loaded(stamps, values), ensemble.eval()(stamps, values))
+        save_model(loaded.to(memory_format=torch.channels_last), tmp_path / "b")
+        for name in ("model.json", "model.safetensors"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_an_ensemble_that_answers_as_its_one_member_does_is_written_as_that(tmp_path: Path) -> None:
+    save_model(new_model(), tmp_path / "a")
+    save_model(Ensemble([new_model()]), tmp_path / "b")
+    for name in (".spacewarps.json", "model.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert isinstance(load_model(tmp_path / "b"), ProgressiveModel)
+
+
+def test_where_one_network_is_needed_an_ensemble_is_refused(ensemble_folder: Path) -> None:
+    assert complaint(ModelError, load_progressive_model, ensemble_folder) == (
+        f"{ensemble_folder}: holds an ensemble, where a single network is needed; search again"
+    )
+
+
+ONE = {"embedding": 4, "head_grid": 3, "dropout": 0.25, "blocks": [{"kind": "conv", "k": 3}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "spacewarps-model-1"}, "Field required"),
+        ({"format": "spacewarps-model-3"}, "Field required"),
+        ({"format": ["spacewarps-model-2"]}, "Field required"),
+        ({"members": []}, "'members': List should have at least 1 item"),
+        ({"members": [ONE] * 65}, "'members': List should have at most 64 items"),
+        ({"members": [ONE] * 64}, "the weights do not fit the description"),
+        ({"members": [ONE]}, "the weights do not fit the description"),
+        ({"members": [{}]}, "'members.0.embedding': Field required"),
+        ({"members": [{**ONE, "classes": ["a", "b"]}]}, "'members.0.classes': Extra inputs are not permitted"),
+        ({"members": [{**ONE, "embedding": 65536}] * 64}, "the weights do not fit the description"),
+        ({"members": [{**ONE, "embedding": 10**30}]}, "embedding"),
+        ({"members": [{**ONE, "blocks": [{"kind": "conv", "k": BIG}] * 2}] * 64}, "the weights do not fit"),
+        ({"members": [{**ONE, "blocks": [{"kind": "conv", "k": 2}] * 5}]}, "can be halved 4 times at most"),
+        ({"orientations": 2}, "'orientations': Input should be 1 or 8"),
+        ({"orientations": "8"}, "'orientations': Input should be 1 or 8"),
+        ({"stamp_shape": [2, 16, 17]}, "`orientations` is 8, which needs square stamps, but these are 16 x 17"),
+        ({"temperature": 0}, "'temperature': Input should be greater than or equal to 0.1"),
+        ({"temperature": 1e9}, "'temperature': Input should be less than or equal to 10"),
+        ({"temperature": float("nan")}, "'temperature': Input should be"),
+        ({"temperature": "1"}, "'temperature': Input should be a valid number"),
+        ({"temperature": None}, "'temperature': Input should be a valid number"),
+        ({"more": 1}, "'more': Extra inputs are not permitted"),
+        ({"classes": ["a"]}, "'classes': List should have at least 2 items"),
+    ],
+)
+def test_a_hostile_description_of_an_ensemble_is_refused_without_taking_memory(
+    ensemble_folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    describe(ensemble_folder, **changes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert message in told_of(ensemble_folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_weights_of_an_ensemble_that_are_missing_strange_or_not_finite_are_named(ensemble_folder: Path) -> None:
+    whole = load_file(ensemble_folder / "model.safetensors")
+    bias = "members.1.head.classify.bias"
+    for weights, message in (
+        ({name: tensor for name, tensor in whole.items() if name != bias}, f"first at '{bias}'"),
+        ({**whole, "members.3.head.classify.bias": whole[bias] * 2}, "first at 'members.3.head.classify.bias'"),
+        ({**whole, bias: whole[bias].double()}, f"first at '{bias}'"),
+        ({**whole, bias: whole[bias] * float("nan")}, f"{bias} in model.safetensors holds what is not a finite number"),
+    ):
+        save_file(weights, ensemble_folder / "model.safetensors")
+        assert message in told_of(ensemble_folder)
+
+
+def test_an_ensemble_in_place_of_packed_bytes_is_refused() -> None:
+    header, data = parts_of(pack_model(new_model()))
+    description = json.loads(header["__metadata__"]["description"]) | {"format": "spacewarps-model-2"}
+    packed = packed_of(header | {"__metadata__": {"description": json.dumps(description)}}, data)
+    assert "'format': Input should be 'spacewarps-model-1'" in complaint_about_bytes(packed)

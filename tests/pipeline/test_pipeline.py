@@ -13,6 +13,7 @@ import torch
 from mlflow.entities import Run
 
 from spacewarps import Space_Galaxi, load_model
+from spacewarps.model.storage import load_progressive_model
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
 from spacewarps.training.settings import ComputeSettings
@@ -67,7 +68,7 @@ def test_search_summary_has_what_is_promised(finished: Project) -> None:
     assert summary["num_layers"] == len(summary["architecture"])
     assert summary["final_val_accuracy"] == summary["architecture"][-1]["val_accuracy"]
     assert {"layer", "k", "channels", "val_accuracy"} <= summary["architecture"][0].keys()
-    model = load_model(finished.folder / "models/search")
+    model = load_progressive_model(finished.folder / "models/search")
     assert model.trainable_params == summary["total_trainable_params"]
     assert model.ks == [layer["k"] for layer in summary["architecture"]]
     assert sum(candidate["chosen"] for candidate in summary["candidates"]) == summary["num_layers"]

@@ -56,6 +56,18 @@ def test_a_report_comes_back_as_it_was_written(tmp_path: Path, name: str) -> Non
     assert read_report(tmp_path / name, shape, stage) == value
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"start": "warm", "epochs": 2, "data": "train_and_validation", "networks": 1},
+        {"start": "fresh", "epochs": 2, "data": "folds", "networks": 3, "val_accuracy": 0.5, "val_loss": 0.25},
+    ],
+)
+def test_a_final_training_on_other_data_comes_back_too(tmp_path: Path, value: dict[str, Any]) -> None:
+    (tmp_path / "training.json").write_text(json.dumps(value), encoding="utf-8")
+    assert read_report(tmp_path / "training.json", TrainingReport, "train") == value
+
+
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize(
     "text", ["", "[", "null", "5", "{}", "[]", "[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\xff"]
@@ -84,6 +96,9 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
         ),
         ("search.json", "architecture", [BLOCK | {"layer": 10**30}], "'architecture.0.layer': Input should be less"),
         ("search.json", "stopped", None, "'stopped': Input should be a valid string"),
+        ("training.json", "best_epoch", None, "Value error, best_epoch is missing"),
+        ("training.json", "data", "folds", "Value error, networks is missing"),
+        ("training.json", "data", "all", "'data': Input should be 'train', 'train_and_validation' or 'folds'"),
         ("training.json", "best_epoch", "1", "'best_epoch': Input should be a valid integer"),
         ("training.json", "val_accuracy", float("nan"), "'val_accuracy': Input should be a finite number"),
         ("metrics.json", "test", [], "'test': Input should be an object"),
@@ -110,6 +125,13 @@ def test_a_report_that_is_missing_or_a_pipe_is_named_without_waiting(tmp_path: P
 
 
 HEADER = "epoch,train_loss,val_loss,val_accuracy"
+
+
+def test_learning_curves_come_back_without_validation(tmp_path: Path) -> None:
+    path = tmp_path / "learning_curves.csv"
+    path.write_text(f"{HEADER}\n1,0.5,,\n2,0.25,,\n", encoding="utf-8")
+    assert read_learning_curves(path)["train_loss"].tolist() == [0.5, 0.25]
+    assert read_learning_curves(path)["val_accuracy"].isna().all()
 
 
 def test_learning_curves_come_back_with_an_epoch_that_diverged(tmp_path: Path) -> None:

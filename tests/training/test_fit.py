@@ -14,7 +14,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import fit
+from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict, score
 from spacewarps.training.schedule import one_cycle
 from spacewarps.training.score import Epoch, Score
@@ -136,6 +136,61 @@ def test_the_weights_of_the_best_epoch_are_kept(
     else:
         pytest.fail(f"the last epoch was {'never' if last_is_best else 'always'} the best")
     assert score(trained, validation_data, compute) == top
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_the_average_of_the_weights_is_that_of_a_plain_loop(
+    model: ProgressiveModel, learn: Callable[..., list[Epoch]], decay: float
+) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+    averaged = copy.deepcopy(model)
+    learn(averaged, average=decay, keep="last")
+    learn(model, keep="last", on_batch=lambda _samples: states.append(copy.deepcopy(model.state_dict())))
+    assert len(states) == 8
+    for name, found in averaged.state_dict().items():
+        if not found.is_floating_point():
+            assert torch.equal(found, states[-1][name])
+            continue
+        expected = states[0][name].double()
+        for state in states[1:]:
+            expected = decay * expected + (1 - decay) * state[name].double()
+        assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-7), name
+    assert not torch.equal(averaged.state_dict()["trunk.0.norm.running_var"], states[-1]["trunk.0.norm.running_var"])
+
+
+def test_the_average_is_what_is_scored_and_kept_and_changes_nothing_of_the_training(
+    model: ProgressiveModel, learn: Callable[..., list[Epoch]], validation_data: Space_Galaxi, compute: Compute
+) -> None:
+    averaged = copy.deepcopy(model)
+    plain = learn(model, epochs=4)
+    history = learn(averaged, epochs=4, average=0.9)
+    assert [epoch.train_loss for epoch in history] == [epoch.train_loss for epoch in plain]
+    assert [epoch.validation for epoch in history] != [epoch.validation for epoch in plain]
+    top = min((epoch.validation for epoch in history), key=lambda one: (-one.accuracy, one.loss))
+    assert score(averaged, validation_data, compute) == top
+
+
+def test_without_validation_the_last_weights_are_kept(
+    model: ProgressiveModel, learn: Callable[..., list[Epoch]], train_data: Space_Galaxi, compute: Compute
+) -> None:
+    for average in (0.0, 0.9):
+        scored, other = copy.deepcopy(model), copy.deepcopy(model)
+        history = learn(scored, epochs=3, average=average, keep="last")
+        told: list[tuple[int, float]] = []
+        losses = fit_without_validation(
+            other,
+            train_data,
+            epochs=3,
+            optimiser=OPTIMISER,
+            compute=compute,
+            seed=5,
+            average=average,
+            on_epoch=lambda epoch, loss, told=told: told.append((epoch, loss)),  # type: ignore[misc]
+            on_batch=lambda _samples: None,
+        )
+        assert losses == [epoch.train_loss for epoch in history]
+        assert told == list(enumerate(losses, start=1))
+        assert same_weights(other, scored)
 
 
 def test_of_two_scores_the_higher_accuracy_is_better_and_then_the_lower_loss() -> None:
@@ -301,6 +356,7 @@ def test_a_network_made_for_other_data_is_refused(
         {"learning_rate": math.inf},
         {"weight_decay": -0.1},
         {"label_smoothing": 1.0},
+        {"class_weights": "some"},
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:

@@ -3,9 +3,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
+from sklearn.utils.class_weight import compute_class_weight
 
 from spacewarps.errors import ModelError
 from spacewarps.model.network import ProgressiveModel
@@ -16,10 +18,10 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import fit
-from spacewarps.training.prediction import score
+from spacewarps.training.prediction import predict, score
 from spacewarps.training.score import Epoch
 from spacewarps.training.settings import Optimiser, Trains
-from spacewarps.training.training import Training, run_epoch
+from spacewarps.training.training import Training, balanced_weights, run_epoch, run_pass
 
 OPTIMISER = Optimiser(batch_size=16, learning_rate=0.01)
 EPOCHS = 3
@@ -74,7 +76,7 @@ def new_training(model: ProgressiveModel, data: Data, compute: Compute, trains: 
     return Training(
         model,
         epochs=EPOCHS,
-        steps_per_epoch=-(-len(data[0]) // OPTIMISER.batch_size),
+        labels=data[0].labels,
         optimiser=OPTIMISER,
         compute=compute,
         seed=seed,
@@ -318,3 +320,80 @@ def test_every_batch_of_every_epoch_drops_channels_of_its_own(
     advance([training], data, 2)
     assert len(dropped) == 6
     assert len(set(dropped)) == 6
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 7 + [2] * 43)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    found = balanced_weights(labels, 3)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    # Over all samples the weights have the mean 1.
+    assert found[labels].mean().item() == pytest.approx(1, rel=1e-6)
+
+
+def test_a_class_without_a_sample_weighs_nothing_and_the_others_as_if_it_were_not_there() -> None:
+    labels = torch.tensor([0, 0, 0, 2])
+    assert balanced_weights(labels, 4).tolist() == pytest.approx([4 / 6, 0, 4 / 2, 0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_the_loss_is_the_one_worked_out_by_hand(
+    draw_survey: Callable[..., PreparedSurvey], compute: Compute, class_weights: Any, smoothing: float
+) -> None:
+    survey = draw_survey(sizes={"train": 40, "validation": 20})
+    train = Space_Galaxi(survey, split="train")
+    # One class is rare.
+    train = train.subset((train.labels != 1).numpy() | (np.arange(len(train)) < 8))
+    counts = torch.bincount(train.labels).tolist()
+    assert counts[1] < min(counts[0], counts[2])
+    with named_random_state(0, "initialisation"):
+        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, Configuration(8, 2, 0.0))
+    before = copy.deepcopy(model)
+    training = Training(
+        model,
+        epochs=1,
+        labels=train.labels,
+        optimiser=Optimiser(batch_size=64, label_smoothing=smoothing, class_weights=class_weights),
+        compute=compute,
+        seed=5,
+        trains="all",
+    )
+    list(run_pass([training], train, batch_size=64, seed=1))
+    log_p = before(torch.from_numpy(train.stamps), train.features).detach().double().log_softmax(dim=1)
+    weights = [len(train) / (3 * count) if class_weights == "balanced" else 1.0 for count in counts]
+    total = sum_of_weights = 0.0
+    for row, label in zip(log_p.tolist(), train.labels.tolist(), strict=True):
+        target = [smoothing / 3 + (1 - smoothing) * (number == label) for number in range(3)]
+        total -= sum(weight * share * value for weight, share, value in zip(weights, target, row, strict=True))
+        sum_of_weights += weights[label]
+    assert training.end_pass(len(train)) == pytest.approx(total / sum_of_weights, rel=1e-5)
+
+
+def test_a_rare_class_is_found_more_often_when_the_classes_are_balanced(
+    draw_survey: Callable[..., PreparedSurvey], compute: Compute
+) -> None:
+    survey = draw_survey(sizes={"train": 120, "validation": 60}, features=())
+    train, validation = Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="validation")
+    train = train.subset((train.labels != 1).numpy() | (np.arange(len(train)) < 12))
+    answers = []
+    for class_weights in ("none", "balanced"):
+        with named_random_state(0, "initialisation"):
+            model = ProgressiveModel(train.stamp_shape, (), train.classes, Configuration(8, 2, 0.0))
+        model.fit_normalisers(train.stamps, train.features)
+        optimiser = Optimiser(16, 0.01, class_weights=class_weights)
+        fit(
+            model,
+            train,
+            validation,
+            epochs=4,
+            optimiser=optimiser,
+            compute=compute,
+            seed=1,
+            on_epoch=lambda _epoch: None,
+            on_batch=lambda _samples: None,
+            keep="last",
+        )
+        answers.append(int((predict(model, validation, compute).argmax(dim=1) == 1).sum()))
+    assert answers[1] > answers[0]

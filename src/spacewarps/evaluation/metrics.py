@@ -8,14 +8,17 @@ from sklearn import metrics
 
 from spacewarps.errors import ModelError
 
+_CALIBRATION_BINS = 15
+
 
 def classification_metrics(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: list[str]
 ) -> dict[str, Any]:
-    """Return accuracy, balanced accuracy, macro F1, log loss, ROC area, and what concerns each class.
+    """Return accuracy, balanced accuracy, macro F1, log loss, ``ece``, ROC area, and what concerns each class.
 
-    That is its precision, recall and ``support`` (its number of samples here), and in ``never_predicted`` the classes
-    that have samples but were never the answer. A precision or recall that is not defined is 0.
+    ``ece`` is the expected calibration error. What concerns each class is its precision, recall, average precision and
+    ``support`` (its number of samples here), and in ``never_predicted`` the classes that have samples but were never
+    the answer. A precision or recall that is not defined is 0, an average precision that is not is none.
 
     Args:
         labels: the number of each sample's class, ``[N]``.
@@ -41,12 +44,33 @@ def classification_metrics(
         "balanced_accuracy": balanced_accuracy(labels, predicted),
         "macro_f1": float(metrics.f1_score(labels, predicted, average="macro", zero_division=0.0)),
         "log_loss": float(metrics.log_loss(labels, probabilities, labels=numbers)),
+        "ece": expected_calibration_error(labels, probabilities),
         "roc_auc": float(np.mean(areas)) if areas else None,
         "precision": {name: float(value) for name, value in zip(classes, precision, strict=True)},
         "recall": {name: float(value) for name, value in zip(classes, recall, strict=True)},
+        "average_precision": {
+            name: _average_precision(labels == number, probabilities[:, number]) for number, name in enumerate(classes)
+        },
         "support": {name: int(value) for name, value in zip(classes, support, strict=True)},
         "never_predicted": [classes[number] for number in np.setdiff1d(labels, predicted)],
     }
+
+
+def expected_calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Return by how much the probability of the answer differs from the share of right answers, on average.
+
+    The samples are put in 15 bins of equal width by the probability of their answer, and each bin counts by its samples
+    (Guo et al. 2017, arXiv:1706.04599, equation 3). Many samples are needed: in small bins chance alone differs.
+
+    Args:
+        labels: the number of each sample's class, ``[N]``.
+        probabilities: ``[N, classes]``.
+    """
+    surest = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    # A bin holds its upper end and not its lower one.
+    bins = np.ceil(surest * _CALIBRATION_BINS).clip(1, _CALIBRATION_BINS).astype(np.int64) - 1
+    return float(np.abs(np.bincount(bins, weights=right - surest)).sum() / len(labels))
 
 
 def balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
@@ -74,6 +98,10 @@ def roc_curves(
             false_rate, true_rate, _ = metrics.roc_curve(is_class, probabilities[:, number])
             curves[name] = (false_rate, true_rate)
     return curves
+
+
+def _average_precision(is_class: NDArray[np.bool_], probability: NDArray[np.float64]) -> float | None:
+    return float(metrics.average_precision_score(is_class, probability)) if is_class.any() else None
 
 
 def _roc_area(is_class: NDArray[np.bool_], probability: NDArray[np.float64]) -> float | None:

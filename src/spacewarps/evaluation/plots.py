@@ -150,23 +150,30 @@ def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None)
 
 
 @_own_style()
-def plot_learning_curves(epochs: pd.DataFrame, best_epoch: int, path: Path) -> None:
+def plot_learning_curves(epochs: pd.DataFrame, best_epoch: int | None, path: Path) -> None:
     """Draw the final training: losses, and validation accuracy on an axis of its own.
 
     Args:
-        epochs: one row each, with ``epoch``, ``train_loss``, ``val_loss`` and ``val_accuracy``.
-        best_epoch: the epoch whose weights were kept.
+        epochs: one row each, with ``epoch``, ``train_loss``, ``val_loss`` and ``val_accuracy``; the last two are NaN
+            where nothing was held out.
+        best_epoch: the epoch whose weights were kept; nothing where that is the last one.
         path: the PNG to write.
     """
     figure, axes = _figure("Final training", "epoch", "cross-entropy")
     axes.plot(epochs["epoch"], epochs["train_loss"], color=COLOURS[0], label="training loss (smoothed labels)")
-    axes.plot(epochs["epoch"], epochs["val_loss"], color=COLOURS[1], label="validation loss")
-    axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
+    scored = epochs["val_accuracy"].notna().any()
+    if scored:
+        axes.plot(epochs["epoch"], epochs["val_loss"], color=COLOURS[1], label="validation loss")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right = axes.twinx()
-    right.plot(epochs["epoch"], epochs["val_accuracy"], color=COLOURS[2], linestyle="--", label="validation accuracy")
-    right.set_ylabel("accuracy")
-    handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+    handles = axes.get_legend_handles_labels()[0]
+    if scored:
+        right = axes.twinx()
+        handles += right.plot(
+            epochs["epoch"], epochs["val_accuracy"], color=COLOURS[2], linestyle="--", label="validation accuracy"
+        )
+        right.set_ylabel("accuracy")
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
     _save(figure, path)
 

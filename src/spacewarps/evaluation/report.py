@@ -158,7 +158,7 @@ def write_report(
     """
     matrix = confusion_matrix(evaluation.labels, evaluation.probabilities.argmax(axis=1), evaluation.classes)
     plots.plot_depth(pd.DataFrame(search["candidates"]), target / "depth.png", search.get("decides"))
-    plots.plot_learning_curves(curves, training["best_epoch"], target / "learning_curves.png")
+    plots.plot_learning_curves(curves, training.get("best_epoch"), target / "learning_curves.png")
     plots.plot_confusion(matrix, evaluation.classes, target / "confusion.png")
     rates = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
     plots.plot_roc(rates, evaluation.classes, target / "roc.png")
@@ -227,7 +227,8 @@ def _with_interval(found: dict[str, float], metric: str, sign: str) -> tuple[str
 def _classes_table(evaluation: SplitEvaluation) -> list[str]:
     test = evaluation.metrics["test"]
     numbered = plots.are_numbered(evaluation.classes)
-    heading = ["in the pictures"] * numbered + ["class", "test samples", "predicted", "precision", "recall"]
+    columns = ["class", "test samples", "predicted", "precision", "recall", "average precision"]
+    heading = ["in the pictures"] * numbered + columns
     rows = [_row(heading), _row(["---"] * len(heading))]
     predicted = np.bincount(evaluation.probabilities.argmax(axis=1), minlength=len(evaluation.classes))
     for number, (name, answers) in enumerate(zip(evaluation.classes, predicted.tolist(), strict=True), start=1):
@@ -235,8 +236,9 @@ def _classes_table(evaluation: SplitEvaluation) -> list[str]:
         # Of nothing there is no share.
         precision = f"{test['precision'][name]:.4f}" if answers else ""
         recall = f"{test['recall'][name]:.4f}" if samples else ""
+        ranked = f"{test['average_precision'][name]:.4f}" if samples else ""
         own = [f"[{number}]"] if numbered else []
-        rows.append(_row([*own, markdown_text(name), str(samples), str(answers), precision, recall]))
+        rows.append(_row([*own, markdown_text(name), str(samples), str(answers), precision, recall, ranked]))
     return rows
 
 
@@ -259,7 +261,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
         for a in search["architecture"]
     ]
     hidden = [f"- **{sentence}**" for sentence in blind_spots(evaluation.metrics, markdown_text)]
-    area = f" ROC area {test['roc_auc']:.4f}." if test["roc_auc"] is not None else ""
+    area = f", ROC area {test['roc_auc']:.4f}" if test["roc_auc"] is not None else ""
     stopped = markdown_text(search["stopped"].replace("_", " "))
     return "\n".join(
         [
@@ -269,7 +271,8 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             f"{test['accuracy_high']:.4f}; balanced accuracy **{test['balanced_accuracy']:.4f}**, interval "
             f"{test['balanced_accuracy_low']:.4f} to {test['balanced_accuracy_high']:.4f} "
             f"(bootstrap over {test['sources']} sources, {test['samples']} samples). "
-            f"Macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}.{area}",
+            f"Macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, expected calibration error "
+            f"{test['ece']:.4f}{area}.",
             "",
             *([*hidden, ""] if hidden else []),
             *_classifiers_table(test, baseline),
@@ -282,9 +285,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "## The network",
             "",
             f"{search['num_layers']} blocks, {search['total_trainable_params']:,} parameters; the search ended with "
-            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), the "
-            f"final training kept epoch {training['best_epoch']} of {training['epochs']} with "
-            f"{training['val_accuracy']:.4f}.",
+            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), {_final_training(training)}",
             "",
             "| layer | kind | k | kernel size | validation accuracy |",
             "| --- | --- | --- | --- | --- |",
@@ -302,3 +303,25 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "",
         ]
     )
+
+
+def _final_training(training: dict[str, Any]) -> str:
+    """Return how the final network was trained, as the end of a sentence, and how it answers."""
+    data, epochs = training.get("data", "train"), training["epochs"]
+    if data == "train":
+        told = (
+            f"the final training kept epoch {training['best_epoch']} of {epochs} with {training['val_accuracy']:.4f}."
+        )
+    elif data == "folds":
+        told = (
+            f"the final network is the mean of {training['networks']}, each trained for {epochs} epochs without one "
+            f"part of the training and validation splits; on the parts that they did not learn from, their accuracy is "
+            f"{training['val_accuracy']:.4f}."
+        )
+    else:
+        told = f"the final network learned from the training and validation splits together, for {epochs} epochs."
+    if "orientations" in training:
+        told += f" It answers with the mean over {training['orientations']} orientations of a stamp."
+    if "temperature" in training:
+        told += f" Its logits are divided by a temperature of {training['temperature']:.3f}."
+    return told

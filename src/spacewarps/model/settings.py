@@ -11,6 +11,8 @@ from spacewarps.settings import settings
 #: The kinds of block, and the least ``k`` that each can have.
 BLOCK_KINDS = {"conv": 1, "residual": 1, "separable": 1, "inception": 4}
 LARGEST_KERNEL = 15
+#: In how many ways a network can look at a stamp; 8 are all turned and mirrored images that keep its pixels.
+ORIENTATIONS = (1, 8)
 
 
 @settings

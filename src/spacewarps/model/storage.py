@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,13 +14,18 @@ from torch import Tensor
 
 from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.files import replaced_directory
+from spacewarps.model.ensemble import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, Ensemble, Network
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.settings import Configuration
 from spacewarps.reading import MAX_JSON_BYTES, check_file, first_fault, read_bytes
 from spacewarps.writing import write_json
 
+_Network = TypeVar("_Network", bound=Network)
+
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+
+_ONE, _SEVERAL = "spacewarps-model-1", "spacewarps-model-2"
 
 _Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
@@ -36,15 +41,28 @@ class _Block(_Part):
     kernel_size: int = 3
 
 
-class _Description(_Part):
-    format: Literal["spacewarps-model-1"]
+class _Inputs(_Part):
     stamp_shape: Annotated[list[_Size], Field(min_length=3, max_length=3)]
     features: list[str]
     classes: Annotated[list[str], Field(min_length=2)]
+
+
+class _Architecture(_Part):
     embedding: int
     head_grid: int
     dropout: float
     blocks: Annotated[list[_Block], Field(max_length=64)]
+
+
+class _Description(_Architecture, _Inputs):
+    format: Literal["spacewarps-model-1"]
+
+
+class _EnsembleDescription(_Inputs):
+    format: Literal["spacewarps-model-2"]
+    orientations: Literal[1, 8]
+    temperature: Annotated[float, Field(ge=LEAST_TEMPERATURE, le=HIGHEST_TEMPERATURE)]
+    members: Annotated[list[_Architecture], Field(min_length=1, max_length=64)]
 
 
 class _Metadata(_Part):
@@ -55,13 +73,30 @@ class _Header(BaseModel):
     metadata: _Metadata = Field(alias="__metadata__")
 
 
-def describe_model(model: ProgressiveModel) -> dict[str, object]:
+def describe_model(model: Network) -> dict[str, object]:
     """Return all that is needed to build ``model`` again, apart from its weights."""
+    if isinstance(model, Ensemble):
+        return {
+            "format": _SEVERAL,
+            **_inputs_of(model),
+            "orientations": model.orientations,
+            "temperature": model.temperature,
+            "members": [_architecture_of(member) for member in model.networks],
+        }
+    return {"format": _ONE, **_inputs_of(model), **_architecture_of(model)}
+
+
+def _inputs_of(model: Network) -> dict[str, object]:
+    inputs = model.inputs
     return {
-        "format": "spacewarps-model-1",
-        "stamp_shape": list(model.inputs.stamp_shape),
-        "features": list(model.inputs.features),
-        "classes": list(model.inputs.classes),
+        "stamp_shape": list(inputs.stamp_shape),
+        "features": list(inputs.features),
+        "classes": list(inputs.classes),
+    }
+
+
+def _architecture_of(model: ProgressiveModel) -> dict[str, object]:
+    return {
         "embedding": model.configuration.embedding,
         "head_grid": model.configuration.head_grid,
         "dropout": model.configuration.dropout,
@@ -69,13 +104,17 @@ def describe_model(model: ProgressiveModel) -> dict[str, object]:
     }
 
 
-def save_model(model: ProgressiveModel, folder: Path) -> None:
+def save_model(model: Network, folder: Path) -> None:
     """Write ``model`` to ``folder``, in place of the network that stood there.
+
+    An ensemble that answers as its one member does is written as that member.
 
     Raises:
         SpaceWarpsError: the folder holds what was not written there before.
         ModelError: the weights cannot be written, as on a full disk.
     """
+    if isinstance(model, Ensemble):
+        model = model.alone or model
     with replaced_directory(folder) as target:
         try:
             save_file(_weights(model), target / WEIGHTS_FILE)
@@ -86,8 +125,11 @@ def save_model(model: ProgressiveModel, folder: Path) -> None:
         write_json(target / DESCRIPTION_FILE, describe_model(model))
 
 
-def load_model(folder: Path | str) -> ProgressiveModel:
+def load_model(folder: Path | str) -> Network:
     """Return the network in ``folder``, on the CPU and in eval mode; it takes raw stamps and raw features.
+
+    It is an :class:`~spacewarps.model.ensemble.Ensemble` where several networks or orientations answer as one, or where
+    there is a temperature. The logits of the one and the log probabilities of the other give probabilities alike:
 
     >>> model = load_model("models/final")  # doctest: +SKIP
     >>> model(stamps, features).softmax(dim=1)  # doctest: +SKIP
@@ -102,11 +144,26 @@ def load_model(folder: Path | str) -> ProgressiveModel:
     with _refusals(str(folder)):
         text = read_bytes(folder / DESCRIPTION_FILE, at_most=MAX_JSON_BYTES).decode("utf-8")
         check_file(folder / WEIGHTS_FILE)
-        model = _assemble(text, load_file(folder / WEIGHTS_FILE))
+        description = json.loads(text)
+        several = isinstance(description, dict) and description.get("format") == _SEVERAL
+        built = _build_ensemble(description) if several else _build_network(description)
+        model = _with_weights(built, load_file(folder / WEIGHTS_FILE))
         for name, weights in model.state_dict().items():
             if not weights.isfinite().all():
                 raise ModelError(f"{name} in {WEIGHTS_FILE} holds what is not a finite number; make the model again")
         return model
+
+
+def load_progressive_model(folder: Path | str) -> ProgressiveModel:
+    """Return the network in ``folder``, as :func:`load_model` does, if it is one that can grow and learn.
+
+    Raises:
+        ModelError: as :func:`load_model`; or it is an ensemble.
+    """
+    model = load_model(folder)
+    if isinstance(model, Ensemble):
+        raise ModelError(f"{folder}: holds an ensemble, where a single network is needed; search again")
+    return model
 
 
 def pack_model(model: ProgressiveModel) -> bytes:
@@ -128,38 +185,47 @@ def unpack_model(data: bytes) -> ProgressiveModel:
         weights = load(data)
         header_end = 8 + int.from_bytes(data[:8], "little")
         header = _Header.model_validate_json(data[8:header_end])
-        return _assemble(header.metadata.description, weights)
+        return _with_weights(_build_network(json.loads(header.metadata.description)), weights)
 
 
-def _weights(model: ProgressiveModel) -> dict[str, Tensor]:
+def _weights(model: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def _assemble(text: str, weights: dict[str, Tensor]) -> ProgressiveModel:
-    description = _Description.model_validate(json.loads(text))
-    # Sizes that a hostile description claims cost nothing on this device; only weights that are really there take
-    # memory.
-    with torch.device("meta"):
-        model = _build(description)
+def _with_weights(model: _Network, weights: dict[str, Tensor]) -> _Network:
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
     found = {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ModelError(f"the weights do not fit the description, first at {wrong[0]!r:.80}")
     model.load_state_dict(weights, assign=True)
-    return model.eval()
+    model.eval()
+    return model
 
 
-def _build(description: _Description) -> ProgressiveModel:
-    channels, height, width = description.stamp_shape
-    model = ProgressiveModel(
-        (channels, height, width),
-        description.features,
-        description.classes,
-        Configuration(description.embedding, description.head_grid, description.dropout),
-    )
-    for block in description.blocks:
-        model.add_block(block.k, block.kind, block.kernel_size)
+def _build_network(description: object) -> ProgressiveModel:
+    known = _Description.model_validate(description)
+    return _build(known, known)
+
+
+def _build_ensemble(description: object) -> Ensemble:
+    known = _EnsembleDescription.model_validate(description)
+    return Ensemble([_build(known, member) for member in known.members], known.orientations, known.temperature)
+
+
+def _build(inputs: _Inputs, architecture: _Architecture) -> ProgressiveModel:
+    channels, height, width = inputs.stamp_shape
+    # Sizes that a hostile description claims cost nothing on this device; only weights that are really there take
+    # memory.
+    with torch.device("meta"):
+        model = ProgressiveModel(
+            (channels, height, width),
+            inputs.features,
+            inputs.classes,
+            Configuration(architecture.embedding, architecture.head_grid, architecture.dropout),
+        )
+        for block in architecture.blocks:
+            model.add_block(block.k, block.kind, block.kernel_size)
     return model
 
 

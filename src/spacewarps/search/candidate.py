@@ -172,7 +172,7 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
     training = Training(
         model,
         epochs=settings.epochs,
-        steps_per_epoch=-(-len(train) // settings.optimiser.batch_size),
+        labels=train.labels,
         optimiser=settings.optimiser,
         compute=evaluation.compute,
         seed=evaluation.candidate.seed,

@@ -17,6 +17,12 @@ def open_splits(stage: Stage, *names: str) -> list[Space_Galaxi]:
     return [Space_Galaxi(survey, split=name, augmentation=augmentation if name == "train" else None) for name in names]
 
 
+def open_train_and_validation(stage: Stage) -> Space_Galaxi:
+    """Return the training and the validation split of the prepared survey as one, with augmentation."""
+    survey = load_prepared_survey(stage.prepared)
+    return Space_Galaxi(survey, split=("train", "validation"), augmentation=_augmentation(stage))
+
+
 def open_folds(stage: Stage, folds: int) -> list[Fold]:
     """Return the folds of the prepared survey; one is its training and validation split."""
     return deal_folds(load_prepared_survey(stage.prepared), folds, _augmentation(stage), stage.params.seed)

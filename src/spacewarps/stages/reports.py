@@ -57,8 +57,19 @@ class TrainingReport(Report):
     """What ``reports/training.json`` must hold."""
 
     epochs: _Count
-    best_epoch: _Count
-    val_accuracy: float
+    data: Literal["train", "train_and_validation", "folds"] = "train"
+    best_epoch: _Count | None = None
+    val_accuracy: float | None = None
+    networks: _Count | None = None
+    orientations: _Count | None = None
+    temperature: float | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_data_gives(self) -> Self:
+        for name in {"train": ("best_epoch", "val_accuracy"), "folds": ("networks", "val_accuracy")}.get(self.data, ()):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is missing")
+        return self
 
 
 class _Accuracies(Report):

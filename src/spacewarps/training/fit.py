@@ -1,17 +1,19 @@
-"""How a network is trained to the end, and the best of its epochs kept."""
+"""How a network is trained to the end, and which weights of it are kept."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import Compute
-from spacewarps.training.prediction import check_made_for
+from spacewarps.training.prediction import check_made_for, score
 from spacewarps.training.score import Epoch, Score
 from spacewarps.training.settings import Optimiser
-from spacewarps.training.training import Training, run_epoch
+from spacewarps.training.training import Training, run_pass
 
 
 def fit(
@@ -25,13 +27,15 @@ def fit(
     seed: int,
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[int], None],
+    average: float = 0.0,
+    keep: Literal["best", "last"] = "best",
 ) -> list[Epoch]:
     """Train ``model`` in place, keep the weights of its best epoch, and return what each epoch came to.
 
     The arguments alone decide every bit of the weights, on machines of the same kind.
 
     Args:
-        model: ends on ``compute.device`` with the weights that scored best on validation.
+        model: ends on ``compute.device`` with the weights that are kept.
         train: the samples to learn from, with their augmentation.
         validation: the samples to score each epoch on.
         epochs: passes over ``train``.
@@ -40,28 +44,89 @@ def fit(
         seed: decides the order of the samples, their augmentation and dropout.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of samples in it.
+        average: the decay of a moving average of the weights (:func:`move_average`), which then is what is scored and
+            kept; 0 for the weights themselves.
+        keep: the weights of the epoch that scored ``best`` on validation, or those of the ``last``.
 
     Raises:
         ModelError: the network was made for other data.
     """
-    check_made_for(model, train)
-    training = Training(
-        model,
-        epochs=epochs,
-        steps_per_epoch=-(-len(train) // optimiser.batch_size),
-        optimiser=optimiser,
-        compute=compute,
-        seed=seed,
-        trains="all",
-    )
+    history: list[Epoch] = []
     best: tuple[Score, dict[str, Tensor]] | None = None
-    while len(training.history) < epochs:
-        for samples in run_epoch([training], train, validation, batch_size=optimiser.batch_size, seed=seed):
-            on_batch(samples)
-        epoch = training.history[-1]
+    passes = _passes(model, train, epochs, optimiser, compute, seed, average, on_batch)
+    for loss, learned in passes:
+        epoch = Epoch(len(history) + 1, loss, score(learned, validation, compute))
+        history.append(epoch)
         on_epoch(epoch)
-        if best is None or epoch.validation.better_than(best[0]):
-            best = epoch.validation, copy.deepcopy(model.state_dict())
+        if keep == "last" or best is None or epoch.validation.better_than(best[0]):
+            best = epoch.validation, copy.deepcopy(learned.state_dict())
     if best is not None:
         model.load_state_dict(best[1])
-    return training.history
+    return history
+
+
+def fit_without_validation(
+    model: ProgressiveModel,
+    train: Space_Galaxi,
+    *,
+    epochs: int,
+    optimiser: Optimiser,
+    compute: Compute,
+    seed: int,
+    on_epoch: Callable[[int, float], None],
+    on_batch: Callable[[int], None],
+    average: float = 0.0,
+) -> list[float]:
+    """Train ``model`` in place to the end of its schedule, and return the training loss of each epoch.
+
+    Arguments, bits and errors are those of :func:`fit`; ``on_epoch`` is given the epoch's number and loss.
+    """
+    losses: list[float] = []
+    for loss, learned in _passes(model, train, epochs, optimiser, compute, seed, average, on_batch):
+        losses.append(loss)
+        on_epoch(len(losses), loss)
+        if len(losses) == epochs:
+            model.load_state_dict(learned.state_dict())
+    return losses
+
+
+@torch.no_grad()
+def move_average(averaged: ProgressiveModel, model: ProgressiveModel, decay: float) -> None:
+    """Move the weights of ``averaged`` towards those of ``model``: ``decay * averaged + (1 - decay) * model``.
+
+    The mean over the steps of a training lies nearer the minimum than its last step does (Polyak & Juditsky 1992, SIAM
+    J. Control Optim. 30, 838; for networks Izmailov et al. 2018, arXiv:1803.05407). The statistics of BatchNorm are
+    averaged along, so that they fit the weights. What is no floating-point number, a counter, is copied.
+    """
+    for mean, current in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(current, 1 - decay)
+        else:
+            mean.copy_(current)
+
+
+def _passes(
+    model: ProgressiveModel,
+    train: Space_Galaxi,
+    epochs: int,
+    optimiser: Optimiser,
+    compute: Compute,
+    seed: int,
+    average: float,
+    on_batch: Callable[[int], None],
+) -> Iterator[tuple[float, ProgressiveModel]]:
+    """Yield, after each pass, its training loss and what was learned: ``model`` itself, or the average."""
+    check_made_for(model, train)
+    training = Training(
+        model, epochs=epochs, labels=train.labels, optimiser=optimiser, compute=compute, seed=seed, trains="all"
+    )
+    averaged: ProgressiveModel | None = None
+    for _ in range(epochs):
+        for samples in run_pass([training], train, batch_size=optimiser.batch_size, seed=seed):
+            if average and averaged is None:
+                # From the first step on: what a network starts with is no part of what it learned.
+                averaged = copy.deepcopy(model)
+            elif averaged is not None:
+                move_average(averaged, model, average)
+            on_batch(samples)
+        yield training.end_pass(len(train)), model if averaged is None else averaged

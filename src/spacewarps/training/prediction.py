@@ -1,12 +1,13 @@
 """What networks answer, and how well."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spacewarps.errors import ModelError
+from spacewarps.model.ensemble import Ensemble, Network
 from spacewarps.model.network import Inputs, ProgressiveModel
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import epoch_batches
@@ -18,31 +19,55 @@ from spacewarps.training.score import Outcomes, Score, finite_or_infinite
 _EVALUATION_BATCH = 256
 
 
-def predict(model: ProgressiveModel, data: Samples, compute: Compute) -> Tensor:
+def predict(model: Network, data: Samples, compute: Compute) -> Tensor:
     """Return the logits of every sample of ``data``, float32 ``[N, classes]`` on the CPU, without augmentation.
 
-    Labels are not needed.
+    Those of an ensemble are its log probabilities. Labels are not needed.
 
     Raises:
         ModelError: the network was made for other data.
     """
     check_made_for(model, data)
     compute.place(model)
-    return _predict([model], data, compute, depth=0)[0]
+    if isinstance(model, ProgressiveModel):
+        return _predict([model], data, compute, depth=0)[0]
+    # Batch by batch: the answers of all members in all orientations could be more than memory holds.
+    whole = torch.empty(len(data), len(model.inputs.classes))
+    done = 0
+    for logits in _answers(model, data, compute):
+        whole[done : done + logits.shape[1]] = model.combine(logits)
+        done += logits.shape[1]
+    return whole
 
 
-def score(model: ProgressiveModel, data: Space_Galaxi, compute: Compute) -> Score:
+def score(model: Network, data: Space_Galaxi, compute: Compute) -> Score:
     """Return accuracy and cross-entropy of ``model`` on ``data``; a loss that is not finite counts as infinite.
 
     Raises:
         ModelError: the network was made for other data.
     """
+    return score_of(predict(model, data, compute), data.labels)
+
+
+def score_of(logits: Tensor, labels: Tensor) -> Score:
+    """Return what ``logits`` or log probabilities, ``[N, classes]``, come to beside the labels, ``[N]``."""
+    right = int((logits.argmax(dim=1) == labels).sum())
+    loss = float(functional.cross_entropy(logits.double(), labels))
+    return Score(right / len(labels), finite_or_infinite(loss))
+
+
+def predict_answers(model: Ensemble, data: Samples, compute: Compute) -> Tensor:
+    """Return the logits of every member in every orientation, float32 ``[answers, N, classes]`` on the CPU.
+
+    Raises:
+        ModelError: the network was made for other data.
+    """
     check_made_for(model, data)
     compute.place(model)
-    return score_side_by_side([model], data, compute, depth=0)[0][0]
+    return torch.cat(list(_answers(model, data, compute)), dim=1)
 
 
-def check_made_for(model: ProgressiveModel, data: Samples) -> None:
+def check_made_for(model: Network, data: Samples) -> None:
     """Check that ``model`` was made for such data, and for its classes where it has labels.
 
     Raises:
@@ -81,17 +106,26 @@ def _predict(models: Sequence[ProgressiveModel], data: Samples, compute: Compute
     return logits
 
 
+def _answers(model: Ensemble, data: Samples, compute: Compute) -> Iterator[Tensor]:
+    """Yield the logits of one batch after the other, float32 ``[answers, B, classes]`` on the CPU."""
+    model.eval()
+    for indices in epoch_batches(len(data), _EVALUATION_BATCH, seed=0, epoch=0, shuffle=False):
+        images, features = (part.to(compute.device) for part in data.seen(indices))
+        with torch.inference_mode(), compute.autocast():
+            logits = torch.stack([answer.float() for answer in model.answers(images, features)]).cpu()
+        yield logits
+
+
 def score_side_by_side(
     models: Sequence[ProgressiveModel], data: Space_Galaxi, compute: Compute, depth: int
 ) -> list[tuple[Score, Outcomes]]:
-    """Return how each network does, in all and on each sample; the first ``depth`` blocks, the same in all, are
-    computed once.
+    """Return how each network does, in all and on each sample.
+
+    The first ``depth`` blocks, the same in all, are computed once.
     """
     scores = []
     for logits in _predict(models, data, compute, depth):
-        right = logits.argmax(dim=1) == data.labels
-        loss = float(functional.cross_entropy(logits.double(), data.labels))
         losses = functional.cross_entropy(logits.double(), data.labels, reduction="none")
-        score_of_all = Score(int(right.sum()) / len(data), finite_or_infinite(loss))
-        scores.append((score_of_all, Outcomes.of(losses.numpy(), right.numpy())))
+        outcomes = Outcomes.of(losses.numpy(), (logits.argmax(dim=1) == data.labels).numpy())
+        scores.append((score_of(logits, data.labels), outcomes))
     return scores

@@ -20,6 +20,8 @@ class Optimiser:
         weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101); on weight matrices and
             filters, not on biases and BatchNorm.
         label_smoothing: the share of the target that is spread over all classes.
+        class_weights: ``none``; or ``balanced``, where a sample weighs ``N / (classes * samples of its class)``: a rare
+            class counts as much as a frequent one. The loss of a batch is the weighted mean.
 
     Raises:
         SettingsError: an argument is out of range.
@@ -29,6 +31,7 @@ class Optimiser:
     learning_rate: Annotated[float, Field(gt=0)] = 0.003
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    class_weights: Literal["none", "balanced"] = "none"
 
 
 @settings

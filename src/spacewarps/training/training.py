@@ -24,7 +24,7 @@ class Training:
     Args:
         model: is trained in place, and moves to ``compute.device``.
         epochs: the passes that the learning rate's schedule is made for.
-        steps_per_epoch: the batches of one pass.
+        labels: of the samples that it learns from, ``[N]``; they tell the batches of a pass and the classes' weights.
         optimiser: how weights change.
         compute: where, and in which precision.
         seed: decides dropout.
@@ -37,7 +37,7 @@ class Training:
         model: ProgressiveModel,
         *,
         epochs: int,
-        steps_per_epoch: int,
+        labels: Tensor,
         optimiser: Optimiser,
         compute: Compute,
         seed: int,
@@ -50,9 +50,16 @@ class Training:
         self.history: list[Epoch] = []
         #: On each sample that the last epoch was scored on.
         self.outcomes: Outcomes | None = None
+        #: How many passes it has learned from.
+        self.passes = 0
         self._optimiser = optimiser
-        self._steps_per_epoch = steps_per_epoch
-        self._steps = epochs * steps_per_epoch
+        self._steps_per_epoch = -(-len(labels) // optimiser.batch_size)
+        self._steps = epochs * self._steps_per_epoch
+        self._class_weights = (
+            balanced_weights(labels, len(model.inputs.classes)).to(compute.device)
+            if optimiser.class_weights == "balanced"
+            else None
+        )
         self._seed = seed
         for block in model.trunk[: self.frozen_depth]:
             block.requires_grad_(False)
@@ -76,22 +83,29 @@ class Training:
             labels: ``[B]``.
             features: ``[B, F]`` in catalogue units.
         """
-        epoch = len(self.history)
+        epoch = self.passes
         for group in self._adam.param_groups:
             step = epoch * self._steps_per_epoch + number
             group["lr"] = self._optimiser.learning_rate * one_cycle(step, self._steps)
         with named_random_state(self._seed, "dropout", epoch, number), self.compute.autocast():
             logits = self.model.finish(maps, features, self.frozen_depth)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self._optimiser.label_smoothing)
+        loss = functional.cross_entropy(
+            logits.float(), labels, self._class_weights, label_smoothing=self._optimiser.label_smoothing
+        )
         self._adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()
         self._total += loss.detach() * len(labels)
 
+    def end_pass(self, samples: int) -> float:
+        """Return the training loss of a pass over ``samples`` samples, infinite where it is not finite."""
+        self.passes += 1
+        return finite_or_infinite(float(self._total) / samples)
+
     def end_epoch(self, samples: int, validation: Score, outcomes: Outcomes) -> Epoch:
-        """Note what the pass over ``samples`` samples came to; a loss that is not finite counts as infinite."""
+        """Note what the pass over ``samples`` samples came to, and how the network then did."""
         self.outcomes = outcomes
-        epoch = Epoch(len(self.history) + 1, finite_or_infinite(float(self._total) / samples), validation)
+        epoch = Epoch(len(self.history) + 1, self.end_pass(samples), validation)
         self.history.append(epoch)
         return epoch
 
@@ -122,6 +136,7 @@ class Training:
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"the state of the training does not fit the network ({error})") from None
         self.history = list(history)
+        self.passes = len(self.history)
 
 
 def run_epoch(
@@ -147,8 +162,20 @@ def run_epoch(
     Yields:
         The number of samples, after each batch of each training.
     """
+    yield from run_pass(trainings, train, batch_size=batch_size, seed=seed)
+    depth, compute = trainings[0].frozen_depth, trainings[0].compute
+    scores = score_side_by_side([training.model for training in trainings], validation, compute, depth)
+    for training, (score, outcomes) in zip(trainings, scores, strict=True):
+        training.end_epoch(len(train), score, outcomes)
+
+
+def run_pass(trainings: Sequence[Training], train: Space_Galaxi, *, batch_size: int, seed: int) -> Iterator[int]:
+    """Let every one of ``trainings`` learn from the same batches, as :func:`run_epoch` does, without scoring them.
+
+    Whoever asks for it ends the pass.
+    """
     first = trainings[0]
-    epoch, depth, compute = len(first.history), first.frozen_depth, first.compute
+    epoch, depth, compute = first.passes, first.frozen_depth, first.compute
     for training in trainings:
         training.begin_epoch()
     batches = epoch_batches(len(train), batch_size, seed=derive_seed(seed, "batches"), epoch=epoch, shuffle=True)
@@ -159,9 +186,20 @@ def run_epoch(
         for training in trainings:
             training.learn(number, maps, labels, features)
             yield len(labels)
-    scores = score_side_by_side([training.model for training in trainings], validation, compute, depth)
-    for training, (score, outcomes) in zip(trainings, scores, strict=True):
-        training.end_epoch(len(train), score, outcomes)
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return ``N / (classes * N_class)`` for each class, float32 ``[classes]``, as scikit-learn balances them.
+
+    A class without a sample weighs nothing and does not count.
+
+    Args:
+        labels: of the samples, ``[N]``.
+        classes: how many classes there are.
+    """
+    counts = torch.bincount(labels, minlength=classes).double()
+    weights = len(labels) / (counts.count_nonzero() * counts)
+    return torch.where(counts > 0, weights, 0.0).float()
 
 
 def _weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -1,0 +1,154 @@
+"""The final network: one training or several, and what they answer on samples that they did not learn from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spacewarps.errors import ModelError
+from spacewarps.model.ensemble import Ensemble, mean_log_probabilities
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.model.normalisers import stamps_to_fit
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.fit import fit, fit_without_validation
+from spacewarps.training.prediction import predict_answers
+from spacewarps.training.score import Epoch, Score
+from spacewarps.training.settings import Optimiser
+
+
+class Part(NamedTuple):
+    """What one network learns from, and the samples that are held out from it, if there are any."""
+
+    train: Space_Galaxi
+    held_out: Space_Galaxi | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network that has learned.
+
+    Args:
+        network: with the weights that were kept.
+        losses: the training loss of each epoch.
+        history: each epoch with its score on what was held out; empty where nothing was.
+    """
+
+    network: ProgressiveModel
+    losses: list[float]
+    history: list[Epoch]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch that scored best, the first of equal ones."""
+        best = self.history[0]
+        for epoch in self.history:
+            best = epoch if epoch.validation.better_than(best.validation) else best
+        return best
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What networks answer on samples that they did not learn from.
+
+    Args:
+        logits: in each orientation, ``[orientations, N, classes]``.
+        labels: ``[N]``.
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+    def score(self, temperature: float) -> Score:
+        """Return how well the mean of the answers does at ``temperature``."""
+        log_probabilities = mean_log_probabilities(self.logits, temperature)
+        right = int((log_probabilities.argmax(dim=1) == self.labels).sum())
+        return Score(right / len(self.labels), float(functional.nll_loss(log_probabilities, self.labels)))
+
+
+def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:
+    """Return a network of the architecture of ``model`` with new weights, its normalisers fitted to ``train``."""
+    with named_random_state(seed, "initialisation"):
+        fresh = model.with_new_weights()
+    some = train.seen(list(stamps_to_fit(len(train))))
+    fresh.fit_normalisers(some.images.numpy(), train.features)
+    return fresh
+
+
+def learn(
+    model: ProgressiveModel,
+    part: Part,
+    *,
+    keep: Literal["best", "last"],
+    epochs: int,
+    average: float,
+    optimiser: Optimiser,
+    compute: Compute,
+    seed: int,
+    on_epoch: Callable[[int, float, Score | None], None],
+    on_batch: Callable[[int], None],
+) -> Member:
+    """Train ``model`` in place on ``part``; arguments are those of :func:`spacewarps.training.fit.fit`.
+
+    Args:
+        model: is trained in place.
+        part: the samples.
+        keep: the weights of the ``best`` epoch on what is held out, or those of the ``last``.
+        epochs: passes over the samples to learn from.
+        average: the decay of the moving average of the weights; 0 for none.
+        optimiser: how weights change.
+        compute: where, and in which precision.
+        seed: decides the order of the samples, their augmentation and dropout.
+        on_epoch: called after each epoch with its number, its training loss, and its score where there is one.
+        on_batch: called after each batch with the number of samples in it.
+
+    Raises:
+        ModelError: the training diverged, or the network was made for other data.
+    """
+    if part.held_out is None:
+        losses = fit_without_validation(
+            model,
+            part.train,
+            epochs=epochs,
+            optimiser=optimiser,
+            compute=compute,
+            seed=seed,
+            average=average,
+            on_epoch=lambda epoch, loss: on_epoch(epoch, loss, None),
+            on_batch=on_batch,
+        )
+        if not all(weights.isfinite().all() for weights in model.state_dict().values()):
+            raise ModelError("the training diverged; lower `learning_rate`")
+        return Member(model, losses, [])
+    history = fit(
+        model,
+        part.train,
+        part.held_out,
+        epochs=epochs,
+        optimiser=optimiser,
+        compute=compute,
+        seed=seed,
+        average=average,
+        keep=keep,
+        on_epoch=lambda epoch: on_epoch(epoch.epoch, epoch.train_loss, epoch.validation),
+        on_batch=on_batch,
+    )
+    member = Member(model, [epoch.train_loss for epoch in history], history)
+    kept = member.best if keep == "best" else history[-1]
+    if kept.validation.diverged:
+        raise ModelError(f"the training diverged{' in every epoch' * (keep == 'best')}; lower `learning_rate`")
+    return member
+
+
+def answers_held_out(
+    networks: Sequence[ProgressiveModel], data: Sequence[Space_Galaxi], compute: Compute, orientations: int
+) -> HeldOut:
+    """Return what each network answers on the samples that were held out from it, one after the other."""
+    answers = [
+        predict_answers(Ensemble([network], orientations), held_out, compute)
+        for network, held_out in zip(networks, data, strict=True)
+    ]
+    return HeldOut(torch.cat(answers, dim=1), torch.cat([held_out.labels for held_out in data]))

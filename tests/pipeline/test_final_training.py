@@ -1,0 +1,118 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spacewarps import Space_Galaxi, load_model
+from spacewarps.model.ensemble import Ensemble
+from spacewarps.model.network import ProgressiveModel
+from spacewarps.training.compute import set_up_compute
+from spacewarps.training.prediction import score
+from spacewarps.training.settings import ComputeSettings
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import Project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path / "project")
+
+
+def train_and_evaluate(
+    project: Project, spacewarps_here: SpacewarpsHere, folds: int = 1, **changes: Any
+) -> tuple[dict[str, Any], pd.DataFrame, str]:
+    """Return the summary of the training, its curves and the report."""
+    params = project.params()
+    params["search"]["folds"] = folds
+    params["train"] |= changes
+    project.write_params(params)
+    for stage in ("train", "evaluate"):
+        status, said, errors = spacewarps_here(project, stage)
+        assert (status, errors) == (0, ""), said
+    reports = project.folder / "reports"
+    summary = json.loads((reports / "training.json").read_text())
+    return summary, pd.read_csv(reports / "plots/learning_curves.csv"), (reports / "report/report.md").read_text()
+
+
+def test_one_network_learns_from_both_splits_to_the_end(project: Project, spacewarps_here: SpacewarpsHere) -> None:
+    summary, curves, page = train_and_evaluate(
+        project, spacewarps_here, data="train_and_validation", average=0.9, epochs=2
+    )
+    assert summary == {"start": "warm", "epochs": 2, "data": "train_and_validation", "networks": 1}
+    assert curves["train_loss"].notna().all()
+    assert curves[["val_loss", "val_accuracy"]].isna().all(axis=None)
+    assert "learned from the training and validation splits together, for 2 epochs" in page
+    assert isinstance(load_model(project.folder / "models/final"), ProgressiveModel)
+    project.dvc("plots", "show", "--out", "dvc_plots")
+    assert "train_loss" in (project.folder / "dvc_plots/index.html").read_text()
+
+
+def test_a_network_for_each_fold_is_scored_on_what_it_has_not_seen(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    summary, curves, page = train_and_evaluate(
+        project,
+        spacewarps_here,
+        folds=3,
+        data="folds",
+        start="fresh",
+        epochs=1,
+        orientations=8,
+        calibration="temperature",
+    )
+    assert {"data": "folds", "networks": 3, "orientations": 8}.items() <= summary.items()
+    assert summary["val_loss"] < summary["val_loss_uncalibrated"]
+    assert len(curves) == 1
+    assert "is the mean of 3" in page
+    model = load_model(project.folder / "models/final")
+    assert isinstance(model, Ensemble)
+    assert (len(model.members), model.orientations, model.temperature) == (3, 8, summary["temperature"])
+    assert not torch.equal(model.networks[0].head.project.weight, model.networks[1].head.project.weight)
+    # A mean over as many samples as train and validation have.
+    samples = pd.read_csv(project.folder / "data/prepared/samples.csv", dtype=str)
+    known = int(samples["split"].isin(["train", "validation"]).sum())
+    assert summary["val_accuracy"] * known == pytest.approx(round(summary["val_accuracy"] * known), abs=1e-9)
+
+    run = next(run for run in project.runs() if run.data.tags.get("spacewarps.stage") == "train")
+    mlflow.set_tracking_uri(f"sqlite:///{project.folder / 'mlflow.db'}")
+    served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    test = Space_Galaxi(project.folder / "data/prepared", split="test")
+    stamps, features = np.stack([test[i].images.numpy() for i in range(3)]), test.features[:3]
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(stamps), features).softmax(dim=1).numpy()
+    np.testing.assert_array_equal(served.predict({"stamps": stamps, "features": features.numpy()}), expected)
+
+
+def test_the_best_epoch_may_answer_in_eight_orientations_at_a_temperature(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    summary, _, page = train_and_evaluate(
+        project, spacewarps_here, epochs=2, average=0.9, orientations=8, calibration="temperature"
+    )
+    assert summary["best_epoch"] in (1, 2)
+    compute = set_up_compute(ComputeSettings("cpu", project.params()["compute"]["precision"], 1))
+    validation = Space_Galaxi(project.folder / "data/prepared", split="validation")
+    found = score(load_model(project.folder / "models/final"), validation, compute)
+    assert found.accuracy == summary["val_accuracy"]
+    assert found.loss == pytest.approx(summary["val_loss"], rel=1e-6)
+    assert "with the mean over 8 orientations of a stamp. Its logits are divided by a temperature of" in page
+
+
+def test_the_search_is_asked_for_again_where_it_left_an_ensemble(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    params = project.params()
+    params["train"] |= {"orientations": 8, "epochs": 1}
+    params["paths"] |= {"search": "models/final", "final": "models/other"}
+    project.write_params(params)
+    assert spacewarps_here(project, "train")[0] == 0
+    params["paths"] |= {"search": "models/other", "final": "models/final"}
+    project.write_params(params)
+    status, _, errors = spacewarps_here(project, "train")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "models/other: holds an ensemble, where a single network is needed; search again" in errors
