@@ -98,8 +98,8 @@ def test_a_calibrated_network_has_no_calibration_error() -> None:
 
 def test_bins_of_calibration_hold_their_upper_end_and_count_by_their_samples() -> None:
     # 0.6 is the upper end of the ninth of 15 bins, so it shares one with 0.55 and none with 0.61.
-    labels, probabilities = two_classes([0.6, 0.55, 0.61], [True, False, False])
-    expected = (abs(1 - 0.6 - 0.55) + 0.61) / 3
+    labels, probabilities = two_classes([0.6, 0.55, 0.61], [True, False, True])
+    expected = (abs(1 - 0.6 - 0.55) + abs(1 - 0.61)) / 3
     assert expected_calibration_error(labels, probabilities) == pytest.approx(expected)
     labels, probabilities = two_classes([1.0] * 4, [True, True, True, False])
     assert expected_calibration_error(labels, probabilities) == pytest.approx(0.25)

@@ -156,7 +156,7 @@ def test_the_report_has_the_same_bytes_every_time(
             "Its logits are divided by a temperature of 1.250.\n",
         ),
         (
-            TRAINING | {"orientations": 8},
+            TRAINING | {"orientations": 8, "temperature": None},
             "(no gain), the final training kept epoch 2 of 3 with 0.8000. It answers with the mean over 8 orientations "
             "of a stamp.\n",
         ),

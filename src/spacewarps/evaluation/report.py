@@ -320,8 +320,8 @@ def _final_training(training: dict[str, Any]) -> str:
         )
     else:
         told = f"the final network learned from the training and validation splits together, for {epochs} epochs."
-    if "orientations" in training:
+    if training.get("orientations") is not None:
         told += f" It answers with the mean over {training['orientations']} orientations of a stamp."
-    if "temperature" in training:
+    if training.get("temperature") is not None:
         told += f" Its logits are divided by a temperature of {training['temperature']:.3f}."
     return told
