@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo test validate lint docs format bench compare ui clean
+.PHONY: help setup versioned demo cv test validate lint docs format bench compare ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,10 @@ versioned:
 	  "(a zip download?); make one: git init && git add --all && git commit --message 'Space Warps'" >&2; exit 2; }
 
 demo: versioned $(READY) ## run the whole pipeline and say where its results are
-	@if dvc status --quiet; then echo "Data and pipelines are up to date." && spacewarps result; else dvc repro; fi
+	@if dvc status --quiet dvc.yaml; then echo "Data and pipelines are up to date." && spacewarps result; else dvc repro; fi
+
+cv: versioned $(READY) ## search, train and test in every outer fold of the survey (some minutes each)
+	dvc repro crossvalidation/dvc.yaml
 
 test: $(READY) ## run the test suite
 	pytest -q -n 2 -m 'not long'

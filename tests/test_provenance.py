@@ -10,7 +10,8 @@ from spacewarps.provenance import DECIDE_NOTHING, files_that_decide, fingerprint
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(str(spacewarps.__file__)).parent
-STAGES = ["simulate", "prepare", "search", "train", "evaluate"]
+PIPELINES = ("dvc.yaml", "crossvalidation/dvc.yaml")
+STAGES = ["simulate", "prepare", "search", "train", "evaluate", "crossvalidate"]
 
 
 @pytest.fixture
@@ -22,7 +23,8 @@ def copy(tmp_path: Path) -> Path:
 
 def watched_by_dvc(stage: str) -> set[Path]:
     """Return the modules that ``dvc.yaml`` lists for a stage, those of whole folders included."""
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    pipelines = [yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["stages"] for name in PIPELINES]
+    deps = {name: each for stages in pipelines for name, each in stages.items()}[stage]["deps"]
     places = [ROOT / dep for dep in deps if dep.startswith("src/")]
     return {file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))}
 

@@ -22,6 +22,7 @@ _STAGES = {
     "search": "grow a network block by block",
     "train": "train the network that the search chose",
     "evaluate": "measure the trained network on the test split",
+    "crossvalidate": "search, train and test on outer folds of the survey",
 }
 
 

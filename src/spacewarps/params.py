@@ -8,13 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import Field
 
 from spacewarps.errors import ParamsError
-from spacewarps.evaluation.settings import BootstrapSettings
-from spacewarps.model.settings import ORIENTATIONS, Configuration
+from spacewarps.evaluation.settings import BootstrapSettings, CrossvalidationSettings
+from spacewarps.model.settings import Configuration
 from spacewarps.reading import read_bytes
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.settings import SearchSettings
@@ -22,7 +22,6 @@ from spacewarps.search.strategies import STRATEGIES
 from spacewarps.settings import (
     Fault,
     OneOf,
-    PositiveInt,
     SettingsError,
     Threads,
     settings,
@@ -31,7 +30,7 @@ from spacewarps.settings import (
 )
 from spacewarps.simulation.settings import SimulationSettings
 from spacewarps.survey.settings import AugmentationSettings, SurveySettings
-from spacewarps.training.settings import ComputeSettings, Optimiser
+from spacewarps.training.settings import ComputeSettings, FinalSettings, Optimiser
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 _T = TypeVar("_T")
@@ -111,32 +110,6 @@ class SearchParams(SearchSettings):
 
 
 @settings
-class TrainParams:
-    """The final training."""
-
-    start: Literal["warm", "fresh"] = "warm"
-    data: Literal["train", "train_and_validation", "folds"] = "train"
-    epochs: PositiveInt = 20
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    orientations: int = 1
-    calibration: Literal["none", "temperature"] = "none"
-
-    def __post_init__(self) -> None:
-        if self.orientations not in ORIENTATIONS:
-            raise ValueError(f"orientations must be 1 or 8, but got {self.orientations}")
-        if self.data == "folds" and self.start == "warm":
-            raise ValueError(
-                "data is folds, but start is warm, and the search's weights have seen the samples that a fold holds "
-                "out; set start to fresh"
-            )
-        if self.data == "train_and_validation" and self.calibration == "temperature":
-            raise ValueError(
-                "calibration is temperature, but data is train_and_validation, which holds out no sample to fit it on; "
-                "set calibration to none, or data to train or folds"
-            )
-
-
-@settings
 class Params:
     """All of ``params.yaml``."""
 
@@ -149,13 +122,20 @@ class Params:
     model: Configuration
     optimiser: Optimiser
     search: SearchParams
-    train: TrainParams
+    train: FinalSettings
+    crossvalidate: CrossvalidationSettings
     evaluate: BootstrapSettings
 
     def __post_init__(self) -> None:
         if self.train.data == "folds" and self.search.folds == 1:
             raise ValueError(
                 "train.data is folds, but search.folds is 1, which makes none; set search.folds to 2 or more"
+            )
+        if self.search.folds > 1 and (self.train.data, self.train.start) == ("train", "warm"):
+            raise ValueError(
+                f"train.start is warm, but search.folds is {self.search.folds}, so the search's weights have seen "
+                "samples of the validation split, by which the final training chooses its epoch; set train.start to "
+                "fresh, or train.data to train_and_validation or folds"
             )
         for name, place in self.paths.by_name().items():
             folder = _resolved(place)

@@ -13,6 +13,7 @@ from spacewarps.recorded_code import CODE, installed_code
 from spacewarps.writing import write_json, write_text
 
 _PIPELINE = "dvc.yaml"
+_PIPELINES = (_PIPELINE, "crossvalidation/dvc.yaml")
 _STAGE = re.compile(r"  (\w+):")
 
 
@@ -79,7 +80,7 @@ def _texts() -> dict[str, str]:
     # In the repository, they stand at its root.
     source = packed if packed.is_dir() else Path(__file__).parents[2]
     texts = {name: (source / name).read_text(encoding="utf-8") for name in PROJECT_FILES}
-    return texts | {_PIPELINE: depending_on_recorded_code(texts[_PIPELINE])}
+    return texts | {name: depending_on_recorded_code(texts[name]) for name in _PIPELINES}
 
 
 def depending_on_recorded_code(pipeline: str) -> str:

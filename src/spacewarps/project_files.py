@@ -9,6 +9,7 @@ PROJECT_FILES = (
     ".dvcignore",
     ".gitattributes",
     ".gitignore",
+    "crossvalidation/dvc.yaml",
     "data/.gitignore",
     "dvc.yaml",
     "models/.gitignore",

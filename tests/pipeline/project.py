@@ -41,7 +41,15 @@ class Project:
     @classmethod
     def create(cls, folder: Path) -> "Project":
         """Make a project in an empty folder."""
-        for name in ("dvc.yaml", ".dvcignore", ".gitattributes", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        for name in (
+            "dvc.yaml",
+            "crossvalidation/dvc.yaml",
+            ".dvcignore",
+            ".gitattributes",
+            ".gitignore",
+            ".dvc/config",
+            ".dvc/.gitignore",
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")

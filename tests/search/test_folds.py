@@ -9,10 +9,11 @@ import pytest
 from spacewarps.errors import ParamsError
 from spacewarps.model.storage import pack_model
 from spacewarps.search.executors.inline import InlineExecutor
-from spacewarps.search.folds import Fold, deal_folds
+from spacewarps.search.folds import Fold, deal_folds, hold_out
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.settings import SearchSettings, WarmStart
 from spacewarps.survey.augmentation import Augmentation
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.testing.data import bits, small_compute, small_folds, small_search
 from spacewarps.training.prediction import score
@@ -76,7 +77,7 @@ def test_siblings_over_folds_are_resumed_from_half_a_journal(trains: Any, tmp_pa
         for file in sorted(tmp_path.glob("*.candidate"))[::2]:
             file.unlink()
         again = small_search(folds, settings, journal=journal)
-    assert 0 < again.evaluated < whole.evaluated
+    assert 0 < again.evaluated <= whole.evaluated == 4
     assert bits(again) == bits(whole) == bits(small_search(folds, settings))
 
 
@@ -89,7 +90,8 @@ def test_halving_works_over_folds() -> None:
 
 
 def test_folds_are_dealt_from_train_and_validation_by_source(prepared: PreparedSurvey) -> None:
-    folds, augmentation = deal_folds(prepared, 3, Augmentation(), seed=1), Augmentation()
+    both, augmentation = Space_Galaxi(prepared, split=("train", "validation")), Augmentation()
+    folds = deal_folds(both, 3, augmentation, seed=1)
     scored = [set(fold.validation.samples["id"]) for fold in folds]
     of_split = prepared.samples.groupby("split")["id"].agg(set)
     assert set.union(*scored) == of_split["train"] | of_split["validation"]
@@ -103,12 +105,15 @@ def test_folds_are_dealt_from_train_and_validation_by_source(prepared: PreparedS
             assert [part.classes[label] for label in part.labels.tolist()] == rows["label"].tolist()
             assert part.stamps.tobytes() == prepared.stamps[part.rows].tobytes()
             assert prepared.samples["id"].iloc[part.rows].tolist() == part.samples["id"].tolist()
-    assert {fold.fingerprint() for fold in deal_folds(prepared, 3, augmentation, seed=2)}.isdisjoint(
+    assert {fold.fingerprint() for fold in deal_folds(both, 3, augmentation, seed=2)}.isdisjoint(
         fold.fingerprint() for fold in folds
     )
 
 
-def test_one_fold_is_the_split_of_the_survey(prepared: PreparedSurvey) -> None:
-    [fold] = deal_folds(prepared, 1, None, seed=1)
-    assert set(fold.train.samples["split"]) == {"train"}
-    assert set(fold.validation.samples["split"]) == {"validation"}
+def test_a_share_of_the_sources_is_held_out(prepared: PreparedSurvey) -> None:
+    data = Space_Galaxi(prepared, split=("train", "validation"))
+    fold = hold_out(data, 0.25, None, seed=1)
+    train, validation = (set(part.samples["source"]) for part in fold)
+    assert not train & validation
+    assert train | validation == set(data.samples["source"])
+    assert len(validation) == pytest.approx(0.25 * len(train | validation), abs=1.5)

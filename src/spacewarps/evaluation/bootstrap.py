@@ -30,6 +30,18 @@ def accuracy_interval(
     return _percentiles(shares, confidence)
 
 
+def mean_interval(
+    values: NDArray[np.float64],
+    sources: NDArray[np.int64],
+    *,
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the interval of the mean of ``values``, ``[N]``, with sources drawn as above."""
+    return _percentiles(_resampled_means(values, sources, resamples, generator), confidence)
+
+
 def balanced_accuracy_interval(
     right: NDArray[np.bool_],
     labels: NDArray[np.int64],

@@ -8,8 +8,7 @@ import numpy as np
 
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.survey.prepared import PreparedSurvey
-from spacewarps.survey.split import class_of_sources, fold_of_sources
+from spacewarps.survey.split import class_of_sources, fold_of_sources, split_sources
 
 
 class Fold(NamedTuple):
@@ -24,26 +23,39 @@ class Fold(NamedTuple):
         return f"{self.train.fingerprint()} {self.validation.fingerprint()} {json.dumps(strengths)}"
 
 
-def deal_folds(survey: PreparedSurvey, folds: int, augmentation: Augmentation | None, seed: int) -> list[Fold]:
-    """Return the folds of a survey; its test split is in none.
+def deal_folds(data: Space_Galaxi, folds: int, augmentation: Augmentation | None, seed: int) -> list[Fold]:
+    """Return folds of ``data``: its sources are dealt into as many parts, alike in their classes.
 
-    One fold is the survey's own training and validation split. For more, the sources of both are dealt into as many
-    parts, alike in their classes: each part is what one fold scores on, and the others are what it learns from.
+    Each part is what one fold scores on, and the others are what it learns from.
 
     Args:
-        survey: has the splits ``train`` and ``validation``.
-        folds: how many.
+        data: the samples.
+        folds: how many, at least 2.
         augmentation: of what candidates learn from.
         seed: decides which source is dealt to which part.
 
     Raises:
         SurveyError: a class has fewer sources than there are folds.
     """
-    if folds == 1:
-        train = Space_Galaxi(survey, split="train", augmentation=augmentation)
-        return [Fold(train, Space_Galaxi(survey, split="validation"))]
-    both = Space_Galaxi(survey, split=("train", "validation"))
-    sources = both.samples["source"].tolist()
-    dealt = fold_of_sources(class_of_sources(sources, both.samples["label"].tolist()), folds, seed)
+    sources, classes = _sources_of(data)
+    dealt = fold_of_sources(classes, folds, seed)
     part = np.array([dealt[source] for source in sources])
-    return [Fold(both.subset(part != fold, augmentation), both.subset(part == fold)) for fold in range(folds)]
+    return [Fold(data.subset(part != fold, augmentation), data.subset(part == fold)) for fold in range(folds)]
+
+
+def hold_out(data: Space_Galaxi, share: float, augmentation: Augmentation | None, seed: int) -> Fold:
+    """Return one fold of ``data``, which scores on ``share`` of its sources.
+
+    Raises:
+        SurveyError: a class has fewer than two sources.
+    """
+    sources, classes = _sources_of(data)
+    split = split_sources(classes, {"train": 1 - share, "validation": share}, seed)
+    held_out = np.array([split[source] == "validation" for source in sources])
+    return Fold(data.subset(~held_out, augmentation), data.subset(held_out))
+
+
+def _sources_of(data: Space_Galaxi) -> tuple[list[str], dict[str, str]]:
+    """Return the source of each sample, and the class of each source."""
+    sources: list[str] = data.samples["source"].tolist()
+    return sources, class_of_sources(sources, data.samples["label"].tolist())

@@ -13,19 +13,21 @@ from spacewarps.training.compute import Compute, set_up_compute
 def open_splits(stage: Stage, *names: str) -> list[Space_Galaxi]:
     """Return splits of the prepared survey, the training split with its augmentation."""
     survey = load_prepared_survey(stage.prepared)
-    augmentation = _augmentation(stage)
+    augmentation = augmentation_of(stage)
     return [Space_Galaxi(survey, split=name, augmentation=augmentation if name == "train" else None) for name in names]
 
 
 def open_train_and_validation(stage: Stage) -> Space_Galaxi:
     """Return the training and the validation split of the prepared survey as one, with augmentation."""
     survey = load_prepared_survey(stage.prepared)
-    return Space_Galaxi(survey, split=("train", "validation"), augmentation=_augmentation(stage))
+    return Space_Galaxi(survey, split=("train", "validation"), augmentation=augmentation_of(stage))
 
 
 def open_folds(stage: Stage, folds: int) -> list[Fold]:
-    """Return the folds of the prepared survey; one is its training and validation split."""
-    return deal_folds(load_prepared_survey(stage.prepared), folds, _augmentation(stage), stage.params.seed)
+    """Return the folds of the prepared survey's training and validation split; one is these two as they are."""
+    if folds == 1:
+        return [Fold(*open_splits(stage, "train", "validation"))]
+    return deal_folds(open_train_and_validation(stage), folds, augmentation_of(stage), stage.params.seed)
 
 
 def set_up(stage: Stage, threads: int) -> Compute:
@@ -33,5 +35,6 @@ def set_up(stage: Stage, threads: int) -> Compute:
     return set_up_compute(replace(stage.params.compute, threads=threads))
 
 
-def _augmentation(stage: Stage) -> Augmentation:
+def augmentation_of(stage: Stage) -> Augmentation:
+    """Return the augmentation that the params describe."""
     return Augmentation(**asdict(stage.params.augment))

@@ -1,6 +1,6 @@
 """The stage ``train``: the found architecture, trained to the end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,15 @@ from typing import Any
 import pandas as pd
 
 from spacewarps.files import check_replaceable, outputs
-from spacewarps.model.ensemble import Ensemble, check_orientations
-from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import load_progressive_model, save_model
 from spacewarps.progress import progress_bar, say
-from spacewarps.seeds import derive_seed
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_folds, open_train_and_validation, set_up
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model, log_survey
-from spacewarps.training.calibration import fit_temperature
-from spacewarps.training.compute import Compute
-from spacewarps.training.final import Member, Part, answers_held_out, learn, new_start
+from spacewarps.training.final import Final, Member, Part, train_final
 from spacewarps.training.score import Score, pooled_epochs
+from spacewarps.training.settings import FinalSettings
 from spacewarps.writing import write_csv, write_json
 
 
@@ -31,28 +27,26 @@ def run(stage: Stage) -> None:
     check_replaceable(final)
     compute = set_up(stage, stage.params.compute.threads)
     found = load_progressive_model(Path(stage.params.paths.search))
-    check_orientations(train.orientations, found.inputs)
     parts = _parts(stage)
-    held_out = [part.held_out for part in parts if part.held_out is not None]
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", sum(len(part.train) for part in parts) * train.epochs) as progress:
-            members = _learn(stage, found, parts, compute, progress)
-        network = Ensemble([member.network for member in members], train.orientations)
-        summary: dict[str, Any] = {"start": train.start, "epochs": train.epochs}
-        if train.data == "train":
-            summary["best_epoch"] = members[0].best.epoch
-        else:
-            summary |= {"data": train.data, "networks": len(members)}
-        if train.orientations > 1:
-            summary["orientations"] = train.orientations
-        if held_out:
-            summary |= _measure(network, held_out, compute, calibrate=train.calibration == "temperature")
-        curves = _curves(members, held_out)
+            trained = train_final(
+                found,
+                parts,
+                train,
+                optimiser=stage.params.optimiser,
+                compute=compute,
+                seed=stage.params.seed,
+                on_epoch=partial(_say_epoch, len(parts), train.epochs),
+                on_batch=progress,
+            )
+        summary, held_out = _summary(train, trained), [part.held_out for part in parts if part.held_out is not None]
+        curves = _curves(trained.members, held_out)
         epochs = range(1, train.epochs + 1)
         table = pd.DataFrame({"epoch": epochs, **curves}, columns=["epoch", "train_loss", "val_loss", "val_accuracy"])
         with outputs() as out:
-            save_model(network, out.folder(final))
+            save_model(trained.network, out.folder(final))
             write_json(out.file(stage.reports / "training.json"), summary)
             write_csv(out.file(stage.reports / "plots" / "learning_curves.csv"), table)
         tracked.tracker.log(tracked.run_id, curves=curves)
@@ -70,53 +64,33 @@ def _parts(stage: Stage) -> list[Part]:
     return [Part(*fold) for fold in open_folds(stage, folds)]
 
 
-def _learn(
-    stage: Stage, found: ProgressiveModel, parts: Sequence[Part], compute: Compute, on_batch: Callable[[int], None]
-) -> list[Member]:
-    train, folds = stage.params.train, stage.params.train.data == "folds"
-    members = []
-    for number, part in enumerate(parts):
-        seed = derive_seed(stage.params.seed, "train", *([number] if folds else []))
-        which = f"network {number + 1} of {len(parts)}, " * folds
-        member = learn(
-            new_start(found, part.train, seed) if train.start == "fresh" else found,
-            part,
-            keep="best" if train.data == "train" else "last",
-            epochs=train.epochs,
-            average=train.average,
-            optimiser=stage.params.optimiser,
-            compute=compute,
-            seed=seed,
-            on_epoch=partial(_say_epoch, which, train.epochs),
-            on_batch=on_batch,
-        )
-        members.append(member)
-    return members
-
-
-def _say_epoch(which: str, epochs: int, epoch: int, train_loss: float, validation: Score | None) -> None:
+def _say_epoch(
+    networks: int, epochs: int, network: int, epoch: int, train_loss: float, validation: Score | None
+) -> None:
+    which = f"network {network + 1} of {networks}, " if networks > 1 else ""
     scored = (
         f", validation accuracy {validation.accuracy:.4f}, loss {validation.loss:.4f}" if validation is not None else ""
     )
     say(f"  {which}epoch {epoch} of {epochs}: loss {train_loss:.4f} on smoothed labels{scored}")
 
 
-def _measure(
-    network: Ensemble, held_out: Sequence[Space_Galaxi], compute: Compute, *, calibrate: bool
-) -> dict[str, float]:
-    """Return what ``network`` comes to on what was held out, after its temperature was fitted to that if asked for."""
-    answers = answers_held_out(network.networks, held_out, compute, network.orientations)
-    if not calibrate:
-        score = answers.score(1.0)
-        return {"val_accuracy": score.accuracy, "val_loss": score.loss}
-    network.temperature = fit_temperature(answers.logits, answers.labels)
-    score = answers.score(network.temperature)
-    return {
-        "val_accuracy": score.accuracy,
-        "val_loss": score.loss,
-        "temperature": network.temperature,
-        "val_loss_uncalibrated": answers.score(1.0).loss,
-    }
+def _summary(settings: FinalSettings, trained: Final) -> dict[str, Any]:
+    """Return what ``reports/training.json`` holds."""
+    summary: dict[str, Any] = {"start": settings.start, "epochs": settings.epochs}
+    if settings.data == "train":
+        summary["best_epoch"] = trained.members[0].best.epoch
+    else:
+        summary |= {"data": settings.data, "networks": len(trained.members)}
+    if settings.orientations > 1:
+        summary["orientations"] = settings.orientations
+    if trained.score is not None:
+        summary |= {"val_accuracy": trained.score.accuracy, "val_loss": trained.score.loss}
+    if settings.calibration == "temperature" and trained.uncalibrated is not None:
+        summary |= {
+            "temperature": trained.network.temperature,
+            "val_loss_uncalibrated": trained.uncalibrated.loss,
+        }
+    return summary
 
 
 def _curves(members: Sequence[Member], held_out: Sequence[Space_Galaxi]) -> dict[str, list[float]]:

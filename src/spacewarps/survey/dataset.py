@@ -138,11 +138,15 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         part.augmentation = augmentation
         return part
 
+    def augmented(self, augmentation: Augmentation | None) -> "Space_Galaxi":
+        """Return the same samples with another augmentation; the stamps are shared."""
+        other = copy.copy(self)
+        other.augmentation = augmentation
+        return other
+
     def without_augmentation(self) -> "Space_Galaxi":
         """Return the same samples as they are; the stamps are shared."""
-        plain = copy.copy(self)
-        plain.augmentation = None
-        return plain
+        return self.augmented(None)
 
     def fingerprint(self) -> str:
         """Return a hash of all that a network can see of these samples, and of their order.

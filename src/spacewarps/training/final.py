@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,15 +10,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from spacewarps.errors import ModelError
-from spacewarps.model.ensemble import Ensemble, mean_log_probabilities
+from spacewarps.model.ensemble import Ensemble, check_orientations, mean_log_probabilities
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.normalisers import stamps_to_fit
+from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.calibration import fit_temperature
 from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict_answers
 from spacewarps.training.score import Epoch, Score
-from spacewarps.training.settings import Optimiser
+from spacewarps.training.settings import FinalSettings, Optimiser
 
 
 class Part(NamedTuple):
@@ -67,6 +70,78 @@ class HeldOut:
         log_probabilities = mean_log_probabilities(self.logits, temperature)
         right = int((log_probabilities.argmax(dim=1) == self.labels).sum())
         return Score(right / len(self.labels), float(functional.nll_loss(log_probabilities, self.labels)))
+
+
+@dataclass(frozen=True)
+class Final:
+    """The final network, and how it came about.
+
+    Args:
+        network: answers as one, at its temperature.
+        members: each network that learned.
+        score: on what was held out, out of all members; none where nothing was.
+        uncalibrated: the same without the temperature.
+    """
+
+    network: Ensemble
+    members: list[Member]
+    score: Score | None
+    uncalibrated: Score | None
+
+
+def train_final(
+    found: ProgressiveModel,
+    parts: Sequence[Part],
+    settings: FinalSettings,
+    *,
+    optimiser: Optimiser,
+    compute: Compute,
+    seed: int,
+    on_epoch: Callable[[int, int, float, Score | None], None],
+    on_batch: Callable[[int], None],
+) -> Final:
+    """Train the architecture of ``found`` on each of ``parts``, and let the networks answer as one.
+
+    Args:
+        found: what the search found; a warm start trains it in place.
+        parts: one for each network; what is held out from each.
+        settings: how.
+        optimiser: how weights change.
+        compute: where, and in which precision.
+        seed: decides every draw.
+        on_epoch: called after each epoch with the number of the part, from 0, that of the epoch, from 1, its training
+            loss, and its score where there is one.
+        on_batch: called after each batch with the number of samples in it.
+
+    Raises:
+        ModelError: a training diverged, the network was made for other data, or its stamps are not square.
+    """
+    check_orientations(settings.orientations, found.inputs)
+    members = []
+    for number, part in enumerate(parts):
+        own_seed = derive_seed(seed, "train", *([number] if settings.data == "folds" else []))
+        member = learn(
+            new_start(found, part.train, own_seed) if settings.start == "fresh" else found,
+            part,
+            keep="best" if settings.data == "train" else "last",
+            epochs=settings.epochs,
+            average=settings.average,
+            optimiser=optimiser,
+            compute=compute,
+            seed=own_seed,
+            on_epoch=partial(on_epoch, number),
+            on_batch=on_batch,
+        )
+        members.append(member)
+    network = Ensemble([member.network for member in members], settings.orientations)
+    held_out = [part.held_out for part in parts if part.held_out is not None]
+    if not held_out:
+        return Final(network, members, None, None)
+    answers = answers_held_out(network.networks, held_out, compute, network.orientations)
+    if settings.calibration == "none":
+        return Final(network, members, answers.score(1.0), answers.score(1.0))
+    network.temperature = fit_temperature(answers.logits, answers.labels)
+    return Final(network, members, answers.score(network.temperature), answers.score(1.0))
 
 
 def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:

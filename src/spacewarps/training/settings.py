@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spacewarps.settings import Threads, settings
+from spacewarps.model.settings import ORIENTATIONS
+from spacewarps.settings import PositiveInt, Threads, settings
 
 Trains = Literal["all", "block"]
 
@@ -32,6 +33,46 @@ class Optimiser:
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     class_weights: Literal["none", "balanced"] = "none"
+
+
+@settings
+class FinalSettings:
+    """How the found architecture is trained to the end, and how it answers.
+
+    Args:
+        start: ``warm`` from the search's weights, or ``fresh``.
+        data: ``train`` keeps the epoch that is best on validation; ``train_and_validation`` learns from both, and its
+            schedule ends where it ends; ``folds`` is the mean of one network for each fold of the search, each without
+            the samples that its fold leaves out.
+        epochs: passes over what is learned from.
+        average: the decay of a moving average of the weights, which is kept in their place; 0 for none.
+        orientations: 1, or 8 for the mean over the turned and mirrored images of a stamp.
+        calibration: ``temperature`` fits one to samples that were held out.
+
+    Raises:
+        SettingsError: an argument is out of range, or two do not go together.
+    """
+
+    start: Literal["warm", "fresh"] = "warm"
+    data: Literal["train", "train_and_validation", "folds"] = "train"
+    epochs: PositiveInt = 20
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    orientations: int = 1
+    calibration: Literal["none", "temperature"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.orientations not in ORIENTATIONS:
+            raise ValueError(f"orientations must be 1 or 8, but got {self.orientations}")
+        if self.data == "folds" and self.start == "warm":
+            raise ValueError(
+                "data is folds, but start is warm, and the search's weights have seen the samples that a fold holds "
+                "out; set start to fresh"
+            )
+        if self.data == "train_and_validation" and self.calibration == "temperature":
+            raise ValueError(
+                "calibration is temperature, but data is train_and_validation, which holds out no sample to fit it on; "
+                "set calibration to none, or data to train or folds"
+            )
 
 
 @settings

@@ -1,0 +1,167 @@
+"""The stage ``crossvalidate``: the figure to quote, from a search, a training and a test in each outer fold."""
+
+import hashlib
+import json
+import time
+from contextlib import closing
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from spacewarps.evaluation.crossvalidation import OuterFold, summarise
+from spacewarps.files import outputs
+from spacewarps.progress import progress_bar, say
+from spacewarps.provenance import fingerprint_of_code
+from spacewarps.reading import read_json
+from spacewarps.search.executors.registry import make_executor
+from spacewarps.search.folds import Fold, deal_folds, hold_out
+from spacewarps.search.journal import FolderJournal
+from spacewarps.search.progressive import search_folds
+from spacewarps.search.strategies import make_strategy
+from spacewarps.seeds import derive_seed
+from spacewarps.settings import as_values
+from spacewarps.stages.context import Stage
+from spacewarps.stages.learning import augmentation_of, set_up
+from spacewarps.stages.search_display import SearchDisplay
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import load_prepared_survey
+from spacewarps.tracking.artifacts import log_survey
+from spacewarps.training.compute import kind_of_machine
+from spacewarps.training.final import Part, train_final
+from spacewarps.training.prediction import predict
+from spacewarps.writing import write_csv, write_json
+
+# What decides an outer fold; what only decides how the folds are dealt or summarised is not among it.
+_SECTIONS = ("augment", "compute", "model", "optimiser", "search", "train")
+_WHERE_ONLY = ("executor", "workers", "checkpoints", "ray")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    architecture: list[str]
+    seconds: float
+    predictions: dict[str, list[str | float]]
+
+
+def run(stage: Stage) -> None:
+    """Write ``reports/crossvalidation.json``, and every prediction to ``reports/crossvalidation.csv``.
+
+    A fold that is done is kept beside the journal, under a hash of all that decides it: one that was interrupted goes
+    on with the next, and no fold of other params, data or code is ever taken for one of these.
+    """
+    settings, seed = stage.params.crossvalidate, stage.params.seed
+    set_up(stage, stage.params.search.threads)
+    data = Space_Galaxi(load_prepared_survey(stage.prepared))
+    fingerprint = data.fingerprint()
+    found: list[OuterFold] = []
+    with stage.tracked() as tracked:
+        log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
+        for repeat in range(seed, seed + settings.repeats):
+            for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat)):
+                record = _known_or_new(stage, fold, fingerprint, repeat, number)
+                found.append(
+                    OuterFold(repeat, number, record.architecture, record.seconds, pd.DataFrame(record.predictions))
+                )
+                line = found[-1].as_json(data.classes)
+                say(
+                    f"seed {repeat}, fold {number + 1} of {settings.folds}: accuracy {line['accuracy']:.4f}, "
+                    f"log loss {line['log_loss']:.4f}, {', '.join(record.architecture)}; {record.seconds:.0f} s"
+                )
+        summary = summarise(found, data.classes, stage.params.evaluate, seed)
+        table = pd.concat([each.predictions.assign(seed=each.seed, fold=each.fold) for each in found])
+        with outputs() as out:
+            write_json(out.file(stage.reports / "crossvalidation.json"), summary)
+            write_csv(out.file(stage.reports / "crossvalidation.csv"), table)
+        tracked.log_metrics(
+            {
+                **{f"crossvalidation_accuracy_{name}": summary["accuracy"][name] for name in ("mean", "low", "high")},
+                "crossvalidation_log_loss": summary["log_loss"]["mean"],
+                "crossvalidation_ece": summary["ece"],
+            }
+        )
+        tracked.log_artifacts(stage.reports / "crossvalidation.json")
+    accuracy, loss = summary["accuracy"], summary["log_loss"]
+    say(
+        f"accuracy {accuracy['mean']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f}), log loss "
+        f"{loss['mean']:.4f} ({loss['low']:.4f} to {loss['high']:.4f}), calibration error {summary['ece']:.4f}"
+    )
+
+
+def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> _Record:
+    kept = stage.journal.parent / "crossvalidation" / f"{_key(stage, fingerprint, repeat, number)}.json"
+    try:
+        return read_json(kept, _Record)
+    except (OSError, ValueError):
+        record = _outer_fold(stage, fold, derive_seed(repeat, "crossvalidation", number))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, record.model_dump())
+        return record
+
+
+def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
+    """Return a hash of all that decides an outer fold."""
+    params = {name: as_values(getattr(stage.params, name)) for name in _SECTIONS}
+    search = {name: value for name, value in params["search"].items() if name not in _WHERE_ONLY}
+    parts: dict[str, Any] = {
+        **params,
+        "search": search,
+        "split": as_values(stage.params.data.split),
+        "data": fingerprint,
+        "folds": stage.params.crossvalidate.folds,
+        "fold": [repeat, number],
+        "code": fingerprint_of_code("stages.crossvalidate"),
+        "versions": torch.__version__,
+        "machine": kind_of_machine(set_up(stage, stage.params.search.threads).device),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
+    params, start = stage.params, time.perf_counter()
+    compute, augmentation = set_up(stage, params.search.threads), augmentation_of(stage)
+    split = params.data.split
+    single = hold_out(outer.train, split.validation / (split.train + split.validation), augmentation, seed)
+    folds = [single] if params.search.folds == 1 else deal_folds(outer.train, params.search.folds, augmentation, seed)
+    with (
+        closing(SearchDisplay()) as display,
+        closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
+        make_executor(params.search.executor, folds, compute, params.search) as executor,
+    ):
+        found = search_folds(
+            folds,
+            params.search,
+            strategy=make_strategy(params.search.strategy, params.search),
+            configuration=params.model,
+            optimiser=params.optimiser,
+            compute=compute,
+            seed=seed,
+            executor=executor,
+            journal=journal,
+            observer=display,
+        )
+    parts = {
+        "train": [Part(*single)],
+        "train_and_validation": [Part(outer.train.augmented(augmentation), None)],
+        "folds": [Part(*fold) for fold in folds],
+    }[params.train.data]
+    compute = set_up(stage, params.compute.threads)
+    with progress_bar("train", sum(len(part.train) for part in parts) * params.train.epochs) as progress:
+        trained = train_final(
+            found.model,
+            parts,
+            params.train,
+            optimiser=params.optimiser,
+            compute=compute,
+            seed=seed,
+            on_epoch=lambda *_: None,
+            on_batch=progress,
+        )
+    test = outer.validation
+    probabilities = predict(trained.network, test, compute).double().softmax(dim=1).numpy()
+    predictions: dict[str, list[Any]] = {name: test.samples[name].tolist() for name in ("id", "source", "label")}
+    predictions |= {f"p_{name}": probabilities[:, number].tolist() for number, name in enumerate(test.classes)}
+    architecture = [block.candidate.label for block in found.history.blocks]
+    return _Record(architecture=architecture, seconds=time.perf_counter() - start, predictions=predictions)
