@@ -135,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
     commands.add_parser(
+        "plan",
+        help="say what the search and the final training will cost here",
+        description="Say how many candidates there are at most, how many the journal knows, and the time and memory "
+        "that they take on this machine, from a measurement of a few batches. Nothing is written.",
+    )
+    commands.add_parser(
         "result",
         help="print the test accuracy and where the report is",
         description="Print what reports/metrics.json says, and where the report, the plots and the runs are.",

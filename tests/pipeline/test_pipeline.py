@@ -334,10 +334,8 @@ def test_outputs_of_a_stage_that_cannot_write_the_last_one_are_all_as_they_were(
     )
 
 
-@pytest.mark.parametrize(
-    "how",
-    ["a polite kill", *(pytest.param(how, marks=pytest.mark.long) for how in ("Ctrl-C", "a terminal that closes"))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["a polite kill", "Ctrl-C", "a terminal that closes"])
 def test_an_interrupted_search_ends_soon_in_one_line_and_leaves_no_process(
     finished: Project, tmp_path: Path, how: str
 ) -> None:

@@ -30,11 +30,11 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     from spacewarps.model.storage import pack_model
     from spacewarps.search.executors.inline import InlineExecutor
     from spacewarps.search.executors.processes import ProcessesExecutor
-    from spacewarps.search.folds import Fold
+    from spacewarps.search.folds import Fold, deal_folds
     from spacewarps.search.history import Candidate
     from spacewarps.search.journal import FolderJournal, Journal
     from spacewarps.search.observer import SearchObserver
-    from spacewarps.search.progressive import progressive_architecture_search
+    from spacewarps.search.progressive import search_folds
     from spacewarps.search.settings import SearchSettings, WarmStart
     from spacewarps.search.strategies.beam import Beam
     from spacewarps.search.strategies.greedy import Greedy
@@ -53,15 +53,13 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
         def batch_trained(self, samples: int) -> None:
             self.last = samples
 
-        def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:  # noqa: ARG002
-            say("known" if self.last == len(train) else "trained", candidate.label, epoch.epoch)
+        def epoch_finished(self, candidate: Candidate, fold: int, epoch: Epoch) -> None:
+            say("known" if self.last == len(folds[fold].train) else "trained", candidate.label, epoch.epoch)
 
     options = dict(options)
     if not options:
         return {}
     prepared, folder, workers = options.pop("prepared"), options.pop("journal", None), options.pop("workers", 0)
-    train = Space_Galaxi(prepared, split="train", augmentation=Augmentation())
-    validation = Space_Galaxi(prepared, split="validation")
     compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
     checkpoints = options.pop("checkpoints", False)
     journal = FolderJournal(Path(folder), every_epoch=checkpoints) if folder else Journal()
@@ -69,16 +67,19 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     strategy = {"greedy": Greedy(), "beam": Beam(2), "pnas": Pnas(2, 2)}[options.pop("strategy", "greedy")]
-    folds = [Fold(train, validation)]
+    augmentation = Augmentation()
+    train = Space_Galaxi(prepared, split="train", augmentation=augmentation)
+    folds = [Fold(train, Space_Galaxi(prepared, split="validation"))]
+    if (number := options.pop("folds", 1)) > 1:
+        folds = deal_folds(Space_Galaxi(prepared, split=("train", "validation")), number, augmentation, seed=1)
     names = [field.name for field in fields(SearchSettings) if field.name in options]
     settings = SearchSettings(
         warm_start=WarmStart(options.pop("mode", "previous")), **{name: options.pop(name) for name in names}
     )
     executor = ProcessesExecutor(folds, compute, workers=workers, accelerators=0) if workers else InlineExecutor(folds)
     with executor:
-        result = progressive_architecture_search(
-            train,
-            validation,
+        result = search_folds(
+            folds,
             settings,
             strategy=strategy,
             configuration=Configuration(8, 2, 0.1),
@@ -89,13 +90,15 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
             observer=Speaker(),
             **options,
         )
-    bits = pack_model(result.model) + repr(result.history).encode()
+    bits = b"".join(map(pack_model, result.models)) + repr(result.history).encode()
+    evaluations = [each for step in result.history.steps for found in step.candidates for each in found.folds]
     return {
         "bits": hashlib.sha256(bits).hexdigest(),
         "evaluated": result.evaluated,
         "found": result.found,
         "candidates": sum(len(step.candidates) for step in result.history.steps),
-        "epochs": sum(len(found.epochs) for step in result.history.steps for found in step.candidates),
+        "evaluations": len(evaluations),
+        "epochs": sum(len(each.epochs) for each in evaluations),
         "failure": getattr(journal, "failure", None),
     }
 

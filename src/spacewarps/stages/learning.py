@@ -8,6 +8,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.training.compute import Compute, set_up_compute
+from spacewarps.training.final import Part
 
 
 def open_splits(stage: Stage, *names: str) -> list[Space_Galaxi]:
@@ -28,6 +29,14 @@ def open_folds(stage: Stage, folds: int) -> list[Fold]:
     if folds == 1:
         return [Fold(*open_splits(stage, "train", "validation"))]
     return deal_folds(open_train_and_validation(stage), folds, augmentation_of(stage), stage.params.seed)
+
+
+def parts_to_learn(stage: Stage) -> list[Part]:
+    """Return what each network of the final training learns from, and what is held out from it."""
+    if stage.params.train.data == "train_and_validation":
+        return [Part(open_train_and_validation(stage), None)]
+    folds = stage.params.search.folds if stage.params.train.data == "folds" else 1
+    return [Part(*fold) for fold in open_folds(stage, folds)]
 
 
 def set_up(stage: Stage, threads: int) -> Compute:

@@ -11,10 +11,10 @@ from spacewarps.files import check_replaceable, outputs
 from spacewarps.model.storage import load_progressive_model, save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import open_folds, open_train_and_validation, set_up
+from spacewarps.stages.learning import parts_to_learn, set_up
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model, log_survey
-from spacewarps.training.final import Final, Member, Part, train_final
+from spacewarps.training.final import Final, Member, train_final
 from spacewarps.training.score import Score, pooled_epochs
 from spacewarps.training.settings import FinalSettings
 from spacewarps.writing import write_csv, write_json
@@ -27,7 +27,7 @@ def run(stage: Stage) -> None:
     check_replaceable(final)
     compute = set_up(stage, stage.params.compute.threads)
     found = load_progressive_model(Path(stage.params.paths.search))
-    parts = _parts(stage)
+    parts = parts_to_learn(stage)
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", sum(len(part.train) for part in parts) * train.epochs) as progress:
@@ -54,14 +54,6 @@ def run(stage: Stage) -> None:
         tracked.log_metrics({name: summary[key] for key, name in names.items() if key in summary})
         log_model(tracked, final, held_out[0] if held_out else parts[0].train.without_augmentation())
     say(_last_word(train.data, summary))
-
-
-def _parts(stage: Stage) -> list[Part]:
-    """Return what each network learns from, and what is held out from it."""
-    if stage.params.train.data == "train_and_validation":
-        return [Part(open_train_and_validation(stage), None)]
-    folds = stage.params.search.folds if stage.params.train.data == "folds" else 1
-    return [Part(*fold) for fold in open_folds(stage, folds)]
 
 
 def _say_epoch(

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -29,12 +30,15 @@ class ExecutorConformance(ABC):
         with self.make(small_folds()) as executor:
             yield executor
 
-    @pytest.mark.parametrize("folds", [1, 2])
-    @pytest.mark.parametrize("trains", ["all", "block"])
-    def test_a_search_has_the_bits_that_it_has_in_this_process(self, folds: int, trains: str) -> None:
-        """Whatever is trained, and in however many folds."""
+    @pytest.mark.parametrize(
+        ("folds", "changes"),
+        [(1, {}), (2, {"trains": "block"}), (3, {"decides": "loss", "racing": True, "patience": 2})],
+        ids=["all", "block", "race"],
+    )
+    def test_a_search_has_the_bits_that_it_has_in_this_process(self, folds: int, changes: dict[str, Any]) -> None:
+        """Whatever is trained, in however many folds, and whoever is dropped on the way."""
         data = small_folds(folds)
-        settings = SearchSettings(max_layers=2, k_candidates=(2, 3), epochs_per_eval=2, trains=trains)  # type: ignore[arg-type]
+        settings = SearchSettings(max_layers=2, k_candidates=(2, 3), epochs_per_eval=2, **changes)
         with self.make(data) as executor:
             assert bits(small_search(data, settings, executor=executor)) == bits(small_search(data, settings))
 

@@ -221,6 +221,7 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
     assert running() == before
 
 
+@pytest.mark.long
 def test_a_candidate_that_comes_further_each_time_may_lose_any_number_of_workers(
     search: Search, start: Callable[[int], ProcessesExecutor], tmp_path: Path
 ) -> None:

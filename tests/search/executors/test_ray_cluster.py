@@ -33,6 +33,9 @@ ray = pytest.importorskip("ray")
 from spacewarps.search.executors import ray_cluster  # noqa: E402 - not without Ray
 from spacewarps.search.executors.ray_cluster import RayExecutor, room, sum_batches  # noqa: E402 - not without Ray
 
+# A cluster takes ten seconds to start, and the memory of many workers.
+pytestmark = pytest.mark.long
+
 Search = Callable[..., SearchResult]
 Connect = Callable[..., RayExecutor]
 
@@ -267,7 +270,6 @@ class TestOnThisMachine:
         assert ray.is_initialized()
 
 
-@pytest.mark.long
 def test_on_two_threads_the_result_is_that_of_this_process(search: Search, connect: Connect) -> None:
     compute = set_up_compute(ComputeSettings("cpu", "fp32", 2))
     with connect("local", compute=compute) as executor:
@@ -286,6 +288,7 @@ from spacewarps.search.settings import SearchSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.settings import ComputeSettings
+
 
 class Say(SearchObserver):
     def batch_trained(self, samples):
@@ -312,7 +315,6 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("said", "seconds", "how"),
     [
@@ -390,7 +392,6 @@ def lose(what: str, cluster: Any) -> None:
         computing()[0].kill()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("what", "trains"), [("node", "all"), ("node", "block"), ("worker", "all")])
 def test_a_loss_changes_no_result(
     search: Search,
@@ -437,7 +438,6 @@ def test_a_loss_changes_no_result(
     assert same(here, there)
 
 
-@pytest.mark.long
 def test_a_cluster_that_was_joined_is_left_as_it_was(search: Search, connect: Connect, cluster: Any) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
@@ -452,7 +452,6 @@ def test_a_cluster_that_was_joined_is_left_as_it_was(search: Search, connect: Co
         assert same(search(), search(executor=executor))
 
 
-@pytest.mark.long
 def test_a_job_that_no_node_has_room_for_is_refused(connect: Connect, cluster: Any) -> None:
     compute = set_up_compute(ComputeSettings("cpu", "fp32", 2))
     with connect(cluster.address, compute=compute) as executor:
@@ -463,7 +462,6 @@ def test_a_job_that_no_node_has_room_for_is_refused(connect: Connect, cluster: A
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.long
 def test_a_node_without_the_dependencies_is_named_in_one_line(connect: Connect, cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "safetensors.py").write_text("raise ImportError('no safetensors here')", encoding="utf-8")
     cluster.remove_node(cluster.list_all_nodes()[-1])
@@ -476,7 +474,6 @@ def test_a_node_without_the_dependencies_is_named_in_one_line(connect: Connect, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.long
 def test_through_ray_client_the_result_is_that_of_this_process(search: Search, connect: Connect, nobody: str) -> None:
     pytest.importorskip("grpc")
     from ray.cluster_utils import Cluster

@@ -1,0 +1,215 @@
+"""The command ``plan``: what search and final training will cost, before they start."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import psutil
+
+from spacewarps.params import SearchParams
+from spacewarps.progress import say
+from spacewarps.search.executors.base import Event, Executor, Job
+from spacewarps.search.executors.registry import make_executor
+from spacewarps.search.folds import Fold
+from spacewarps.search.history import Candidate, CandidateResult, Step
+from spacewarps.search.journal import FolderJournal, Journal
+from spacewarps.search.observer import SearchObserver
+from spacewarps.search.progressive import SearchResult, search_folds
+from spacewarps.search.rungs import ladder_of
+from spacewarps.search.strategies import make_strategy
+from spacewarps.stages.context import Stage
+from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.final import train_final
+
+# So many that one more or less says little.
+_BATCHES = 12
+_MEGABYTE = 1_000_000
+
+
+def run(stage: Stage) -> None:
+    """Say how many candidates there are at most, how many the journal knows, and the time and memory that they take.
+
+    The time is measured: every step is done on a few batches, by the executor of the params, on trunks of blocks of the
+    middle ``k``. Nothing is written.
+    """
+    search, folds = stage.params.search, open_folds(stage, stage.params.search.folds)
+    known = _known(stage, folds)
+    steps, found, memory, workers = _measure_search(stage, folds)
+    candidates, samples = sum(step.candidates for step in steps), sum(step.samples for step in steps)
+    in_folds = f" in {len(folds)} folds" if len(folds) > 1 else ""
+    say(f"search: at most {len(steps)} steps, {candidates} candidates{in_folds}, {samples:,} stamps to learn from")
+    say(f"  the journal knows {known} of these candidates")
+    say(
+        f"  {_as_time(sum(step.seconds for step in steps))} at most on {workers} worker{'s' * (workers != 1)}"
+        f"{', less where candidates are dropped' * search.racing}: "
+        f"{', '.join(_as_time(step.seconds) for step in steps)}"
+    )
+    train = stage.params.train
+    say(f"final training: {train.epochs} epochs, {_as_time(_measure_training(stage, found))}")
+    say(f"memory: about {memory / _MEGABYTE:,.0f} MB, all processes together")
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a step costs at most."""
+
+    candidates: int
+    samples: int
+    seconds: float
+
+
+def _known(stage: Stage, folds: Sequence[Fold]) -> int:
+    """Return how many candidates of this search are in the journal, up to the first step that has others."""
+    watch = _Watch()
+    if stage.journal.is_dir():
+        with closing(FolderJournal(stage.journal)) as journal, contextlib.suppress(_UnknownError):
+            _search(stage, folds, stage.params.search, _Nobody(folds), journal, watch)
+    return watch.finished
+
+
+def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], SearchResult, int, int]:
+    """Return what each step costs, the last network, the memory of all processes, and the number of workers."""
+    search = stage.params.search
+    # Every fold has its part, so that as many trainings wait for the workers as will.
+    small = [Fold(*(_part(data, _share(stage, fold.train)) for data in fold)) for fold in folds]
+    width = make_strategy(search.strategy, search).width
+    lists = search.candidates_by_step()
+    costs = []
+    compute = set_up(stage, search.threads)
+    with make_executor(search.executor, small, compute, search) as executor:
+        # The first time, workers start.
+        for number in (1, *range(1, search.max_layers + 1)):
+            watch = _Watch()
+            short = replace(
+                search,
+                max_layers=number,
+                k_candidates=(*(_middle(ks, width) for ks in lists[: number - 1]), lists[number - 1]),
+                epochs_per_eval=1,
+                halving=0,
+                racing=False,
+                patience=number,
+            )
+            found = _search(stage, small, short, executor, Journal(), watch)
+            samples = ladder_of(search, len(folds)).samples(folds, watch.candidates)
+            costs.append(_Cost(watch.candidates, samples, watch.seconds * samples / watch.samples))
+        own = psutil.Process()
+        memory = sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
+        return costs[1:], found, memory, executor.workers
+
+
+def _measure_training(stage: Stage, found: SearchResult) -> float:
+    """Return the seconds of the final training of the network that was ``found``."""
+    train = stage.params.train
+    parts = parts_to_learn(stage)
+    share = _share(stage, parts[0].train)
+    small = [part._replace(train=_part(part.train, share)) for part in parts]
+    small = [part if part.held_out is None else part._replace(held_out=_part(part.held_out, share)) for part in small]
+    start = time.perf_counter()
+    train_final(
+        found.model,
+        small,
+        replace(train, epochs=1),
+        optimiser=stage.params.optimiser,
+        compute=set_up(stage, stage.params.compute.threads),
+        seed=stage.params.seed,
+        on_epoch=lambda *_: None,
+        on_batch=lambda _samples: None,
+    )
+    return (time.perf_counter() - start) / share * train.epochs
+
+
+def _search(
+    stage: Stage,
+    folds: Sequence[Fold],
+    search: SearchParams,
+    executor: Executor,
+    journal: Journal,
+    observer: SearchObserver,
+) -> SearchResult:
+    return search_folds(
+        folds,
+        search,
+        strategy=make_strategy(search.strategy, search),
+        configuration=stage.params.model,
+        optimiser=stage.params.optimiser,
+        compute=set_up(stage, search.threads),
+        seed=stage.params.seed,
+        executor=executor,
+        journal=journal,
+        observer=observer,
+    )
+
+
+def _share(stage: Stage, train: Space_Galaxi) -> float:
+    return min(1.0, _BATCHES * stage.params.optimiser.batch_size / len(train))
+
+
+def _part(data: Space_Galaxi, share: float) -> Space_Galaxi:
+    """Return ``share`` of the samples, evenly from all."""
+    chosen = np.zeros(len(data), dtype=bool)
+    chosen[np.linspace(0, len(data) - 1, max(1, round(share * len(data)))).astype(int)] = True
+    return data.subset(chosen, data.augmentation)
+
+
+def _middle(ks: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return the ``count`` middle ones of ``ks``, as many trunks as grow."""
+    ordered = sorted(ks)
+    first = max(0, (len(ordered) - count) // 2)
+    return tuple(ordered[first : first + count])
+
+
+def _as_time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Watch(SearchObserver):
+    """Counts the candidates that have their score, and measures the last step."""
+
+    def __init__(self) -> None:
+        self.finished = self.candidates = self.samples = 0
+        self.seconds = self._start = 0.0
+
+    def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
+        self.candidates, self.samples, self._start = len(candidates), samples, time.perf_counter()
+
+    def candidate_finished(self, result: CandidateResult) -> None:  # noqa: ARG002
+        self.finished += 1
+
+    def step_finished(self, step: Step) -> None:  # noqa: ARG002
+        self.seconds = time.perf_counter() - self._start
+
+
+class _UnknownError(Exception):
+    """The journal does not know what comes next."""
+
+
+class _Nobody(Executor):
+    """Takes every job, and does none."""
+
+    @classmethod
+    def from_settings(cls, folds: Sequence[Fold], compute: Any, settings: Any) -> Self:  # noqa: ARG003
+        return cls(folds)
+
+    @property
+    def workers(self) -> int:
+        # All that a step has is looked up before the first is waited for.
+        return 1_000_000
+
+    def submit(self, ticket: int, job: Job) -> None:
+        pass
+
+    def wait(self, seconds: float | None) -> Iterator[tuple[int, Event]]:  # noqa: ARG002
+        raise _UnknownError
+
+    def abandon(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,48 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import Project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path / "project")
+
+
+def contents(project: Project) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+
+
+def test_a_plan_says_what_is_left_to_do_and_writes_nothing(project: Project, spacewarps_here: SpacewarpsHere) -> None:
+    before = contents(project)
+    status, said, errors = spacewarps_here(project, "plan")
+    assert (status, errors) == (0, "")
+    search, journal, time, training, memory = said.splitlines()
+    found = re.fullmatch(r"search: at most 2 steps, 4 candidates, ([\d,]+) stamps to learn from", search)
+    assert found
+    samples = (project.folder / "data/prepared/samples.csv").read_text(encoding="utf-8")
+    assert int(found[1].replace(",", "")) == 4 * samples.count(",train,")
+    assert journal == "  the journal knows 4 of these candidates"
+    assert re.fullmatch(r"  \d+ s at most on 1 worker: \d+ s, \d+ s", time)
+    assert re.fullmatch(r"final training: 2 epochs, \d+ s", training)
+    assert re.fullmatch(r"memory: about [\d,]+ MB, all processes together", memory)
+    assert contents(project) == before
+
+
+def test_a_plan_counts_folds_and_what_the_journal_does_not_know(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    params = project.params()
+    params["search"] |= {"k_candidates": [3, 5, 7]}
+    project.write_params(params)
+    assert "  the journal knows 2 of these candidates" in spacewarps_here(project, "plan")[1].splitlines()
+    params["search"] |= {"folds": 2, "decides": "loss", "racing": True, "strategy": "beam"}
+    params["train"] |= {"data": "folds", "start": "fresh"}
+    project.write_params(params)
+    search, journal, time, *_ = spacewarps_here(project, "plan")[1].splitlines()
+    assert search.startswith("search: at most 2 steps, 9 candidates in 2 folds, ")
+    assert journal == "  the journal knows 0 of these candidates"
+    assert "less where candidates are dropped" in time
