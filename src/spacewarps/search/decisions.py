@@ -111,7 +111,7 @@ class PairedEvidence(Rule):
         self._labels = [fold.validation.labels.numpy() for fold in folds]
 
     def rank(self, result: CandidateResult) -> tuple[object, ...]:
-        """Return what sorts candidates: as :meth:`CandidateResult.rank`, but by the measure."""
+        """Return :meth:`~spacewarps.search.history.CandidateResult.rank`, with the measure before accuracy."""
         least = result.rank()
         return (*least[:2], -self._mean(_values(self._measure, result)), *least[2:])
 
