@@ -66,12 +66,14 @@ def update_project(folder: Path) -> str:
     lines = [
         f"{folder / CODE} records the code of version {code['version']}; `dvc repro` runs what the change concerns"
     ]
-    pipeline = folder / _PIPELINE
-    if not pipeline.is_file() or pipeline.read_bytes() != _texts()[_PIPELINE].encode():
-        lines.append(
-            f"{pipeline} is not the one of this version; unless you changed it, take over what `spacewarps init` "
-            "writes into an empty folder"
-        )
+    texts = _texts()
+    for name in _PIPELINES:
+        pipeline = folder / name
+        if not pipeline.is_file() or pipeline.read_bytes() != texts[name].encode():
+            lines.append(
+                f"{pipeline} is not the one of this version; unless you changed it, take over what `spacewarps init` "
+                "writes into an empty folder"
+            )
     return "\n".join(lines) + "\n"
 
 

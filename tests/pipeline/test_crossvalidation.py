@@ -38,13 +38,13 @@ def test_every_sample_is_predicted_once_by_a_network_that_has_not_seen_its_sourc
     samples = pd.read_csv(outer.folder / "data/prepared/samples.csv", dtype={"id": str, "source": str})
     assert sorted(predictions["id"]) == sorted(samples["id"])
     assert (predictions.groupby("source")["fold"].nunique() == 1).all()
-    assert [line["fold"] for line in summary["folds"]] == [0, 1]  # type: ignore[attr-defined]
+    assert [line["fold"] for line in summary["folds"]] == [1, 2]  # type: ignore[attr-defined]
     # Nothing has changed, and the pipeline itself does not concern it.
     assert "didn't change, skipping" in outer.dvc("repro", "crossvalidation/dvc.yaml").stdout.splitlines()[-2]
     assert "crossvalidate" not in outer.dvc("repro", "--dry").stdout
 
     # What a run that was interrupted had finished is taken over; a fold that was damaged is done again.
-    kept = sorted((outer.folder / ".spacewarps/crossvalidation").iterdir())
+    kept = sorted((outer.folder / ".spacewarps/journal/crossvalidation").iterdir())
     assert len(kept) == 2
     kept[0].write_text("{", encoding="utf-8")
     before = kept[1].stat().st_mtime_ns
@@ -58,6 +58,6 @@ def test_every_sample_is_predicted_once_by_a_network_that_has_not_seen_its_sourc
     params = outer.params()
     params["train"]["epochs"] += 1
     outer.write_params(params)
-    shutil.copy(kept[1], outer.folder / ".spacewarps/crossvalidation" / f"{'0' * 64}.json")
+    shutil.copy(kept[1], outer.folder / ".spacewarps/journal/crossvalidation" / f"{'0' * 64}.json")
     assert outer.spacewarps("crossvalidate").returncode == 0
-    assert len(list((outer.folder / ".spacewarps/crossvalidation").iterdir())) == 5
+    assert len(list((outer.folder / ".spacewarps/journal/crossvalidation").iterdir())) == 5

@@ -144,8 +144,7 @@ def test_a_decision_is_a_sentence_with_its_figures() -> None:
     assert decision.sentence.endswith(" worse")
     none = rule("accuracy").decide([best], LAST, tries_left=2)
     assert none.sentence == (
-        "step 2: no block joins: conv k=8 has accuracy 1.0000, 0.0000 +- 0.0000 higher, which is within noise; up to 2 "
-        "more steps may be tried"
+        "step 2: no block joins: conv k=8 has accuracy 1.0000, 0.0000 +- 0.0000 higher; up to 2 more steps may be tried"
     )
 
 

@@ -585,9 +585,9 @@ def test_the_list_names_what_can_be_read_the_last_used_first(
     inception = changed(evaluation, candidate__block=BlockSpec(8, "inception", 5), candidate__trunk=1)
     size = used(journal, keys[1], inception, seconds_ago=100)
     first, second = list_entries(journal.folder)
-    assert (first.path, first.what) == (entry(journal, keys[0]), "step 2, conv k=4")
+    assert (first.path, first.what) == (entry(journal, keys[0]), "step 2, conv k=4, fold 1")
     assert (first.epochs, first.of_epochs, first.accuracy) == (2, 4, 2 / 3)
-    assert (second.path, second.what) == (entry(journal, keys[1]), "step 2, inception 5x5 k=8 on trunk 2")
+    assert (second.path, second.what) == (entry(journal, keys[1]), "step 2, inception 5x5 k=8 on trunk 2, fold 1")
     assert (second.epochs, second.of_epochs, second.accuracy, second.size) == (1, 4, 0.1, size)
     assert second.modified == pytest.approx(time.time() - 100, abs=20)
 

@@ -113,4 +113,4 @@ def test_folds_are_alike_in_their_classes_and_in_size(counts: list[int], folds: 
 
 def test_a_class_with_fewer_sources_than_folds_is_named() -> None:
     words = complaint(SurveyError, fold_of_sources, {"a": "GALAXY", "b": "GALAXY", "c": "STAR"}, 2, 0)
-    assert "class 'STAR' has 1 source(s) to learn from, too few for 2 folds; lower `folds`" in words
+    assert "class 'STAR' has 1 source(s) to learn from, too few for 2 folds; have fewer folds" in words

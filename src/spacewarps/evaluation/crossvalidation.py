@@ -20,7 +20,7 @@ class OuterFold:
 
     Args:
         seed: which repeat it belongs to; each deals the sources anew.
-        fold: its number, from 0.
+        fold: its number, from 1.
         architecture: the blocks that were found, in words.
         seconds: what search, training and test took when they were done.
         predictions: a row for each sample of the part: ``id``, ``source``, ``label``, and ``p_CLASS`` for each class.

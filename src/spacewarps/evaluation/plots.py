@@ -132,7 +132,7 @@ def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None)
             elinewidth=1,
             zorder=1,
         )
-        entries.append(("95% interval of the\ndifference from the\nlast that joined", bars))
+        entries.append(("95% interval (from layer\n2 on, of the difference\nfrom the last that joined)", bars))
     chosen = candidates["chosen"]
     (joined,) = axes.plot(
         places[chosen],

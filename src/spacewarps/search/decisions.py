@@ -71,10 +71,12 @@ class HighestAccuracy(Rule):
         accuracy, step = winner.score.accuracy, winner.candidate.step
         label = winner.candidate.label
         usable = winner.finished and not winner.score.diverged
+        if not usable:
+            return Decision(winner, False, f"step {step}: every candidate diverged, {_what_follows(0)}")
         if last is None:
-            return Decision(winner, usable, f"step {step}: {label} joins, accuracy {accuracy:.4f}")
+            return Decision(winner, True, f"step {step}: {label} joins, accuracy {accuracy:.4f}")
         gain = accuracy - last.score.accuracy
-        joins = usable and accuracy > last.score.accuracy + self._min_delta
+        joins = accuracy > last.score.accuracy + self._min_delta
         if joins:
             sentence = f"step {step}: {label} joins, accuracy {accuracy:.4f}, {gain:.4f} higher"
         else:
@@ -220,16 +222,21 @@ class PairedEvidence(Rule):
     ) -> str:
         label, step = winner.candidate.label, winner.candidate.step
         value = f"{self._measure.replace('_', ' ')} {abs(self._mean(_values(self._measure, winner))):.4f}"
-        better = "lower" if self._measure == "loss" else "higher"
+        better, worse = ("lower", "higher") if self._measure == "loss" else ("higher", "lower")
         if gain is None:
             head = f"step {step}: {label} joins: {value}"
         elif joins:
             head = f"step {step}: {label} joins: {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}"
         else:
-            head = (
-                f"step {step}: no block joins: {label} has {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}, "
-                f"which is within noise; {_what_follows(tries_left)}"
-            )
+            difference = f"{abs(gain.mean):.4f} +- {gain.error:.4f} {better if gain.mean >= 0 else worse}"
+            why = ""
+            if gain.mean > 0:
+                why = (
+                    f", which is not clearly above {self._min_delta:g}"
+                    if self._min_delta
+                    else ", which is within noise"
+                )
+            head = f"step {step}: no block joins: {label} has {value}, {difference}{why}; {_what_follows(tries_left)}"
         others = sorted((each for each in results if each is not winner), key=self.rank)
         told = [f"{each.candidate.label} {self._beside(winner, each)}" for each in others[:_OTHERS_NAMED]]
         more = [f"{len(others) - _OTHERS_NAMED} others"] if len(others) > _OTHERS_NAMED else []

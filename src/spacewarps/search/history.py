@@ -258,7 +258,7 @@ def _value_as_json(step: Step, position: int) -> dict[str, Any]:
     if step.decision.evidence is None:
         return {}
     value = step.decision.evidence.values[position]
-    return {"value": finite(value.mean), "error": finite(value.error)}
+    return {"value": finite(value.mean), "error": finite(value.error), "folds": len(step.candidates[position].folds)}
 
 
 def block_as_json(block: BlockSpec) -> dict[str, Any]:

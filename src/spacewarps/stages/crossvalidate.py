@@ -6,7 +6,9 @@ import time
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import scipy
 import torch
 from pydantic import BaseModel, ConfigDict
 
@@ -49,25 +51,27 @@ class _Record(BaseModel):
 def run(stage: Stage) -> None:
     """Write ``reports/crossvalidation.json``, and every prediction to ``reports/crossvalidation.csv``.
 
-    A fold that is done is kept beside the journal, under a hash of all that decides it: one that was interrupted goes
-    on with the next, and no fold of other params, data or code is ever taken for one of these.
+    A fold that is done is kept in the journal's folder, under a hash of all that decides it: a run that was interrupted
+    goes on with the next, and no fold of other params, data or code is ever taken for one of these.
     """
     settings, seed = stage.params.crossvalidate, stage.params.seed
     set_up(stage, stage.params.search.threads)
     data = Space_Galaxi(load_prepared_survey(stage.prepared))
-    fingerprint = data.fingerprint()
+    # Which rows are one source decides how they are dealt, and no network sees it.
+    ids = data.samples[["id", "source"]].to_csv(index=False)
+    fingerprint = f"{data.fingerprint()} {hashlib.sha256(ids.encode()).hexdigest()}"
     found: list[OuterFold] = []
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
         for repeat in range(seed, seed + settings.repeats):
-            for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat)):
+            for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat), start=1):
                 record = _known_or_new(stage, fold, fingerprint, repeat, number)
                 found.append(
                     OuterFold(repeat, number, record.architecture, record.seconds, pd.DataFrame(record.predictions))
                 )
                 line = found[-1].as_json(data.classes)
                 say(
-                    f"seed {repeat}, fold {number + 1} of {settings.folds}: accuracy {line['accuracy']:.4f}, "
+                    f"seed {repeat}, fold {number} of {settings.folds}: accuracy {line['accuracy']:.4f}, "
                     f"log loss {line['log_loss']:.4f}, {', '.join(record.architecture)}; {record.seconds:.0f} s"
                 )
         summary = summarise(found, data.classes, stage.params.evaluate, seed)
@@ -91,13 +95,17 @@ def run(stage: Stage) -> None:
 
 
 def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> _Record:
-    kept = stage.journal.parent / "crossvalidation" / f"{_key(stage, fingerprint, repeat, number)}.json"
+    kept = stage.journal / "crossvalidation" / f"{_key(stage, fingerprint, repeat, number)}.json"
     try:
         return read_json(kept, _Record)
     except (OSError, ValueError):
         record = _outer_fold(stage, fold, derive_seed(repeat, "crossvalidation", number))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, record.model_dump())
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with outputs() as out:
+                write_json(out.file(kept), record.model_dump())
+        except OSError as error:
+            say(f"{kept}: cannot be written ({error.strerror}); the result is the same, but this fold is done again")
         return record
 
 
@@ -113,7 +121,7 @@ def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
         "folds": stage.params.crossvalidate.folds,
         "fold": [repeat, number],
         "code": fingerprint_of_code("stages.crossvalidate"),
-        "versions": torch.__version__,
+        "versions": [torch.__version__, np.__version__, scipy.__version__],
         "machine": kind_of_machine(set_up(stage, stage.params.search.threads).device),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -126,7 +134,7 @@ def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
     single = hold_out(outer.train, split.validation / (split.train + split.validation), augmentation, seed)
     folds = [single] if params.search.folds == 1 else deal_folds(outer.train, params.search.folds, augmentation, seed)
     with (
-        closing(SearchDisplay()) as display,
+        closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
         make_executor(params.search.executor, folds, compute, params.search) as executor,
     ):

@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
     folds = open_folds(stage, search.folds)
     with (
         stage.tracked() as tracked,
-        closing(SearchDisplay()) as display,
+        closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=search.checkpoints)) as journal,
     ):
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")

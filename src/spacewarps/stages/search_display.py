@@ -11,7 +11,8 @@ from spacewarps.search.observer import SearchObserver
 class SearchDisplay(SearchObserver):
     """Shows a search on the terminal: a bar over each step, a line for each candidate and each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, folds: int) -> None:
+        self._folds = folds
         self._bar = ExitStack()
         self._advance: Callable[[int], None] = lambda _done: None
 
@@ -35,6 +36,8 @@ class SearchDisplay(SearchObserver):
     def candidate_finished(self, result: CandidateResult) -> None:
         score = result.score
         early = "" if result.finished else f", stopped after {len(result.epochs)} epochs"
+        if len(result.folds) < self._folds:
+            early = f", dropped after {len(result.folds)} of {self._folds} folds"
         say(
             f"  step {result.candidate.step}, {result.candidate.label}: validation accuracy {score.accuracy:.4f}, "
             f"loss {score.loss:.4f}, {result.trainable_params:,} parameters{early}"

@@ -74,8 +74,8 @@ def fold_of_sources(classes: Mapping[str, str], folds: int, seed: int) -> dict[s
     for label, members in _by_class(classes, seed, "folds").items():
         if len(members) < folds:
             raise SurveyError(
-                f"class {label!r:.80} has {len(members)} source(s) to learn from, too few for {folds} folds; lower "
-                "`folds`, add sources or leave the class out"
+                f"class {label!r:.80} has {len(members)} source(s) to learn from, too few for {folds} folds; "
+                "have fewer folds, add sources or leave the class out"
             )
         # The next class goes on where this one ended, or the first folds would have one more of every class.
         dealt.update({source: number % folds for number, source in enumerate(members, start=len(dealt))})

@@ -52,7 +52,8 @@ class SearchRuns(SearchObserver):
         self.tracker.end_run(run_id)
 
     def step_finished(self, step: Step) -> None:
-        chosen = " + ".join(result.candidate.label for result in step.kept) or "none: no gain"
+        joined = [result.candidate.label for result in step.kept] if step.decision.joins else []
+        chosen = " + ".join(joined) or "none: no gain"
         correlation, evidence = step.rank_correlation, step.decision.evidence
         gain = evidence.gain if evidence else None
         self.tracker.log(
