@@ -127,10 +127,6 @@ class Params:
     evaluate: BootstrapSettings
 
     def __post_init__(self) -> None:
-        if self.train.data == "folds" and self.search.folds == 1:
-            raise ValueError(
-                "train.data is folds, but search.folds is 1, which makes none; set search.folds to 2 or more"
-            )
         if self.search.folds > 1 and (self.train.data, self.train.start) == ("train", "warm"):
             raise ValueError(
                 f"train.start is warm, but search.folds is {self.search.folds}, so the search's weights have seen "
