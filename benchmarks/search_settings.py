@@ -42,7 +42,7 @@ def run(setting: str, seed: int, folder: Path) -> None:
     result = progressive_architecture_search(
         task.train,
         task.validation,
-        SearchSettings(k_candidates=KS, max_layers=MAX_LAYERS, **SETTINGS[setting]),
+        SearchSettings(k_candidates=KS, max_layers=MAX_LAYERS, decides="accuracy", patience=1, **SETTINGS[setting]),
         compute=task.compute,
         seed=seed,
     )

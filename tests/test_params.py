@@ -91,8 +91,8 @@ def test_the_shipped_file_loads() -> None:
         ),
         ("train.data", "all", "train.data is 'all', but input should be 'train', 'train_and_validation' or 'folds'"),
         (
-            "train.data",
-            "folds",
+            "train.start",
+            "warm",
             "train: data is folds, but start is warm, and the search's weights have seen the samples that a fold holds "
             "out; set start to fresh",
         ),
@@ -288,7 +288,7 @@ def test_params_of_the_search_that_do_not_go_together_are_named(
     [
         ({"data": "folds", "start": "fresh"}, 1, None),
         ({"data": "folds", "start": "fresh", "calibration": "temperature"}, 2, None),
-        ({"data": "train_and_validation", "average": 0.99, "orientations": 8}, 1, None),
+        ({"data": "train_and_validation", "average": 0.99, "calibration": "none"}, 1, None),
         ({"data": "train", "start": "fresh", "calibration": "temperature"}, 5, None),
         (
             {"data": "train", "start": "warm"},
@@ -402,7 +402,7 @@ def test_what_is_no_params_file_is_said_in_one_line(tmp_path: Path, text: str, m
 def test_a_name_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     assert "seed appears twice" in complaint(tmp_path, f"{text}\nseed: 2\n")
-    twice = text.replace("  epochs: 20", "  epochs: 20\n  epochs: 30")
+    twice = text.replace("  epochs: 30", "  epochs: 20\n  epochs: 30")
     line = next(number for number, row in enumerate(twice.splitlines(), start=1) if row == "  epochs: 30")
     assert complaint(tmp_path, twice) == f"not valid YAML: epochs appears twice (line {line})"
 
@@ -448,7 +448,7 @@ def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
 
 
 def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
-    text = SHIPPED.read_text(encoding="utf-8").replace("seed: 1 ", "seed: &a 7 ").replace("epochs: 20", "epochs: *a")
+    text = SHIPPED.read_text(encoding="utf-8").replace("seed: 1 ", "seed: &a 7 ").replace("epochs: 30", "epochs: *a")
     params = load_text(tmp_path, text)
     assert (params.seed, params.train.epochs) == (7, 7)
 

@@ -102,7 +102,7 @@ class DataParams(SurveySettings):
 class SearchParams(SearchSettings):
     """The search, with the settings of each strategy and each executor."""
 
-    folds: Annotated[int, Field(ge=1, le=32)] = 1
+    folds: Annotated[int, Field(ge=1, le=32)] = 3
     threads: Threads = 1
     strategy: Annotated[str, OneOf(STRATEGIES)] = "greedy"
     executor: Annotated[str, OneOf(EXECUTORS)] = "processes"

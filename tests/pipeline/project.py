@@ -21,8 +21,18 @@ TINY: dict[str, dict[str, Any]] = {
     "compute": {"threads": 1},
     "simulate": {"n_samples": 90},
     # Where the executor does not matter, no test waits for processes to start.
-    "search": {"max_layers": 2, "k_candidates": [3, 5], "epochs_per_eval": 1, "threads": 1, "executor": "inline"},
-    "train": {"epochs": 2},
+    # One split and one network, which is the fastest.
+    "search": {
+        "max_layers": 2,
+        "k_candidates": [3, 5],
+        "epochs_per_eval": 1,
+        "threads": 1,
+        "executor": "inline",
+        "folds": 1,
+        "decides": "accuracy",
+        "patience": 1,
+    },
+    "train": {"epochs": 2, "start": "warm", "data": "train", "orientations": 1, "calibration": "none"},
     "evaluate": {"bootstrap_resamples": 200},
 }
 

@@ -24,6 +24,8 @@ def search(train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Com
             "k_candidates": (2, 4),
             "max_layers": 2,
             "epochs_per_eval": 2,
+            "decides": "accuracy",
+            "patience": 1,
             "configuration": Configuration(8, 2, 0.1),
             "optimiser": Optimiser(batch_size=16, learning_rate=0.01),
             "compute": compute,

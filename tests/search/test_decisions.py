@@ -203,7 +203,7 @@ def test_steps_without_gain_are_tried_and_the_network_ends_with_the_last_that_ga
     folds = small_folds(2)
     # Nothing gains that much.
     settings = SearchSettings(max_layers=3, min_delta=0.9, **EVIDENCE)
-    ends, goes_on = small_search(folds, settings), small_search(folds, replace(settings, patience=2))
+    ends, goes_on = (small_search(folds, replace(settings, patience=patience)) for patience in (1, 2))
     assert [step.decision.joins for step in ends.history.steps] == [True, False]
     assert [step.decision.joins for step in goes_on.history.steps] == [True, False, False]
     assert [bool(step.kept) for step in goes_on.history.steps] == [True, True, False]
@@ -216,7 +216,7 @@ def test_steps_without_gain_are_tried_and_the_network_ends_with_the_last_that_ga
 
 
 def test_the_summary_holds_the_decisions_only_where_there_is_evidence() -> None:
-    plain = small_search(small_folds(1))
+    plain = small_search(small_folds(1), SearchSettings(max_layers=2, k_candidates=(2,), decides="accuracy"))
     assert "decisions" not in plain.history.as_json()
     assert "value" not in plain.history.as_json()["candidates"][0]
     found = small_search(small_folds(2), SearchSettings(max_layers=2, **EVIDENCE)).history

@@ -38,7 +38,7 @@ class Ensemble(nn.Module):
             raise ModelError("an ensemble needs at least one member, but got none")
         if any(member.inputs != members[0].inputs for member in members):
             raise ModelError("the members of an ensemble must be made for the same stamps, features and classes")
-        check_orientations(orientations, members[0].inputs)
+        check_orientations(orientations, members[0].inputs.stamp_shape)
         if not LEAST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
             raise ModelError(
                 f"the temperature must lie between {LEAST_TEMPERATURE} and {HIGHEST_TEMPERATURE}, "
@@ -83,13 +83,13 @@ class Ensemble(nn.Module):
 Network = ProgressiveModel | Ensemble
 
 
-def check_orientations(orientations: int, inputs: Inputs) -> None:
+def check_orientations(orientations: int, stamp_shape: tuple[int, int, int]) -> None:
     """Check that stamps can be looked at in as many orientations.
 
     Raises:
         ModelError: they cannot.
     """
-    _, height, width = inputs.stamp_shape
+    _, height, width = stamp_shape
     if orientations not in ORIENTATIONS:
         raise ModelError(f"`orientations` must be 1 or 8, but got {orientations}")
     if orientations > 1 and height != width:

@@ -113,10 +113,10 @@ class SearchSettings:
     block_kinds: Annotated[tuple[Annotated[str, OneOf(BLOCK_KINDS)], ...], Several] = ("conv",)
     kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=LARGEST_KERNEL)], ...], Several] = (3,)
     epochs_per_eval: PositiveInt = 6
-    decides: Measure = "accuracy"
+    decides: Measure = "loss"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    patience: Annotated[int, Field(ge=1, le=64)] = 1
+    patience: Annotated[int, Field(ge=1, le=64)] = 2
     racing: bool = False
     halving: Annotated[int, Field(ge=0, le=_MOST_HALVINGS)] = 0
     warm_start: WarmStart = field(default_factory=WarmStart)

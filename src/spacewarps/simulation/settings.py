@@ -24,4 +24,4 @@ class SimulationSettings:
         SettingsError: it is out of range.
     """
 
-    n_samples: Annotated[int, Field(ge=MIN_SAMPLES, le=MAX_SAMPLES)] = 1500
+    n_samples: Annotated[int, Field(ge=MIN_SAMPLES, le=MAX_SAMPLES)] = 1000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from spacewarps.files import check_replaceable, outputs
+from spacewarps.model.ensemble import check_orientations
 from spacewarps.model.storage import save_model
 from spacewarps.progress import say
 from spacewarps.search.executors.registry import make_executor
@@ -29,6 +30,7 @@ def run(stage: Stage) -> None:
     check_replaceable(target)
     compute = set_up(stage, search.threads)
     folds = open_folds(stage, search.folds)
+    check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     with (
         stage.tracked() as tracked,
         closing(SearchDisplay(len(folds))) as display,

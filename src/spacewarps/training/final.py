@@ -116,7 +116,7 @@ def train_final(
     Raises:
         ModelError: a training diverged, the network was made for other data, or its stamps are not square.
     """
-    check_orientations(settings.orientations, found.inputs)
+    check_orientations(settings.orientations, found.inputs.stamp_shape)
     members = []
     for number, part in enumerate(parts):
         own_seed = derive_seed(seed, "train", *([number] if settings.data == "folds" else []))

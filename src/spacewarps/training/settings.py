@@ -53,12 +53,12 @@ class FinalSettings:
         SettingsError: an argument is out of range, or two do not go together.
     """
 
-    start: Literal["warm", "fresh"] = "warm"
-    data: Literal["train", "train_and_validation", "folds"] = "train"
-    epochs: PositiveInt = 20
+    start: Literal["warm", "fresh"] = "fresh"
+    data: Literal["train", "train_and_validation", "folds"] = "folds"
+    epochs: PositiveInt = 30
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    orientations: int = 1
-    calibration: Literal["none", "temperature"] = "none"
+    orientations: int = 8
+    calibration: Literal["none", "temperature"] = "temperature"
 
     def __post_init__(self) -> None:
         if self.orientations not in ORIENTATIONS:
