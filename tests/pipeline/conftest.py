@@ -57,7 +57,9 @@ def spacewarps_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """Run a command in this process, which has imported everything; return exit status, output and errors."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for name in ("DVC_ROOT", "DVC_STAGE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
+        # Set first, or it would not be taken back what MLflow sets meanwhile.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
     def run(project: Project, *arguments: str) -> tuple[int, str, str]:
         from spacewarps.cli import main

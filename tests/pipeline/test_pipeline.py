@@ -42,7 +42,7 @@ def test_all_stages_have_run_and_a_second_repro_does_nothing(finished: Project) 
     before = (finished.folder / "dvc.lock").read_bytes()
     again = finished.dvc("repro")
     assert "Running stage" not in again.stdout
-    assert "up to date" in finished.dvc("status").stdout
+    assert "up to date" in finished.dvc("status", "dvc.yaml").stdout
     assert (finished.folder / "dvc.lock").read_bytes() == before
     assert finished.git("status", "--porcelain") == ""
 
@@ -223,10 +223,10 @@ def test_a_param_that_changes_no_result_reruns_nothing(finished: Project, tmp_pa
     params["search"] |= {"executor": "processes", "workers": 7, "checkpoints": False}
     params["search"]["ray"] = {"address": "auto", "gpu_share": 0.5}
     project.write_params(params)
-    assert "up to date" in project.dvc("status").stdout
+    assert "up to date" in project.dvc("status", "dvc.yaml").stdout
     params["search"]["threads"] = 2
     project.write_params(params)
-    assert "search.threads" in project.dvc("status").stdout
+    assert "search.threads" in project.dvc("status", "dvc.yaml").stdout
 
 
 def outputs_of_search(project: Project) -> dict[str, bytes]:
@@ -263,7 +263,7 @@ def test_the_journal_is_listed_and_pruned_by_a_command(
     *lines, last = said.splitlines()
     assert status == 0
     assert len(lines) == len(summary["candidates"]) == len(sizes)
-    expected = [f"step {c['layer']}, conv k={c['k']}" for c in summary["candidates"]]
+    expected = [f"step {c['layer']}, conv k={c['k']}, fold 1" for c in summary["candidates"]]
     assert sorted(line.split("  ")[-1] for line in lines) == sorted(expected)
     assert {line.split("  ")[1] for line in lines} == {name[:12] for name in sizes}
     assert last.startswith(f"{len(sizes)} candidates, {sum(sizes.values()) / 1e6:.1f} MB in ")
