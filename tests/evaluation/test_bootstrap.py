@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
+from spacewarps.evaluation.bootstrap import balanced_accuracy_interval, difference_interval, mean_interval
 
 
 def interval(
@@ -13,7 +13,7 @@ def interval(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    return accuracy_interval(
+    return mean_interval(
         right, sources, resamples=resamples, confidence=confidence, generator=np.random.default_rng(seed)
     )
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from spacewarps.params import SearchParams
 from spacewarps.progress import say
 from spacewarps.search.executors.base import Event, Executor, Job
 from spacewarps.search.executors.registry import make_executor
@@ -18,11 +17,12 @@ from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.journal import FolderJournal, Journal
 from spacewarps.search.observer import SearchObserver
-from spacewarps.search.progressive import SearchResult, search_folds
+from spacewarps.search.progressive import SearchResult
 from spacewarps.search.rungs import ladder_of
 from spacewarps.search.strategies import make_strategy
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
+from spacewarps.stages.searching import run_search
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.final import train_final
 
@@ -68,7 +68,15 @@ def _known(stage: Stage, folds: Sequence[Fold]) -> int:
     watch = _Watch()
     if stage.journal.is_dir():
         with closing(FolderJournal(stage.journal)) as journal, contextlib.suppress(_UnknownError):
-            _search(stage, folds, stage.params.search, _Nobody(folds), journal, watch)
+            run_search(
+                stage,
+                stage.params.search,
+                folds,
+                seed=stage.params.seed,
+                executor=_Nobody(folds),
+                journal=journal,
+                observer=watch,
+            )
     return watch.finished
 
 
@@ -94,7 +102,9 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
                 racing=False,
                 patience=number,
             )
-            found = _search(stage, small, short, executor, Journal(), watch)
+            found = run_search(
+                stage, short, small, seed=stage.params.seed, executor=executor, journal=Journal(), observer=watch
+            )
             samples = ladder_of(search, len(folds)).samples(folds, watch.candidates)
             costs.append(_Cost(watch.candidates, samples, watch.seconds * samples / watch.samples))
         own = psutil.Process()
@@ -121,28 +131,6 @@ def _measure_training(stage: Stage, found: SearchResult) -> float:
         on_batch=lambda _samples: None,
     )
     return (time.perf_counter() - start) / share * train.epochs
-
-
-def _search(
-    stage: Stage,
-    folds: Sequence[Fold],
-    search: SearchParams,
-    executor: Executor,
-    journal: Journal,
-    observer: SearchObserver,
-) -> SearchResult:
-    return search_folds(
-        folds,
-        search,
-        strategy=make_strategy(search.strategy, search),
-        configuration=stage.params.model,
-        optimiser=stage.params.optimiser,
-        compute=set_up(stage, search.threads),
-        seed=stage.params.seed,
-        executor=executor,
-        journal=journal,
-        observer=observer,
-    )
 
 
 def _share(stage: Stage, train: Space_Galaxi) -> float:

@@ -6,40 +6,27 @@ from numpy.typing import NDArray
 _RESAMPLES_AT_ONCE = 64
 
 
-def accuracy_interval(
-    right: NDArray[np.bool_],
+def mean_interval(
+    values: NDArray[np.bool_] | NDArray[np.float64],
     sources: NDArray[np.int64],
     *,
     resamples: int,
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the share of ``right`` (Efron & Tibshirani 1993, chapter 13).
+    """Return the percentile bootstrap interval of the mean of ``values`` (Efron & Tibshirani 1993, chapter 13).
 
     Sources are resampled, not samples: the stamps of one source are alike, so each by itself says less than a new
     source would, and an interval over samples would be too narrow.
 
     Args:
-        right: whether each sample was classified right, ``[N]``.
+        values: one of each sample, ``[N]``; whether it was classified right gives the interval of the accuracy.
         sources: the number of each sample's source, ``[N]``, from 0 without gaps.
         resamples: how often the sources are drawn with replacement.
         confidence: the share of the resamples that lies inside.
         generator: makes the draws.
     """
-    shares = _resampled_means(right.astype(np.float64), sources, resamples, generator)
-    return _percentiles(shares, confidence)
-
-
-def mean_interval(
-    values: NDArray[np.float64],
-    sources: NDArray[np.int64],
-    *,
-    resamples: int,
-    confidence: float,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Return the interval of the mean of ``values``, ``[N]``, with sources drawn as above."""
-    return _percentiles(_resampled_means(values, sources, resamples, generator), confidence)
+    return _percentiles(_resampled_means(values.astype(np.float64), sources, resamples, generator), confidence)
 
 
 def balanced_accuracy_interval(

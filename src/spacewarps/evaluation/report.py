@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spacewarps.evaluation import baselines, plots
 from spacewarps.evaluation.blind_spots import blind_spots
-from spacewarps.evaluation.bootstrap import accuracy_interval, balanced_accuracy_interval, difference_interval
+from spacewarps.evaluation.bootstrap import balanced_accuracy_interval, difference_interval, mean_interval
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
 from spacewarps.evaluation.settings import BootstrapSettings
@@ -49,7 +49,7 @@ def evaluate_predictions(
 
     def accuracies(answers: NDArray[np.int64], name: str) -> dict[str, float]:
         right = answers == labels
-        low, high = accuracy_interval(
+        low, high = mean_interval(
             right,
             sources,
             resamples=resamples,

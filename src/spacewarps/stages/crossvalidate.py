@@ -20,13 +20,12 @@ from spacewarps.reading import read_json
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.folds import Fold, deal_folds, hold_out
 from spacewarps.search.journal import FolderJournal
-from spacewarps.search.progressive import search_folds
-from spacewarps.search.strategies import make_strategy
 from spacewarps.seeds import derive_seed
 from spacewarps.settings import as_values
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import augmentation_of, set_up
 from spacewarps.stages.search_display import SearchDisplay
+from spacewarps.stages.searching import run_search
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.tracking.artifacts import log_survey
@@ -138,18 +137,7 @@ def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
         make_executor(params.search.executor, folds, compute, params.search) as executor,
     ):
-        found = search_folds(
-            folds,
-            params.search,
-            strategy=make_strategy(params.search.strategy, params.search),
-            configuration=params.model,
-            optimiser=params.optimiser,
-            compute=compute,
-            seed=seed,
-            executor=executor,
-            journal=journal,
-            observer=display,
-        )
+        found = run_search(stage, params.search, folds, seed=seed, executor=executor, journal=journal, observer=display)
     parts = {
         "train": [Part(*single)],
         "train_and_validation": [Part(outer.train.augmented(augmentation), None)],

@@ -13,11 +13,10 @@ from spacewarps.progress import say
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SeveralObservers
-from spacewarps.search.progressive import search_folds
-from spacewarps.search.strategies import make_strategy
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_folds, set_up
 from spacewarps.stages.search_display import SearchDisplay
+from spacewarps.stages.searching import run_search
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
 from spacewarps.writing import write_csv, write_json
@@ -39,13 +38,10 @@ def run(stage: Stage) -> None:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
         with make_executor(search.executor, folds, compute, search) as executor:
-            result = search_folds(
-                folds,
+            result = run_search(
+                stage,
                 search,
-                strategy=make_strategy(search.strategy, search),
-                configuration=stage.params.model,
-                optimiser=stage.params.optimiser,
-                compute=compute,
+                folds,
                 seed=stage.params.seed,
                 executor=executor,
                 journal=journal,
