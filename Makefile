@@ -34,7 +34,7 @@ test: $(READY) ## run the test suite
 	pytest -q -n 2 -m 'not long'
 
 validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, kills (some minutes)
-	pytest -q -n 2 -m long
+	pytest -q -n 4 -m long --durations=60
 
 lint: $(READY) ## check format, style and types
 	ruff format --check .

@@ -6,6 +6,7 @@ import inspect
 import typing
 from typing import Any
 
+from docutils import nodes
 from sphinx.util.inspect import stringify_signature
 
 import spacewarps
@@ -75,6 +76,14 @@ def _spell_settings(app: Any, what: str, name: str, found: Any, *event: Any) -> 
     return stringify_signature(inspect.Signature(parameters)).replace("Ellipsis", "..."), ""
 
 
+def _leave_out_plain_bases(app: Any, document: Any) -> None:  # noqa: ARG001
+    """Say nothing of a class's bases where there is none but Python's own."""
+    for paragraph in list(document.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
+
+
 def setup(app: Any) -> None:
     """Tell Sphinx what the options above cannot say."""
+    app.connect("doctree-read", _leave_out_plain_bases)
     app.connect("autodoc-process-signature", _spell_settings)

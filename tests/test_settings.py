@@ -79,6 +79,12 @@ def test_lists_and_numbers_of_numpy_do() -> None:
     made = Outer(ks=np.array([4, 8]))  # type: ignore[arg-type]
     assert made == Outer(ks=[4, 8])  # type: ignore[arg-type]
     assert [type(k) for k in made.ks] == [int, int]
+    mixed = Outer(ks=(np.int64(4), np.uint8(8)))  # type: ignore[arg-type]
+    assert [type(k) for k in mixed.ks] == [int, int]
+    scale = Inner(scale=np.float32(0.5)).scale  # type: ignore[arg-type]
+    assert (scale, type(scale)) == (0.5, float)
+    with pytest.raises(SettingsError, match="should be greater than 0"):
+        Inner(np.float64(-1.0))
 
 
 def test_a_name_that_is_registered_later_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

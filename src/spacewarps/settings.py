@@ -9,9 +9,9 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, fields, is_dataclass, replace
 from datetime import date
 from functools import wraps
-from numbers import Integral
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_type_hints
 
+import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -21,21 +21,21 @@ from spacewarps.errors import ParamsError
 _T = TypeVar("_T")
 
 
-def _as_plain_int(value: Any) -> Any:
-    """Return NumPy's whole numbers as Python's, whose seeds are the same."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+def _as_plain(value: Any) -> Any:
+    """Return NumPy's numbers and arrays as Python's, whose seeds and texts are the same."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return type(value)(map(_as_plain, value)) if type(value) in (list, tuple) else value
 
 
 def _as_tuple(value: Any) -> Any:
-    """Return a list, or an array of NumPy's, as the tuple that frozen settings hold."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    """Return a list as the tuple that frozen settings hold."""
     return tuple(value) if isinstance(value, list) else value
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
-Channels = Annotated[int, BeforeValidator(_as_plain_int), Field(ge=1, le=4096)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 # Beside the type of a field that holds several values, for which a list will do: YAML has no tuples.
 Several = BeforeValidator(_as_tuple)
@@ -114,7 +114,8 @@ def settings(cls: type[_T]) -> type[_T]:
     def init(self: _T, *args: Any, **kwargs: Any) -> None:
         try:
             # By name, as faults are told by name; more than there are fail as they would by themselves.
-            check(self, *args[len(names) :], **dict(zip(names, args, strict=False)), **kwargs)
+            values = {name: _as_plain(value) for name, value in (*zip(names, args, strict=False), *kwargs.items())}
+            check(self, *args[len(names) :], **values)
         except ValidationError as error:
             raise SettingsError(_faults(error)) from None
 
