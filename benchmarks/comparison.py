@@ -1,233 +1,183 @@
-"""What the search finds for its compute, beside random search, Optuna and fixed networks.
+"""What the search finds for its compute, beside Optuna and fixed networks, over the outer folds of a survey.
 
-All methods see the same splits of the same survey, choose from the same architectures, train with the same code on one
-thread, and have the same seconds of processor time. A network counts from the moment at which it has its accuracy on
-validation; its accuracy on test is measured beside the clock, and decides nothing.
+    python benchmarks/comparison.py PREPARED KEPT --name NAME [--seeds 1 2] [--methods search optuna ...]
 
-    python benchmarks/comparison.py --survey PATH [--seconds 60] [--seeds 1 2 3 4 5]
-
-PATH holds catalogues and a folder `images`. Needs Optuna: pip install '.[dev]'.
+PREPARED is a prepared survey (`spacewarps prepare`, or `benchmarks/sdss.py`). The search runs first in each fold, with
+the defaults; all others have the seconds of processor time that it took. Everything runs on one thread. Answers are
+kept in the folder KEPT. The table goes to docs/comparison.md, in the place called NAME, each fold to
+docs/comparison.csv. Needs Optuna: pip install '.[dev]'.
 """
 
-import argparse
 import copy
-import csv
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-# Idle threads sleep instead of spinning; read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-import matplotlib
 import numpy as np
 import optuna
+import pandas as pd
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from spacewarps import Augmentation, ProgressiveModel, Space_Galaxi
+from outer_folds import BudgetSpentError, Method, Task, as_table_of_folds, command_line, of_record, run_all, table
+from spacewarps import ProgressiveModel
+from spacewarps.model.ensemble import Ensemble, Network
 from spacewarps.model.network import Inputs
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
+from spacewarps.search.folds import deal_folds, hold_out
+from spacewarps.search.history import Candidate, Step
 from spacewarps.search.journal import Journal
-from spacewarps.search.progressive import progressive_architecture_search
+from spacewarps.search.observer import SearchObserver
+from spacewarps.search.progressive import SearchResult, search_folds
 from spacewarps.search.settings import SearchSettings
-from spacewarps.search.strategies import STRATEGIES
-from spacewarps.seeds import derive_seed, numpy_generator
-from spacewarps.survey.prepare import prepare_survey
-from spacewarps.survey.prepared import load_prepared_survey
-from spacewarps.survey.settings import SurveySettings
-from spacewarps.training.compute import Compute, named_random_state, set_up_compute
-from spacewarps.training.fit import fit
-from spacewarps.training.prediction import score
-from spacewarps.training.settings import ComputeSettings, Optimiser
+from spacewarps.seeds import derive_seed
+from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.training.compute import named_random_state
+from spacewarps.training.final import Part, learn, train_final
+from spacewarps.training.fit import fit_without_validation
+from spacewarps.training.settings import FinalSettings, Optimiser
 from spacewarps.training.training import Training, run_epoch
 
-KS, MAX_LAYERS = (8, 16, 32), 4
-#: Epochs of a network that random search or Optuna starts from nothing. Tried: 6, 12 and 20.
+DEFAULTS, FINAL = SearchSettings(), FinalSettings()
+KS, MAX_LAYERS = DEFAULTS.candidates_by_step()[0], DEFAULTS.max_layers
+#: As in params.yaml.
+FOLDS = 3
+#: Epochs of a network that Optuna starts from nothing. Tried, on one split: 6, 12 and 20.
 EPOCHS = 12
-#: Epochs of the stage `train`, as in params.yaml.
-FINAL_EPOCHS = 20
+#: The share of what may be learned from that Optuna scores on, as in params.yaml.
+SCORED = 0.25
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-class BudgetSpentError(Exception):
-    """The seconds are over."""
+class _Watch(Journal, SearchObserver):
+    """Notes the network of every step that joins: the mean of its fold networks. Remembers no candidate."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._networks: dict[tuple[Candidate, int], bytes] = {}
+
+    def write(self, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:  # noqa: ARG002
+        """Keep the network of an evaluation that is done."""
+        if len(checkpoint.epochs) == evaluation.settings.epochs:
+            self._networks[evaluation.candidate, evaluation.fold] = checkpoint.network
+
+    def step_finished(self, step: Step) -> None:
+        """Note the winner's."""
+        if step.decision.joins:
+            winner = step.decision.winner
+            packed = [self._networks[winner.candidate, fold] for fold in range(len(winner.folds))]
+            orientations = FINAL.orientations if len(packed) > 1 else 1
+            what = "-".join(str(each.candidate.block.k) for each in winner.path)
+            self._task.note(Ensemble([unpack_model(each) for each in packed], orientations), what)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A network that a method had after so many seconds."""
+def search(
+    task: Task, settings: SearchSettings = DEFAULTS, final: FinalSettings = FINAL, number: int = FOLDS
+) -> tuple[Network, str]:
+    """Search and train what was found, as the pipeline does with these settings."""
+    augmentation = task.augmentation
+    single = hold_out(task.train, SCORED, augmentation, task.seed)
+    folds = [single] if number == 1 else deal_folds(task.train, number, augmentation, task.seed)
+    watch = _Watch(task)
+    found = search_folds(folds, settings, compute=task.compute, seed=task.seed, journal=watch, observer=watch)
+    parts = {
+        "train": [Part(*single)],
+        "train_and_validation": [Part(task.train.augmented(augmentation), None)],
+        "folds": [Part(*fold) for fold in folds],
+    }[final.data]
+    trained = train_final(
+        found.model,
+        parts,
+        final,
+        optimiser=Optimiser(),
+        compute=task.compute,
+        seed=task.seed,
+        on_epoch=lambda *_: None,
+        on_batch=lambda _: None,
+    )
+    return trained.network, named(found)
 
-    method: str
-    seed: int
-    seconds: float
-    validation: float
-    test: float
-    network: str
+
+def named(found: SearchResult) -> str:
+    """Return the channels of the blocks that were found."""
+    return "-".join(str(block.candidate.block.k) for block in found.history.blocks)
 
 
-class Task:
-    """The data of one seed, a clock that counts processor time, and a list of what was found."""
+def as_before(task: Task) -> tuple[Network, str]:
+    """Decide by the accuracy on one split, and keep the best of 20 epochs."""
+    final = FinalSettings(start="warm", data="train", epochs=20, orientations=1, calibration="none")
+    return search(task, SearchSettings(decides="accuracy", patience=1), final, number=1)
 
-    def __init__(self, method: str, seed: int, seconds: float, folder: Path) -> None:
-        self.method, self.seed, self.budget = method, seed, seconds
-        self.compute: Compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
-        self.survey = load_prepared_survey(folder)
-        self.train = Space_Galaxi(self.survey, split="train", augmentation=Augmentation())
-        self.validation = Space_Galaxi(self.survey, split="validation")
-        self.test = Space_Galaxi(self.survey, split="test")
-        self.found: list[Found] = []
-        self._start = time.process_time()
 
-    @property
-    def seconds(self) -> float:
-        """Processor time spent while the clock ran."""
-        return time.process_time() - self._start
+class _OptunaTrials:
+    """What Optuna is asked to minimise: the log loss on one split of a network that starts from nothing."""
 
-    @property
-    def inputs(self) -> Inputs:
-        """What a network sees."""
-        return Inputs(self.train.stamp_shape, tuple(self.train.feature_names), tuple(self.train.classes))
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._fold = hold_out(task.train, SCORED, task.augmentation, task.seed)
+        self._reserve, self._best = 0.0, float("inf")
+        self.chosen: tuple[int, ...] = (KS[0],)
 
-    def note(self, model: ProgressiveModel, validation: float, network: str) -> None:
-        """Note a network if it is the best so far.
+    def __call__(self, trial: optuna.Trial) -> float:
+        layers = trial.suggest_int("layers", 1, MAX_LAYERS)
+        ks = tuple(int(trial.suggest_categorical(f"k{layer}", KS)) for layer in range(layers))
+        loss, start = float("inf"), self._task.seconds
+        for epoch, (loss, model) in enumerate(self._train(ks, trial.number), start=1):
+            trial.report(loss, epoch)
+            if loss < self._best:
+                self._best, self.chosen = loss, ks
+                # What the best needs to be trained anew on all.
+                self._reserve = (self._task.seconds - start) / epoch * FINAL.epochs / (1 - SCORED)
+                self._task.note(Ensemble([model], FINAL.orientations), "-".join(map(str, ks)))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return loss
 
-        Raises:
-            BudgetSpentError: it came too late.
-        """
-        seconds = self.seconds
-        if seconds > self.budget:
-            raise BudgetSpentError
-        if not self.found or validation > self.found[-1].validation:
-            with self.stopped():
-                test = score(model, self.test, self.compute).accuracy
-            self.found.append(Found(self.method, self.seed, seconds, validation, test, network))
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Stop the clock within the block."""
-        stopped = time.process_time()
-        yield
-        self._start += time.process_time() - stopped
-
-    def new_model(self, ks: Sequence[int], names: Sequence[str | int]) -> ProgressiveModel:
-        """Return a network of conv blocks with new weights."""
-        with named_random_state(self.seed, *names):
-            model = ProgressiveModel(*self._shapes)
-            for k in ks:
-                model.add_block(k)
-        self.fit_normalisers(model)
-        return model
-
-    def fit_normalisers(self, model: ProgressiveModel) -> None:
-        """Fit the normalisers to the training split."""
-        model.fit_normalisers(self.train.stamps, self.train.features)
-
-    def train_from_nothing(self, ks: Sequence[int], names: Sequence[str | int]) -> Iterator[float]:
-        """Train a new network for EPOCHS epochs, note it after each, and yield each accuracy."""
-        model, seed = self.new_model(ks, names), derive_seed(self.seed, *names)
+    def _train(self, ks: Sequence[int], number: int) -> Iterator[tuple[float, ProgressiveModel]]:
+        """Train for EPOCHS epochs, and yield the loss after each, while the seconds last."""
+        model, seed = new_model(self._task, ks, number), derive_seed(self._task.seed, "optuna", number)
         training = Training(
             model,
             epochs=EPOCHS,
-            labels=self.train.labels,
+            labels=self._fold.train.labels,
             optimiser=Optimiser(),
-            compute=self.compute,
+            compute=self._task.compute,
             seed=seed,
             trains="all",
         )
         for _ in range(EPOCHS):
-            for _ in run_epoch([training], self.train, self.validation, batch_size=Optimiser().batch_size, seed=seed):
-                if self.seconds > self.budget:
-                    raise BudgetSpentError
-            accuracy = training.history[-1].validation.accuracy
-            self.note(model, accuracy, "-".join(map(str, ks)))
-            yield accuracy
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, int, int], list[str], list[str]]:
-        return self.train.stamp_shape, self.train.feature_names, self.train.classes
+            for _ in run_epoch([training], *self._fold, batch_size=Optimiser().batch_size, seed=seed):
+                self._task.check_time(self._reserve)
+            yield training.history[-1].validation.loss, model
 
 
-class Notes(Journal):
-    """Notes every candidate that has finished; remembers none."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def write(self, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:  # noqa: ARG002
-        """Note the network."""
-        if len(checkpoint.epochs) == evaluation.settings.epochs:
-            model = unpack_model(checkpoint.network)
-            network = "-".join(map(str, model.ks))
-            self.task.note(model, checkpoint.epochs[-1].validation.accuracy, network)
-
-
-def grow(task: Task, strategy: str, halving: int, journal: Journal) -> ProgressiveModel:
-    """Search, and return the network that was found."""
-    result = progressive_architecture_search(
-        task.train,
-        task.validation,
-        SearchSettings(k_candidates=KS, max_layers=MAX_LAYERS, halving=halving, decides="accuracy", patience=1),
-        strategy=STRATEGIES[strategy](),
-        compute=task.compute,
-        seed=task.seed,
-        journal=journal,
-    )
-    return result.model
-
-
-def search(task: Task, strategy: str, halving: int) -> None:
-    """Search, then train what was found to the end, as the pipeline does."""
-    model = grow(task, strategy, halving, Notes(task))
-    train(task, model, FINAL_EPOCHS, f"{'-'.join(map(str, model.ks))}, trained to the end")
-
-
-def searched(task: Task) -> None:
-    """Search beside the clock; then train what was found from nothing, as the fixed networks are."""
-    with task.stopped():
-        ks = grow(task, "greedy", 0, Journal()).ks
-    train_fixed(task, task.new_model(ks, ("searched",)), "-".join(map(str, ks)))
-
-
-def random_search(task: Task) -> None:
-    draws, number = numpy_generator(task.seed, "random search"), 0
-    while True:
-        ks = [int(k) for k in draws.choice(KS, size=draws.integers(1, MAX_LAYERS + 1))]
-        for _ in task.train_from_nothing(ks, ("random search", number)):
-            pass
-        number += 1
-
-
-def optuna_search(task: Task) -> None:
-    def objective(trial: optuna.Trial) -> float:
-        layers = trial.suggest_int("layers", 1, MAX_LAYERS)
-        ks = [int(trial.suggest_categorical(f"k{layer}", KS)) for layer in range(layers)]
-        accuracy = 0.0
-        for epoch, accuracy in enumerate(task.train_from_nothing(ks, ("optuna", trial.number)), start=1):
-            trial.report(accuracy, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-        return accuracy
-
+def optuna_search(task: Task) -> tuple[Network, str]:
+    """Choose by the log loss on one split, then train the best anew on all, in the seconds that are left."""
+    trials = _OptunaTrials(task)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=task.seed),
+        sampler=optuna.samplers.TPESampler(seed=task.seed % 2**32),
         pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3),
     )
-    study.optimize(objective)
+    with suppress(BudgetSpentError):
+        study.optimize(trials)
+    network = train_fixed(task, new_model(task, trials.chosen), FINAL.epochs)
+    return network, f"{'-'.join(map(str, trials.chosen))} of {len(study.trials)} trials"
+
+
+def new_model(task: Task, ks: Sequence[int], *names: str | int) -> ProgressiveModel:
+    """Return a network of conv blocks with new weights."""
+    with named_random_state(task.seed, "new", *names):
+        model = ProgressiveModel(task.train.stamp_shape, task.train.feature_names, task.train.classes)
+        for k in ks:
+            model.add_block(k)
+    model.fit_normalisers(task.train.stamps, task.train.features)
+    return model
 
 
 class FixedResNet(ProgressiveModel):
@@ -245,216 +195,128 @@ class FixedResNet(ProgressiveModel):
     def finish(self, maps: Tensor, features: Tensor | None, depth: int) -> Tensor:  # noqa: ARG002
         """Return logits."""
         image = torch.relu(self.resnet(maps))
-        assert features is not None
-        joined = self.projector(self.feature_normaliser(features))
-        logits: Tensor = self.head.classify(torch.cat([image, joined], dim=1))
+        if self.inputs.features:
+            assert features is not None
+            image = torch.cat([image, self.projector(self.feature_normaliser(features))], dim=1)
+        logits: Tensor = self.head.classify(image)
         return logits
 
 
-def train(task: Task, model: ProgressiveModel, epochs: int, network: str) -> None:
-    """Train, and note the network after each epoch."""
-
-    def check_time(_samples: int) -> None:
-        if task.seconds > task.budget:
-            raise BudgetSpentError
-
-    fit(
+def train_fixed(task: Task, model: ProgressiveModel, epochs: int) -> Network:
+    """Train on all that may be seen, to the end of the schedule."""
+    learn(
         model,
-        task.train,
-        task.validation,
+        Part(task.train.augmented(task.augmentation), None),
+        keep="last",
         epochs=epochs,
+        average=0.0,
         optimiser=Optimiser(),
         compute=task.compute,
         seed=derive_seed(task.seed, "train"),
-        on_epoch=lambda epoch: task.note(model, epoch.validation.accuracy, network),
-        on_batch=check_time,
+        on_epoch=lambda *_: None,
+        on_batch=lambda _: None,
     )
+    return Ensemble([model], FINAL.orientations)
 
 
-def train_fixed(task: Task, model: ProgressiveModel, network: str) -> None:
-    """Train for as many epochs as fit the seconds, which a part of one tells, beside the clock."""
-    task.fit_normalisers(model)
+def epochs_within(task: Task, model: ProgressiveModel) -> int:
+    """Return how many epochs fit the seconds, which a part of one tells, beside the clock."""
     with task.stopped():
-        epochs = max(1, int(0.97 * task.budget / _seconds_an_epoch(task, copy.deepcopy(model))))
-    train(task, model, epochs, network)
-
-
-def _seconds_an_epoch(task: Task, model: ProgressiveModel) -> float:
-    """Return what one epoch and its scoring take, from a fifth of an epoch."""
-    part = Space_Galaxi(task.survey, split="train", fraction=0.2, augmentation=Augmentation(), seed=task.seed)
-    moments: list[tuple[float, int]] = []
-    fit(
-        model,
-        part,
-        part,
-        epochs=1,
-        optimiser=Optimiser(),
-        compute=task.compute,
-        seed=0,
-        on_epoch=lambda _epoch: moments.append((time.process_time(), 0)),
-        on_batch=lambda samples: moments.append((time.process_time(), samples)),
-    )
+        # Ten batches or so.
+        chosen = np.arange(len(task.train)) % max(1, len(task.train) // (10 * Optimiser().batch_size)) == 0
+        part: Space_Galaxi = task.train.subset(chosen, task.augmentation)
+        moments: list[tuple[float, int]] = []
+        fit_without_validation(
+            copy.deepcopy(model),
+            part,
+            epochs=1,
+            optimiser=Optimiser(),
+            compute=task.compute,
+            seed=0,
+            average=0.0,
+            on_epoch=lambda *_: None,
+            on_batch=lambda samples: moments.append((time.process_time(), samples)),
+        )
     # The first batch takes longer than those after it.
-    first, last_batch, end = moments[0], moments[-2], moments[-1]
-    learning = (last_batch[0] - first[0]) / sum(samples for _, samples in moments[1:])
-    scoring = (end[0] - last_batch[0]) / len(part)
-    return learning * len(task.train) + scoring * len(task.validation)
+    of_a_sample = (moments[-1][0] - moments[0][0]) / sum(samples for _, samples in moments[1:])
+    return max(1, int(task.budget / (of_a_sample * len(task.train))))
 
 
-def vgg(task: Task) -> None:
-    ks = [16, 32, 64, 128]
-    train_fixed(task, task.new_model(ks, ("vgg",)), "-".join(map(str, ks)))
+def fixed(*ks: int, epochs: int | None = None) -> Callable[[Task], tuple[Network, str]]:
+    """Return the method that trains this network, for the whole time without ``epochs``."""
+
+    def method(task: Task) -> tuple[Network, str]:
+        model = new_model(task, ks, "fixed")
+        number = epochs or epochs_within(task, model)
+        return train_fixed(task, model, number), f"{number} epochs"
+
+    return method
 
 
-def resnet(task: Task) -> None:
+def resnet(task: Task) -> tuple[Network, str]:
+    """Train ResNet-18 for the whole time."""
+    train = task.train
     with named_random_state(task.seed, "resnet"):
-        model = FixedResNet(task.inputs)
-    train_fixed(task, model, "ResNet-18")
+        model = FixedResNet(Inputs(train.stamp_shape, tuple(train.feature_names), tuple(train.classes)))
+    model.fit_normalisers(train.stamps, train.features)
+    number = epochs_within(task, model)
+    return train_fixed(task, model, number), f"{number} epochs"
 
 
-#: The methods that choose a network within the seconds, then networks that were chosen before.
-METHODS: dict[str, tuple[str, Callable[[Task], None]]] = {
-    "greedy": ("this search: greedy", lambda task: search(task, "greedy", 0)),
-    "halving": ("this search: greedy, the worse half stops at half", lambda task: search(task, "greedy", 1)),
-    "beam": ("this search: beam of 2", lambda task: search(task, "beam", 0)),
-    "pnas": ("this search: pnas, beam of 2, 4 trained", lambda task: search(task, "pnas", 0)),
-    "random": ("random search", random_search),
+METHODS: dict[str, Method] = {
+    "search": ("this search", search),
+    "before": ("this search, deciding by the accuracy on one split", as_before),
     "optuna": ("Optuna: TPE and Hyperband", optuna_search),
-    "searched": ("fixed: what this search finds, its own time apart", searched),
-    "vgg": ("fixed: VGG-like, 16-32-64-128", vgg),
-    "resnet": ("fixed: ResNet-18", resnet),
+    "vgg": ("VGG-like, 32-64-96-128, as many epochs as fit", fixed(32, 64, 96, 128)),
+    "vgg30": ("VGG-like, 32-64-96-128, 30 epochs", fixed(32, 64, 96, 128, epochs=30)),
+    "small30": ("VGG-like, 16-32-64-128, 30 epochs", fixed(16, 32, 64, 128, epochs=30)),
+    "resnet": ("ResNet-18, as many epochs as fit", resnet),
 }
 
 
-def prepare(survey: Path, folder: Path, seed: int) -> None:
-    """Clean, split and pack the survey, with a split of its own for each seed."""
-    prepare_survey(
-        folder,
-        catalog=survey,
-        images=survey / "images",
-        settings=SurveySettings(),
-        seed=seed,
-        progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
-    )
-
-
-def run(options: argparse.Namespace) -> None:
-    """Run one method with one seed, and print what it found."""
-    task = Task(options.run, options.seeds[0], options.seconds, options.folder)
-    with suppress(BudgetSpentError):
-        METHODS[options.run][1](task)
-    print(json.dumps([asdict(found) for found in task.found] + [{"ended": min(task.seconds, task.budget)}]))
-
-
-def run_in_a_process(method: str, seed: int, folder: Path, seconds: float) -> tuple[list[Found], float]:
-    """Return what a method found with a seed, and when it ended."""
-    command = [sys.executable, __file__, "--run", method, "--seeds", str(seed), "--folder", str(folder)]
-    done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{method} failed with seed {seed}:\n{done.stderr}")
-    *found, end = json.loads(done.stdout.splitlines()[-1])
-    print(f"{method}, seed {seed}: {found[-1] if found else 'nothing'} after {end['ended']:.0f} s", file=sys.stderr)
-    return [Found(**each) for each in found], end["ended"]
-
-
-def best_at(found: Sequence[Found], seconds: float) -> Found | None:
-    """Return the best network that was there after so many seconds."""
-    return next((each for each in reversed(found) if each.seconds <= seconds), None)
-
-
-def interval(values: Sequence[float], sign: str = "") -> str:
-    """Return the mean, with its sign if it is to be shown, and its 95% interval over seeds (Student's t)."""
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):{sign}.4f} ± {half:.4f}"
-
-
-def table(runs: dict[tuple[str, int], tuple[list[Found], float]], seeds: Sequence[int]) -> list[str]:
-    """Return the lines of the table, in Markdown."""
-    lines = [
-        "| method | validation | less greedy's | test | less greedy's | seconds to Optuna's best validation | ended |",
-        "| --- " * 7 + "|",
+def time_to_optuna(records: Mapping[tuple[str, int, int], Mapping[str, Any]]) -> list[str]:
+    """Return lines on when the search had a network of the test loss that Optuna's choice had in the end."""
+    shares = []
+    for (method, seed, fold), record in records.items():
+        if method != "optuna":
+            continue
+        goal = record["trail"][-1]["log_loss"]
+        own = records["search", seed, fold]
+        moments = [note["seconds"] for note in own["trail"] if note["log_loss"] <= goal]
+        final = own["seconds"] if of_record(own)[0].mean() <= goal else float("inf")
+        shares.append(min([*moments, final]) / record["seconds"])
+    if not shares:
+        return []
+    each = ", ".join(f"{share:.2f}" for share in sorted(shares))
+    return [
+        "",
+        f"Test loss of what Optuna chose on its split, reached after {statistics.median(shares):.2f} of its time "
+        f"(median of {len(shares)} outer folds: {each}).",
     ]
-    for method, (what, _) in METHODS.items():
-        cells = []
-        for split in ("validation", "test"):
-            own, default = (
-                [getattr(runs[name, seed][0][-1], split) for seed in seeds] for name in (method, next(iter(METHODS)))
-            )
-            pairs = [mine - its for mine, its in zip(own, default, strict=True)]
-            cells += [interval(own), interval(pairs, "+") if any(pairs) else ""]
-        reached = []
-        for seed in seeds:
-            goal = runs["optuna", seed][0][-1].validation
-            reached.append(next((each.seconds for each in runs[method, seed][0] if each.validation >= goal), None))
-        times = sorted(seconds for seconds in reached if seconds is not None)
-        cells.append(f"{statistics.median(times):.0f} ({len(times)} of {len(seeds)} seeds)" if times else "never")
-        cells.append(f"{statistics.median(runs[method, seed][1] for seed in seeds):.0f}")
-        lines.append(f"| {what} | {' | '.join(cells)} |")
-    return lines
 
 
-def draw(runs: dict[tuple[str, int], tuple[list[Found], float]], seeds: Sequence[int], seconds: float) -> None:
-    """Draw the best accuracy so far against processor time, mean over the seeds."""
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), sharex=True, sharey=True, layout="constrained")
-    # A mean over all seeds needs all of them; before, there is nothing to draw.
-    moments = np.linspace(0, seconds, 400)
-    for method, (what, _) in METHODS.items():
-        bests = [[best_at(runs[method, seed][0], moment) for seed in seeds] for moment in moments]
-        for axis, split in zip(axes, ("validation", "test"), strict=True):
-            means = [
-                statistics.mean(getattr(best, split) for best in row if best) if all(row) else float("nan")
-                for row in bests
-            ]
-            dashed = "--" if method in ("random", "optuna") else ":" if method in ("searched", "vgg", "resnet") else "-"
-            axis.plot(moments, means, dashed, label=what)
-            axis.set_title(f"{split} split, mean of {len(seeds)} seeds")
-            axis.set_xlabel("processor time [s]")
-    axes[0].set_ylabel("accuracy of the network that is best on validation")
-    axes[0].set_ylim(0.86, 0.98)
-    axes[1].legend(fontsize=8, loc="lower right")
-    figure.savefig(DOCS / "images" / "comparison.png", dpi=110)
-
-
-def write_table(lines: Sequence[str]) -> None:
-    """Print the table, and put it in its place in the document."""
+def write(name: str, lines: Sequence[str], rows: pd.DataFrame) -> None:
+    """Print the table, and put it and each fold in their places in the documents."""
     print("\n".join(lines))
     page = DOCS / "comparison.md"
-    begin, end = "<!-- methods -->\n", "\n<!-- end of methods -->"
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     before, rest = page.read_text(encoding="utf-8").split(begin, 1)
     page.write_text(before + begin + "\n".join(lines) + end + rest.split(end, 1)[1], encoding="utf-8")
+    file = DOCS / "comparison.csv"
+    known = pd.read_csv(file) if file.exists() else pd.DataFrame({"survey": []})
+    whole = pd.concat([known[known["survey"] != name], rows.assign(survey=name)], ignore_index=True)
+    whole.sort_values(["survey", "method", "seed", "fold"]).to_csv(file, index=False)
 
 
 def main() -> None:
-    """Run all methods with all seeds, and write table, picture and every network found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--survey", type=Path, help="folder of catalogues and images")
-    parser.add_argument("--seconds", type=float, default=60.0, help="processor time of one run (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 to 5")
-    parser.add_argument("--run", choices=list(METHODS), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.run:
-        run(options)
-        return
-    if options.survey is None:
-        parser.error("--survey is missing: the folder of catalogues, with a folder images in it")
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        folders = {seed: Path(name, str(seed)) for seed in options.seeds}
-        for seed, folder in folders.items():
-            folder.mkdir()
-            prepare(options.survey, folder, seed)
-        tasks = [(method, seed) for seed in options.seeds for method in METHODS]
-        results = pool.map(lambda task: run_in_a_process(task[0], task[1], folders[task[1]], options.seconds), tasks)
-        runs = dict(zip(tasks, results, strict=True))
-    with (DOCS / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Found.__annotations__)
-        writer.writerows(asdict(found).values() for found_by_run, _ in runs.values() for found in found_by_run)
-    draw(runs, options.seeds, options.seconds)
-    write_table(table(runs, options.seeds))
+    """Run all methods in all outer folds, and write the table."""
+    options = command_line(__doc__ or "", METHODS, "search")
+    records = run_all(options, "search")
+    lines = [*table(records, METHODS, options.methods, "search"), *time_to_optuna(records)]
+    if options.name:
+        write(options.name, lines, as_table_of_folds(records))
+    else:
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":
