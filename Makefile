@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv test validate lint docs format bench compare ui clean
+.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,10 +31,13 @@ cv: versioned $(READY) ## search, train and test in every outer fold of the surv
 	dvc repro crossvalidation/dvc.yaml
 
 test: $(READY) ## run the test suite
-	pytest -q -n 2 -m 'not long'
+	pytest -q -n 2 -m 'not long and not kills'
 
-validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, kills (some minutes)
-	pytest -q -n 4 -m long --durations=60
+validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, losses (some minutes)
+	pytest -q -n 3 -m 'long and not kills'
+
+kills: $(READY) ## kill searches and pipelines a hundred times and more (some minutes)
+	pytest -q -n 2 -m kills
 
 lint: $(READY) ## check format, style and types
 	ruff format --check .
@@ -53,9 +56,9 @@ format: $(READY) ## put the code into its format
 bench: $(READY) ## measure what training costs, beside the common way
 	python benchmarks/throughput.py
 
-compare: $(READY) ## search beside Optuna and fixed networks, on SURVEY=FOLDER (an hour)
-	python benchmarks/comparison.py --survey $(SURVEY)
-	python benchmarks/search_settings.py --survey $(SURVEY)
+compare: $(READY) ## search beside Optuna and fixed networks, in outer folds of the prepared survey (hours)
+	python benchmarks/comparison.py data/prepared .spacewarps/comparison
+	python benchmarks/search_settings.py data/prepared .spacewarps/comparison
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	@uri=$$(python -m spacewarps.tracking.ui) && \

@@ -43,7 +43,7 @@ from spacewarps.training.fit import fit_without_validation
 from spacewarps.training.settings import FinalSettings, Optimiser
 from spacewarps.training.training import Training, run_epoch
 
-DEFAULTS, FINAL = SearchSettings(), FinalSettings()
+DEFAULTS, FINAL, OPTIMISER = SearchSettings(), FinalSettings(), Optimiser()
 KS, MAX_LAYERS = DEFAULTS.candidates_by_step()[0], DEFAULTS.max_layers
 #: As in params.yaml.
 FOLDS = 3
@@ -77,14 +77,26 @@ class _Watch(Journal, SearchObserver):
 
 
 def search(
-    task: Task, settings: SearchSettings = DEFAULTS, final: FinalSettings = FINAL, number: int = FOLDS
+    task: Task,
+    settings: SearchSettings = DEFAULTS,
+    final: FinalSettings = FINAL,
+    optimiser: Optimiser = OPTIMISER,
+    number: int = FOLDS,
 ) -> tuple[Network, str]:
     """Search and train what was found, as the pipeline does with these settings."""
     augmentation = task.augmentation
     single = hold_out(task.train, SCORED, augmentation, task.seed)
     folds = [single] if number == 1 else deal_folds(task.train, number, augmentation, task.seed)
     watch = _Watch(task)
-    found = search_folds(folds, settings, compute=task.compute, seed=task.seed, journal=watch, observer=watch)
+    found = search_folds(
+        folds,
+        settings,
+        optimiser=optimiser,
+        compute=task.compute,
+        seed=task.seed,
+        journal=watch,
+        observer=watch,
+    )
     parts = {
         "train": [Part(*single)],
         "train_and_validation": [Part(task.train.augmented(augmentation), None)],
@@ -94,7 +106,7 @@ def search(
         found.model,
         parts,
         final,
-        optimiser=Optimiser(),
+        optimiser=optimiser,
         compute=task.compute,
         seed=task.seed,
         on_epoch=lambda *_: None,
@@ -145,13 +157,13 @@ class _OptunaTrials:
             model,
             epochs=EPOCHS,
             labels=self._fold.train.labels,
-            optimiser=Optimiser(),
+            optimiser=OPTIMISER,
             compute=self._task.compute,
             seed=seed,
             trains="all",
         )
         for _ in range(EPOCHS):
-            for _ in run_epoch([training], *self._fold, batch_size=Optimiser().batch_size, seed=seed):
+            for _ in run_epoch([training], *self._fold, batch_size=OPTIMISER.batch_size, seed=seed):
                 self._task.check_time(self._reserve)
             yield training.history[-1].validation.loss, model
 
@@ -210,7 +222,7 @@ def train_fixed(task: Task, model: ProgressiveModel, epochs: int) -> Network:
         keep="last",
         epochs=epochs,
         average=0.0,
-        optimiser=Optimiser(),
+        optimiser=OPTIMISER,
         compute=task.compute,
         seed=derive_seed(task.seed, "train"),
         on_epoch=lambda *_: None,
@@ -223,14 +235,14 @@ def epochs_within(task: Task, model: ProgressiveModel) -> int:
     """Return how many epochs fit the seconds, which a part of one tells, beside the clock."""
     with task.stopped():
         # Ten batches or so.
-        chosen = np.arange(len(task.train)) % max(1, len(task.train) // (10 * Optimiser().batch_size)) == 0
+        chosen = np.arange(len(task.train)) % max(1, len(task.train) // (10 * OPTIMISER.batch_size)) == 0
         part: Space_Galaxi = task.train.subset(chosen, task.augmentation)
         moments: list[tuple[float, int]] = []
         fit_without_validation(
             copy.deepcopy(model),
             part,
             epochs=1,
-            optimiser=Optimiser(),
+            optimiser=OPTIMISER,
             compute=task.compute,
             seed=0,
             average=0.0,

@@ -152,8 +152,13 @@ def run_here(options: argparse.Namespace, method: Method) -> None:
     options.kept.write_text(json.dumps(record), encoding="utf-8")
 
 
-def command_line(doc: str, methods: Mapping[str, Method], reference: str) -> argparse.Namespace:
-    """Read the command line; a child process runs its method and ends here."""
+def command_line(
+    doc: str,
+    methods: Mapping[str, Method],
+    reference: str,
+    add: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> argparse.Namespace:
+    """Read the command line, with the options that ``add`` adds; a child process runs its method and ends here."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("survey", type=Path, help="folder of a prepared survey")
     parser.add_argument("kept", type=Path, help="folder in which answers are kept")
@@ -162,6 +167,8 @@ def command_line(doc: str, methods: Mapping[str, Method], reference: str) -> arg
     )
     parser.add_argument("--methods", nargs="+", choices=list(methods), default=list(methods), help="default: all")
     parser.add_argument("--name", help="the place in docs/comparison.md; only printed without it")
+    if add is not None:
+        add(parser)
     parser.add_argument("--run", choices=list(methods), help=argparse.SUPPRESS)
     parser.add_argument("--fold", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=float, default=float("inf"), help=argparse.SUPPRESS)

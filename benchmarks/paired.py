@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from outer_folds import losses_of, mean_and_error
+
 
 def main() -> None:
     """Print the comparison."""
@@ -22,10 +24,10 @@ def main() -> None:
     if not old[["seed", "id", "fold"]].equals(new[["seed", "id", "fold"]]):
         raise SystemExit("the two tables are not of the same samples in the same folds")
     print(f"{len(old)} answers of {old['source'].nunique()} sources, {old['seed'].nunique()} seeds")
-    for name in ("accuracy", "log loss"):
-        before, after = (values(table, name) for table in (old, new))
-        mean, error = difference(after - before, old["source"])
-        print(f"{name}: {before.mean():.4f}, {after.mean():.4f}; difference {mean:+.4f} +- {error:.4f}")
+    before, after = scores_of(old), scores_of(new)
+    for name in before:
+        mean, error = mean_and_error(after[name] - before[name], old["source"].tolist())
+        print(f"{name}: {before[name].mean():.4f}, {after[name].mean():.4f}; difference {mean:+.4f} +- {error:.4f}")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -34,23 +36,12 @@ def read(path: Path) -> pd.DataFrame:
     return table.sort_values(["seed", "id"], ignore_index=True)
 
 
-def values(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Return the loss of each answer, or whether it is right."""
+def scores_of(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Return whether each answer is right, and its loss."""
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     labels = np.array([classes.index(label) for label in table["label"]])
-    probabilities = table[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)
-    if name == "accuracy":
-        return np.asarray(probabilities.argmax(axis=1) == labels, dtype=np.float64)
-    of_label: NDArray[np.float64] = probabilities[np.arange(len(labels)), labels].clip(1e-12)
-    return -np.log(of_label)
-
-
-def difference(values: NDArray[np.float64], sources: "pd.Series[str]") -> tuple[float, float]:
-    """Return the mean and its standard error, clustered by source (Liang & Zeger 1986)."""
-    _, clusters = np.unique(sources.to_numpy(dtype=str), return_inverse=True)
-    totals = np.bincount(clusters, weights=values - values.mean())
-    count = len(totals)
-    return float(values.mean()), float(np.sqrt(np.sum(totals**2) * count / (count - 1)) / len(values))
+    losses, right = losses_of(table[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64), labels)
+    return {"accuracy": right, "log loss": losses}
 
 
 if __name__ == "__main__":

@@ -16,12 +16,9 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from spacewarps.files import outputs
-from spacewarps.reading import sha256_of
-from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
+from prepared_surveys import write_prepared
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources
-from spacewarps.writing import write_json, write_text
 
 # The redshift decides the class, and its error betrays it: neither may be a feature.
 MAGNITUDES = [f"{band}mag{suffix}" for band in "ugriz" for suffix in ("", "_err")]
@@ -60,16 +57,7 @@ def prepare_sdss(survey: Path, folder: Path, *, size: int, seed: int, magnitudes
     rows["source"] = rows["id"].groupby(numbers).transform("min")
     classes = class_of_sources(rows["source"].tolist(), rows["label"].tolist())
     rows["split"] = rows["source"].map(split_sources(classes, SHARES, seed))
-    features = MAGNITUDES if magnitudes else []
-    with outputs() as out:
-        target = out.folder(folder)
-        np.save(target / STAMPS_FILE, stamps)
-        columns = ["id", "source", "split", "label", "ra", "dec", *features]
-        write_text(target / SAMPLES_FILE, rows[columns].to_csv(index=False))
-        hashes = {name: sha256_of(target / name) for name in (SAMPLES_FILE, STAMPS_FILE)}
-        write_json(
-            target / SURVEY_FILE, {"classes": sorted(set(rows["label"])), "features": features, "sha256": hashes}
-        )
+    write_prepared(folder, stamps, rows, MAGNITUDES if magnitudes else [])
 
 
 def main() -> None:

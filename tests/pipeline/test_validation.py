@@ -205,6 +205,7 @@ def search_and_workers(leader: int) -> tuple[psutil.Process | None, list[psutil.
     return None, []
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("victim", ["everything", "the search", "a worker"])
 def test_a_pipeline_that_is_killed_again_and_again_ends_with_the_same_lock(
     searched: Project, tmp_path: Path, victim: str

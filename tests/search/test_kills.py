@@ -188,16 +188,16 @@ def test_a_search_that_is_killed_and_goes_on_ends_with_the_same_bits(
     kill_often(searches, {"prepared": str(prepared_folder), "checkpoints": True, **SHALLOW}, tmp_path, 3, seed=2)
 
 
-@pytest.mark.long
+@pytest.mark.kills
 @pytest.mark.parametrize(
     ("kills", "options"),
     [
-        (30, {"checkpoints": True, **DEEP}),
-        (10, {"checkpoints": False, **SHALLOW}),
-        (10, {"checkpoints": True, "strategy": "beam", **SHALLOW}),
-        (10, {"checkpoints": True, "mode": "siblings", **SHALLOW}),
-        (8, {"checkpoints": True, "workers": 2, **DEEP}),
-        (8, {"checkpoints": True, "workers": 2, **RACE}),
+        (60, {"checkpoints": True, **DEEP}),
+        (20, {"checkpoints": False, **SHALLOW}),
+        (20, {"checkpoints": True, "strategy": "beam", **SHALLOW}),
+        (20, {"checkpoints": True, "mode": "siblings", **SHALLOW}),
+        (10, {"checkpoints": True, "workers": 2, **DEEP}),
+        (10, {"checkpoints": True, "workers": 2, **RACE}),
     ],
 )
 def test_a_search_that_is_killed_many_times_has_the_same_bits_and_repeats_nothing(
