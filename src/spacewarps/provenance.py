@@ -6,7 +6,10 @@ A result depends on the module that makes it and on all that this imports, direc
 
 import ast
 import hashlib
+import inspect
+import secrets
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "spacewarps"
@@ -63,6 +66,22 @@ def fingerprint_of_code(module: str, root: Path | None = None) -> str:
     for file in files_that_decide(module, root):
         found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()
+
+
+@cache
+def fingerprint_from_outside(kind: type) -> str:
+    """Return a hash of the code of a class that is defined outside the package; nothing for one of its own.
+
+    It is the class's name, and the file that defines it as it was when this was first asked. A class that no file
+    defines, as in an interpreter's session, is like no other, so that nothing computed with it is known later.
+    """
+    if kind.__module__.partition(".")[0] == PACKAGE:
+        return ""
+    try:
+        code = Path(inspect.getsourcefile(kind) or "").read_bytes()
+    except (OSError, TypeError):
+        code = secrets.token_bytes()
+    return hashlib.sha256(kind.__qualname__.encode() + b"\0" + code).hexdigest()
 
 
 def _file_of(name: str, root: Path) -> Path | None:

@@ -163,8 +163,8 @@ def test_a_candidate_is_dropped_only_when_it_has_lost_beyond_doubt() -> None:
     best = result(1, noisy(0.5, 0.1), folds=1)
     error = 0.1 / math.sqrt(SAMPLES - 1)
     constant = result(9, [0.5] * SAMPLES)
-    assert rule().lost(result(2, noisy(0.5 + 2.7 * error, 0.1)), constant)
-    assert not rule().lost(result(2, noisy(0.5 + 2.4 * error, 0.1)), constant)
+    assert rule().lost(result(2, noisy(0.5 + 3.2 * error, 0.1)), constant)
+    assert not rule().lost(result(2, noisy(0.5 + 3.0 * error, 0.1)), constant)
     assert rule().lost(result(2, [math.inf] * SAMPLES), best)
     assert not HighestAccuracy(0.0).lost(result(2, [9.0] * SAMPLES), best)
 

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacewarps.model.blocks import BLOCKS, ConvBlock
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model
@@ -98,7 +99,7 @@ def test_a_later_epoch_takes_the_place_of_an_earlier_one(journal: FolderJournal,
     assert len(list(journal.folder.iterdir())) == 2
 
 
-losses = st.floats(allow_nan=False)
+losses = st.floats(min_value=0)
 
 
 @given(
@@ -183,6 +184,8 @@ def test_an_entry_under_the_name_of_another_candidate_counts_as_not_there(
         {"epochs": []},
         {"epochs": [[1.0, 0.5]]},
         {"epochs": ...},
+        {"epochs": [[1.0, 7.0, 0.5]] * len(WHOLE.epochs)},
+        {"epochs": [[1.0, float("nan"), 0.5]] * len(WHOLE.epochs)},
     ],
 )
 def test_an_entry_of_another_format_counts_as_not_there(
@@ -440,6 +443,37 @@ def test_the_key_changes_with_the_code_that_computes(evaluation: Evaluation, mon
     assert fingerprint_of_code("search.candidate") == keys_module._CODE
     monkeypatch.setattr(keys_module, "_CODE", "other code")
     assert key_of(evaluation, "data", "machine") != before
+
+
+class _Own(ConvBlock):
+    kind = "own"
+
+
+class _Other(ConvBlock):
+    kind = "own"
+
+
+def test_the_key_changes_with_blocks_that_others_have_registered(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {key_of(evaluation, "data", "machine")}
+    for block in (_Own, _Other, type("Typed", (ConvBlock,), {"kind": "own", "__module__": "__console__"})):
+        monkeypatch.setitem(BLOCKS, "own", block)
+        assert key_of(evaluation, "data", "machine") == key_of(evaluation, "data", "machine")
+        found.add(key_of(evaluation, "data", "machine"))
+    monkeypatch.delitem(BLOCKS, "own")
+    monkeypatch.setitem(BLOCKS, "conv", _Own)
+    assert len({*found, key_of(evaluation, "data", "machine")}) == 5
+
+
+class _Turned(Augmentation):
+    pass
+
+
+def test_the_fingerprint_changes_with_an_augmentation_of_ones_own(survey: PreparedSurvey) -> None:
+    train, validation = (Space_Galaxi(survey, split=split) for split in ("train", "validation"))
+    folds = [Fold(train.augmented(kind(noise=0.1)), validation) for kind in (Augmentation, _Turned)]
+    assert folds[0].fingerprint() != folds[1].fingerprint()
 
 
 OTHER_PROCESS = """

@@ -1,12 +1,20 @@
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.resources import available_cores
-from spacewarps.training.compute import Compute, named_random_state, set_up_compute
+from spacewarps.training.compute import (
+    Compute,
+    check_surroundings,
+    kind_of_machine,
+    named_random_state,
+    set_up_compute,
+)
 from spacewarps.training.settings import ComputeSettings
 
 
@@ -78,3 +86,36 @@ def test_a_named_random_state_is_left_after_an_error_too() -> None:
     with pytest.raises(ValueError, match="stop"), named_random_state(1, "a"):
         raise ValueError("stop")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@contextmanager
+def wider_numbers() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (wider_numbers(), "default dtype is torch.float64"),
+        (torch.device("meta"), "default device is meta"),
+        (torch.no_grad(), "gradients are off"),
+        (torch.inference_mode(), "torch.inference_mode"),
+        (torch.autocast("cpu", torch.bfloat16), "torch.autocast"),
+    ],
+)
+def test_what_would_change_the_weights_is_refused(around: AbstractContextManager[object], said: str) -> None:
+    check_surroundings()
+    with around, pytest.raises(ModelError, match=said) as caught:
+        check_surroundings()
+    assert "\n" not in str(caught.value)
+    check_surroundings()
+
+
+def test_other_kernels_are_another_machine(compute: Compute) -> None:
+    usual = kind_of_machine(compute.device)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert kind_of_machine(compute.device) == f"{usual}, oneDNN off"

@@ -3,19 +3,20 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from statistics import NormalDist
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spacewarps.search.clustered import UNKNOWN, Estimate, estimate, weights_of
 from spacewarps.search.folds import Fold
-from spacewarps.search.history import CandidateResult, Decision, Difference, Evidence
+from spacewarps.search.history import CandidateResult, Decision, Evidence
 from spacewarps.search.settings import Measure, SearchSettings
 from spacewarps.training.score import Outcomes
 
 # Beside the winner, a decision names this many candidates.
 _OTHERS_NAMED = 4
-_BEYOND_DOUBT = 0.995
+_DOUBT_OF_RACES = 0.005
 
 
 class Rule(ABC):
@@ -88,8 +89,8 @@ class PairedEvidence(Rule):
     """A block joins when its gain is more than noise, and of candidates that are alike the smallest wins.
 
     Every comparison is paired: both networks are scored on the same samples, and what counts is the mean of the
-    differences, sample by sample. Its standard error is clustered by source (Liang & Zeger 1986, Biometrika 73, 13),
-    as the samples of one source are no independent witnesses.
+    differences, sample by sample. Its standard error is clustered by source
+    (:func:`~spacewarps.search.clustered.estimate`), and compared as Student's t.
 
     A candidate gains if its difference from the last that joined is above ``min_delta`` by more than noise: the
     one-sided confidence is ``confidence`` for all candidates of a step together (Bonferroni), or the best of many
@@ -129,8 +130,7 @@ class PairedEvidence(Rule):
         """Say whether ``result`` is worse than ``best`` at a confidence of 0.995, by the folds that both have."""
         if result.score.diverged or best.score.diverged:
             return result.score.diverged and not best.score.diverged
-        difference = self.difference(best, result)
-        return difference.mean > NormalDist().inv_cdf(_BEYOND_DOUBT) * difference.error
+        return self.difference(best, result).above(0.0, _DOUBT_OF_RACES)
 
     def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
         """Return the smallest of the best, which joins if one of them gains more than noise."""
@@ -146,7 +146,7 @@ class PairedEvidence(Rule):
         sentence = self._sentence(results, winner, evidence.gain, joins=bool(gaining), tries_left=tries_left)
         return Decision(winner, bool(gaining), sentence, evidence)
 
-    def difference(self, one: CandidateResult, other: CandidateResult) -> Difference:
+    def difference(self, one: CandidateResult, other: CandidateResult) -> Estimate:
         """Return how much better ``one`` is than ``other``, over the folds that both were scored in."""
         folds = min(len(one.folds), len(other.folds))
         mine, theirs = (_values(self._measure, each, folds) for each in (one, other))
@@ -158,19 +158,17 @@ class PairedEvidence(Rule):
         values = []
         for result in results:
             mean = self._mean(_values(self._measure, result))
-            error = math.inf
+            noise = UNKNOWN
             if not result.score.diverged:
-                error = (
+                noise = (
                     self._estimate(_values(self._measure, result)) if last is None else self.difference(result, last)
-                ).error
-            values.append(Difference(abs(mean), error))
+                )
+            values.append(replace(noise, mean=abs(mean)))
         gain = self.difference(winner, last) if winner and last else None
         return Evidence(self._measure, gain, tuple(values))
 
     def _gains(self, result: CandidateResult, last: CandidateResult, candidates: int) -> bool:
-        gain = self.difference(result, last)
-        threshold = NormalDist().inv_cdf(1 - (1 - self._confidence) / candidates)
-        return gain.mean - self._min_delta > threshold * gain.error
+        return self.difference(result, last).above(self._min_delta, (1 - self._confidence) / candidates)
 
     def _smallest_of_the_best(self, contenders: Sequence[CandidateResult]) -> CandidateResult:
         best = min(contenders, key=self.rank)
@@ -182,40 +180,24 @@ class PairedEvidence(Rule):
         return difference.mean <= difference.error
 
     def _mean(self, values: NDArray[np.float64]) -> float:
-        return math.fsum(self._weights(len(values)) * values) if np.isfinite(values).all() else -math.inf
+        if not np.isfinite(values).all():
+            return -math.inf
+        return math.fsum(weights_of(self._classes(len(values))) * values)
 
-    def _weights(self, samples: int) -> NDArray[np.float64]:
-        """Return what each sample counts for in the mean of the first ``samples`` ones; together 1."""
+    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
+        return estimate(values, np.concatenate(self._sources)[: len(values)], self._classes(len(values)))
+
+    def _classes(self, samples: int) -> NDArray[np.int64]:
+        """Return the classes that count alike, of the first ``samples`` samples; all in one where all samples do."""
         if self._measure != "balanced_accuracy":
-            return np.full(samples, 1 / samples)
-        labels = np.concatenate(self._labels)[:samples]
-        counts = np.bincount(labels)
-        weights: NDArray[np.float64] = 1 / (counts[labels] * np.count_nonzero(counts))
-        return weights
-
-    def _estimate(self, values: NDArray[np.float64]) -> Difference:
-        """Return the weighted mean of ``values``, and its standard error, clustered by source."""
-        samples = len(values)
-        weights = self._weights(samples)
-        mean = math.fsum(weights * values)
-        strata = (
-            np.concatenate(self._labels)[:samples] if self._measure == "balanced_accuracy" else np.zeros(samples, int)
-        )
-        within = np.zeros(strata.max() + 1)
-        for stratum in np.unique(strata):
-            of_it = strata == stratum
-            within[stratum] = math.fsum(values[of_it]) / np.count_nonzero(of_it)
-        _, clusters = np.unique(np.concatenate(self._sources)[:samples], return_inverse=True)
-        totals = np.bincount(clusters, weights=weights * (values - within[strata]))
-        count = len(totals)
-        variance = math.fsum(totals**2) * count / max(1, count - 1)
-        return Difference(mean, math.sqrt(variance))
+            return np.zeros(samples, dtype=np.int64)
+        return np.concatenate(self._labels)[:samples]
 
     def _sentence(
         self,
         results: Sequence[CandidateResult],
         winner: CandidateResult,
-        gain: Difference | None,
+        gain: Estimate | None,
         *,
         joins: bool,
         tries_left: int,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +25,10 @@ _HEADER_AT_MOST = 1 << 20
 _SECONDS_UNTIL_LEFT_OVER = 3600.0
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Loss = Annotated[float, Field(ge=0)]
+
+
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -34,7 +39,7 @@ class _Header(BaseModel):
     optimiser_state: int | None = Field(ge=0)
     outcomes: int = Field(ge=0)
     parameters: int = Field(ge=0)
-    epochs: list[tuple[float, float, float]] = Field(min_length=1)
+    epochs: list[tuple[_Loss, _Share, _Loss]] = Field(min_length=1)
     of_epochs: int
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spacewarps.provenance import fingerprint_from_outside
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.split import class_of_sources, fold_of_sources, split_sources
@@ -19,8 +20,9 @@ class Fold(NamedTuple):
 
     def fingerprint(self) -> str:
         """Return a hash of all that candidates learn from and are scored on, augmentation included."""
-        strengths = None if self.train.augmentation is None else asdict(self.train.augmentation)
-        return f"{self.train.fingerprint()} {self.validation.fingerprint()} {json.dumps(strengths)}"
+        one = self.train.augmentation
+        augmentation = None if one is None else [asdict(one), fingerprint_from_outside(type(one))]  # type: ignore[arg-type]
+        return f"{self.train.fingerprint()} {self.validation.fingerprint()} {json.dumps(augmentation)}"
 
 
 def deal_folds(data: Space_Galaxi, folds: int, augmentation: Augmentation | None, seed: int) -> list[Fold]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spacewarps.model.settings import BlockSpec
+from spacewarps.search.clustered import Estimate
 from spacewarps.search.settings import Measure
 from spacewarps.training.score import Epoch, Outcomes, Score, pooled_epochs
 
@@ -96,19 +97,6 @@ class CandidateResult:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The mean of a difference between two networks on the same samples, and its standard error.
-
-    Args:
-        mean: above 0 where the first network is better.
-        error: clustered by source.
-    """
-
-    mean: float
-    error: float
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What a decision rests on that asks for the noise.
 
@@ -120,8 +108,8 @@ class Evidence:
     """
 
     measure: Measure
-    gain: Difference | None
-    values: tuple[Difference, ...]
+    gain: Estimate | None
+    values: tuple[Estimate, ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from spacewarps.provenance import fingerprint_of_code
+from spacewarps.model.blocks import BLOCKS
+from spacewarps.provenance import fingerprint_from_outside, fingerprint_of_code
 from spacewarps.search.candidate import Evaluation
 
 FORMAT = "spacewarps-journal-3"
@@ -39,6 +40,7 @@ def key_of(evaluation: Evaluation, data: str, machine: str) -> str:
         "compute": [compute.device.type, str(compute.precision), compute.threads],
         "machine": machine,
         "code": _CODE,
+        "blocks": {kind: own for kind, block in BLOCKS.items() if (own := fingerprint_from_outside(block))},
         "versions": [torch.__version__, np.__version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

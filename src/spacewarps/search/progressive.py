@@ -26,7 +26,7 @@ from spacewarps.search.strategies.base import Strategy
 from spacewarps.search.strategies.greedy import Greedy
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
-from spacewarps.training.compute import Compute, kind_of_machine, named_random_state, set_up_compute
+from spacewarps.training.compute import Compute, check_surroundings, kind_of_machine, named_random_state, set_up_compute
 from spacewarps.training.settings import ComputeSettings, Optimiser
 
 
@@ -140,6 +140,7 @@ def search_folds(
     stamp_shape = folds[0].train.stamp_shape
     check_depth(stamp_shape, settings.max_layers)
     strategy = strategy or Greedy()
+    check_surroundings()
     compute = compute or set_up_compute(ComputeSettings())
     journal, observer = journal or Journal(), observer or SearchObserver()
     executor = executor or InlineExecutor(folds)

@@ -15,7 +15,7 @@ import torch
 # joblib's own wrapper counts one core where there is no shared memory.
 from torch import nn
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ModelError, ParamsError
 from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
 from spacewarps.training.settings import ComputeSettings
@@ -91,6 +91,24 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     return Compute(where, torch.bfloat16 if bf16 else torch.float32, threads)
 
 
+def check_surroundings() -> None:
+    """Check that the program around has not set what would change the bits of a search or a training.
+
+    Raises:
+        ModelError: it has.
+    """
+    found = {
+        f"the default dtype is {torch.get_default_dtype()}": torch.get_default_dtype() != torch.float32,
+        f"the default device is {torch.get_default_device()}": torch.get_default_device().type != "cpu",
+        "torch.inference_mode() is on": torch.is_inference_mode_enabled(),
+        "gradients are off, as in torch.no_grad()": not torch.is_grad_enabled(),
+        "torch.autocast() is on": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+    }
+    for what, is_so in found.items():
+        if is_so:
+            raise ModelError(f"{what}, so a search or a training here would come to other weights; call it outside")
+
+
 def set_up_again(compute: Compute) -> None:
     """Set another process up to compute what ``compute`` was set up for."""
     device: Literal["cpu", "cuda"] = "cuda" if compute.device.type == "cuda" else "cpu"
@@ -104,6 +122,8 @@ def kind_of_machine(device: torch.device) -> str:
         parts += [torch.cuda.get_device_name(), str(torch.version.cuda), str(torch.backends.cudnn.version())]  # type: ignore[no-untyped-call]
     # These choose other kernels than the processor would get by itself.
     parts += [f"{name}={os.environ[name]}" for name in _KERNEL_VARIABLES if name in os.environ]
+    if not torch.backends.mkldnn.enabled:
+        parts.append("oneDNN off")
     return ", ".join(parts)
 
 

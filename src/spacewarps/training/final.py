@@ -16,7 +16,7 @@ from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.calibration import fit_temperature
-from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.compute import Compute, check_surroundings, named_random_state
 from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict_answers
 from spacewarps.training.score import Epoch, Score
@@ -116,6 +116,7 @@ def train_final(
     Raises:
         ModelError: a training diverged, the network was made for other data, or its stamps are not square.
     """
+    check_surroundings()
     check_orientations(settings.orientations, found.inputs.stamp_shape)
     members = []
     for number, part in enumerate(parts):

@@ -11,7 +11,7 @@ from spacewarps.model.network import ProgressiveModel
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.loaders import epoch_batches
-from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.compute import Compute, check_surroundings, named_random_state
 from spacewarps.training.prediction import score_side_by_side
 from spacewarps.training.schedule import one_cycle
 from spacewarps.training.score import Epoch, Outcomes, Score, finite_or_infinite
@@ -43,6 +43,7 @@ class Training:
         seed: int,
         trains: Trains,
     ) -> None:
+        check_surroundings()
         compute.place(model)
         self.model = model
         self.compute = compute
