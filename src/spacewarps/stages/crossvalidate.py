@@ -3,26 +3,25 @@
 import hashlib
 import json
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from spacewarps.evaluation.crossvalidation import OuterFold, summarise
 from spacewarps.files import outputs
 from spacewarps.progress import progress_bar, say
 from spacewarps.provenance import fingerprint_of_code
-from spacewarps.reading import read_json
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.folds import Fold, deal_folds, hold_out
 from spacewarps.search.journal import FolderJournal
 from spacewarps.seeds import derive_seed
 from spacewarps.settings import as_values
 from spacewarps.stages.context import Stage
+from spacewarps.stages.kept_folds import keep_fold, read_kept_fold
 from spacewarps.stages.learning import augmentation_of, set_up
 from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.stages.searching import run_search
@@ -37,14 +36,6 @@ from spacewarps.writing import write_csv, write_json
 # What decides an outer fold; what only decides how the folds are dealt or summarised is not among it.
 _SECTIONS = ("augment", "compute", "model", "optimiser", "search", "train")
 _WHERE_ONLY = ("executor", "workers", "checkpoints", "ray")
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    architecture: list[str]
-    seconds: float
-    predictions: dict[str, list[str | float]]
 
 
 def run(stage: Stage) -> None:
@@ -64,14 +55,12 @@ def run(stage: Stage) -> None:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
         for repeat in range(seed, seed + settings.repeats):
             for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat), start=1):
-                record = _known_or_new(stage, fold, fingerprint, repeat, number)
-                found.append(
-                    OuterFold(repeat, number, record.architecture, record.seconds, pd.DataFrame(record.predictions))
-                )
-                line = found[-1].as_json(data.classes)
+                done = _known_or_new(stage, fold, fingerprint, repeat, number)
+                found.append(done)
+                line = done.as_json(data.classes)
                 say(
                     f"seed {repeat}, fold {number} of {settings.folds}: accuracy {line['accuracy']:.4f}, "
-                    f"log loss {line['log_loss']:.4f}, {', '.join(record.architecture)}; {record.seconds:.0f} s"
+                    f"log loss {line['log_loss']:.4f}, {', '.join(done.architecture)}; {done.seconds:.0f} s"
                 )
         summary = summarise(found, data.classes, stage.params.evaluate, seed)
         table = pd.concat([each.predictions.assign(seed=each.seed, fold=each.fold) for each in found])
@@ -93,19 +82,19 @@ def run(stage: Stage) -> None:
     )
 
 
-def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> _Record:
-    kept = stage.journal / "crossvalidation" / f"{_key(stage, fingerprint, repeat, number)}.json"
+def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> OuterFold:
+    key = _key(stage, fingerprint, repeat, number)
+    kept = stage.journal / "crossvalidation" / f"{key}.fold"
+    with suppress(OSError, ValueError):
+        return read_kept_fold(kept, key, fold.validation)
+    new = _outer_fold(stage, fold, repeat, number)
+    # Answers that are not finite are refused, and must not be kept.
+    new.as_json(fold.validation.classes)
     try:
-        return read_json(kept, _Record)
-    except (OSError, ValueError):
-        record = _outer_fold(stage, fold, derive_seed(repeat, "crossvalidation", number))
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with outputs() as out:
-                write_json(out.file(kept), record.model_dump())
-        except OSError as error:
-            say(f"{kept}: cannot be written ({error.strerror}); the result is the same, but this fold is done again")
-        return record
+        keep_fold(kept, key, new)
+    except OSError as error:
+        say(f"{kept}: cannot be written ({error.strerror}); the result is the same, but this fold is done again")
+    return new
 
 
 def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
@@ -126,8 +115,8 @@ def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
-    params, start = stage.params, time.perf_counter()
+def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFold:
+    params, start, seed = stage.params, time.perf_counter(), derive_seed(repeat, "crossvalidation", number)
     compute, augmentation = set_up(stage, params.search.threads), augmentation_of(stage)
     split = params.data.split
     single = hold_out(outer.train, split.validation / (split.train + split.validation), augmentation, seed)
@@ -157,7 +146,8 @@ def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
         )
     test = outer.validation
     probabilities = predict(trained.network, test, compute).double().softmax(dim=1).numpy()
-    predictions: dict[str, list[Any]] = {name: test.samples[name].tolist() for name in ("id", "source", "label")}
-    predictions |= {f"p_{name}": probabilities[:, number].tolist() for number, name in enumerate(test.classes)}
+    predictions = test.samples[["id", "source", "label"]].assign(
+        **{f"p_{name}": probabilities[:, column] for column, name in enumerate(test.classes)}
+    )
     architecture = [block.candidate.label for block in found.history.blocks]
-    return _Record(architecture=architecture, seconds=time.perf_counter() - start, predictions=predictions)
+    return OuterFold(repeat, number, architecture, time.perf_counter() - start, predictions)
