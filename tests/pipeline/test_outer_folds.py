@@ -2,6 +2,8 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -24,6 +26,21 @@ def project(prepared_folder: Path, tmp_path: Path) -> Project:
     params["crossvalidate"] = {"folds": 2, "repeats": 1}
     project.write_params(params)
     return project
+
+
+def change(project: Project, **sections: dict[str, object]) -> None:
+    params = project.params()
+    for section, values in sections.items():
+        params[section] |= values
+    project.write_params(params)
+
+
+def change_survey(project: Project, chosen: slice, height: int) -> None:
+    """Keep only the ``chosen`` rows of the prepared survey, and so many lines of their stamps."""
+    folder = project.folder / "data/prepared"
+    stamps, samples = np.load(folder / "stamps.npy"), pd.read_csv(folder / "samples.csv")
+    np.save(folder / "stamps.npy", stamps[chosen, :, :height])
+    samples[chosen].to_csv(folder / "samples.csv", index=False)
 
 
 def results(project: Project) -> tuple[list[dict[str, object]], bytes]:
@@ -61,3 +78,52 @@ def test_a_folder_in_the_place_of_a_kept_fold_costs_that_fold_again_and_nothing_
     assert f"{place}: cannot be written (Is a directory); the result is the same, but this fold is done again" in said
     assert results(project) == before
     assert (place / "mine").is_dir()
+
+
+@pytest.mark.parametrize("command", ["crossvalidate", "plan"])
+def test_stamps_that_cannot_be_turned_are_refused_before_the_work(
+    project: Project, spacewarps_here: SpacewarpsHere, command: str
+) -> None:
+    change_survey(project, slice(None), height=12)
+    change(project, train={"orientations": 8})
+    status, said, errors = spacewarps_here(project, command)
+    assert (status, said) == (2, "")
+    assert errors == (
+        f"spacewarps {command}: train.orientations is 8, which needs square stamps, but these are 12 x 16\n"
+    )
+    assert not (project.folder / ".spacewarps").exists()
+    assert not (project.folder / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("folds", "of_search", "told"),
+    [
+        (
+            20,
+            1,
+            "crossvalidate.folds is 20: class 'STAR' has 19 source(s) to learn from, too few for 20 folds; have fewer "
+            "folds, add sources or leave the class out",
+        ),
+        (
+            3,
+            13,
+            "crossvalidate.folds is 3 and search.folds is 13: within outer fold 2 of seed 1, class 'STAR' has 12 "
+            "source(s) to learn from, too few for 13 folds; have fewer folds, add sources or leave the class out",
+        ),
+    ],
+)
+def test_every_deal_is_checked_before_the_first_fold(
+    project: Project, spacewarps_here: SpacewarpsHere, folds: int, of_search: int, told: str
+) -> None:
+    # One source of the last class is gone, so that not every outer fold has as many.
+    change_survey(project, slice(0, -2), height=16)
+    change(
+        project,
+        crossvalidate={"folds": folds},
+        search={"folds": of_search, "decides": "loss"},
+        train={"data": "folds", "start": "fresh"},
+    )
+    status, said, errors = spacewarps_here(project, "crossvalidate")
+    assert (status, said) == (2, "")
+    assert errors == f"spacewarps crossvalidate: {told}\n"
+    assert not (project.folder / ".spacewarps").exists()

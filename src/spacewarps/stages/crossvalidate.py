@@ -11,8 +11,10 @@ import pandas as pd
 import scipy
 import torch
 
+from spacewarps.errors import SurveyError
 from spacewarps.evaluation.crossvalidation import OuterFold, summarise
 from spacewarps.files import outputs
+from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import progress_bar, say
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.executors.registry import make_executor
@@ -47,13 +49,14 @@ def run(stage: Stage) -> None:
     settings, seed = stage.params.crossvalidate, stage.params.seed
     set_up(stage, stage.params.search.threads)
     data = Space_Galaxi(load_prepared_survey(stage.prepared))
+    _check_before_the_work(stage, data)
     # Which rows are one source decides how they are dealt, and no network sees it.
     ids = data.samples[["id", "source"]].to_csv(index=False)
     fingerprint = f"{data.fingerprint()} {hashlib.sha256(ids.encode()).hexdigest()}"
     found: list[OuterFold] = []
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
-        for repeat in range(seed, seed + settings.repeats):
+        for repeat in _repeats(stage):
             for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat), start=1):
                 done = _known_or_new(stage, fold, fingerprint, repeat, number)
                 found.append(done)
@@ -80,6 +83,42 @@ def run(stage: Stage) -> None:
         f"accuracy {accuracy['mean']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f}), log loss "
         f"{loss['mean']:.4f} ({loss['low']:.4f} to {loss['high']:.4f}), calibration error {summary['ece']:.4f}"
     )
+
+
+def _repeats(stage: Stage) -> range:
+    return range(stage.params.seed, stage.params.seed + stage.params.crossvalidate.repeats)
+
+
+def _check_before_the_work(stage: Stage, data: Space_Galaxi) -> None:
+    """Refuse stamps that cannot be turned and folds that cannot be dealt now, and not after the work of hours."""
+    check_orientations(stage.params.train.orientations, data.stamp_shape)
+    outer, inner = stage.params.crossvalidate.folds, stage.params.search.folds
+    for repeat in _repeats(stage):
+        try:
+            folds = deal_folds(data, outer, None, repeat)
+        except SurveyError as error:
+            raise SurveyError(f"crossvalidate.folds is {outer}: {error}") from None
+        for number, fold in enumerate(folds, start=1):
+            try:
+                _inner_folds(stage, fold.train, _seed(repeat, number))
+            except SurveyError as error:
+                raise SurveyError(
+                    f"crossvalidate.folds is {outer} and search.folds is {inner}: within outer fold {number} of seed "
+                    f"{repeat}, {error}"
+                ) from None
+
+
+def _seed(repeat: int, number: int) -> int:
+    return derive_seed(repeat, "crossvalidation", number)
+
+
+def _inner_folds(stage: Stage, data: Space_Galaxi, seed: int) -> tuple[list[Fold], list[Fold]]:
+    """Return the one fold of a validation split, if the params ask for it anywhere, and the folds of the search."""
+    augmentation, split, folds = augmentation_of(stage), stage.params.data.split, stage.params.search.folds
+    single = []
+    if folds == 1 or stage.params.train.data == "train":
+        single = [hold_out(data, split.validation / (split.train + split.validation), augmentation, seed)]
+    return single, single if folds == 1 else deal_folds(data, folds, augmentation, seed)
 
 
 def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> OuterFold:
@@ -116,11 +155,9 @@ def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
 
 
 def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFold:
-    params, start, seed = stage.params, time.perf_counter(), derive_seed(repeat, "crossvalidation", number)
+    params, start, seed = stage.params, time.perf_counter(), _seed(repeat, number)
     compute, augmentation = set_up(stage, params.search.threads), augmentation_of(stage)
-    split = params.data.split
-    single = hold_out(outer.train, split.validation / (split.train + split.validation), augmentation, seed)
-    folds = [single] if params.search.folds == 1 else deal_folds(outer.train, params.search.folds, augmentation, seed)
+    single, folds = _inner_folds(stage, outer.train, seed)
     with (
         closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
@@ -128,7 +165,7 @@ def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFol
     ):
         found = run_search(stage, params.search, folds, seed=seed, executor=executor, journal=journal, observer=display)
     parts = {
-        "train": [Part(*single)],
+        "train": [Part(*fold) for fold in single],
         "train_and_validation": [Part(outer.train.augmented(augmentation), None)],
         "folds": [Part(*fold) for fold in folds],
     }[params.train.data]
