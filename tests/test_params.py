@@ -317,6 +317,16 @@ def test_params_of_the_final_training_that_do_not_go_together_are_named(
         assert complaint(tmp_path, yaml.safe_dump(changed)) == message
 
 
+def test_the_seed_of_every_repeat_is_a_64_bit_integer(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    changed = {**shipped, "crossvalidate": {"folds": 5, "repeats": 3}}
+    highest = 2**63 - 1
+    assert load_text(tmp_path, yaml.safe_dump({**changed, "seed": highest - 2})).seed == highest - 2
+    assert complaint(tmp_path, yaml.safe_dump({**changed, "seed": highest - 1})) == (
+        "seed is 9223372036854775806 and crossvalidate.repeats is 3, but the seed of the last repeat, seed + repeats - "
+        "1, must be at most 2**63 - 1; lower one of them"
+    )
+
+
 def test_every_kind_of_block_has_its_class_and_every_plugin_its_params() -> None:
     assert BLOCKS.keys() == BLOCK_KINDS.keys()
     assert InceptionBlock.branch_count == BLOCK_KINDS["inception"]

@@ -39,6 +39,8 @@ _MOST_TELLING = ("unknown", "wrong", "missing")
 
 # No path holds one.
 _WITHOUT_NUL = r"^[^\x00]*$"
+# Tables hold it as a 64-bit integer.
+_HIGHEST_SEED = 2**63 - 1
 # What a project cannot do without, and what DVC would delete for a stage that names it as its output.
 _PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "mlartifacts", "src", "tests")
 
@@ -113,7 +115,7 @@ class SearchParams(SearchSettings):
 class Params:
     """All of ``params.yaml``."""
 
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    seed: Annotated[int, Field(ge=0, le=_HIGHEST_SEED)]
     paths: PathsParams
     compute: ComputeSettings
     simulate: SimulationSettings
@@ -132,6 +134,11 @@ class Params:
                 f"train.start is warm, but search.folds is {self.search.folds}, so the search's weights have seen "
                 "samples of the validation split, by which the final training chooses its epoch; set train.start to "
                 "fresh, or train.data to train_and_validation or folds"
+            )
+        if self.seed + self.crossvalidate.repeats - 1 > _HIGHEST_SEED:
+            raise ValueError(
+                f"seed is {self.seed} and crossvalidate.repeats is {self.crossvalidate.repeats}, but the seed of the "
+                "last repeat, seed + repeats - 1, must be at most 2**63 - 1; lower one of them"
             )
         for name, place in self.paths.by_name().items():
             folder = _resolved(place)

@@ -58,6 +58,6 @@ def test_every_sample_is_predicted_once_by_a_network_that_has_not_seen_its_sourc
     params = outer.params()
     params["train"]["epochs"] += 1
     outer.write_params(params)
-    shutil.copy(kept[1], outer.folder / ".spacewarps/journal/crossvalidation" / f"{'0' * 64}.json")
+    shutil.copy(kept[1], outer.folder / ".spacewarps/journal/crossvalidation" / f"{'0' * 64}.fold")
     assert outer.spacewarps("crossvalidate").returncode == 0
     assert len(list((outer.folder / ".spacewarps/journal/crossvalidation").iterdir())) == 5

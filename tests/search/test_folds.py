@@ -1,12 +1,13 @@
 import copy
 import math
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spacewarps.errors import ParamsError
+from spacewarps.errors import ParamsError, SurveyError
 from spacewarps.model.storage import pack_model
 from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.folds import Fold, deal_folds, hold_out
@@ -18,6 +19,7 @@ from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.testing.data import bits, small_compute, small_folds, small_search
 from spacewarps.training.prediction import score
 from spacewarps.training.score import Epoch, Score, pooled_epochs
+from tests.complaints import complaint
 
 
 def test_scores_of_folds_are_pooled_by_their_samples() -> None:
@@ -117,3 +119,41 @@ def test_a_share_of_the_sources_is_held_out(prepared: PreparedSurvey) -> None:
     assert not train & validation
     assert train | validation == set(data.samples["source"])
     assert len(validation) == pytest.approx(0.25 * len(train | validation), abs=1.5)
+
+
+def with_a_class_in_shared_sources(survey: PreparedSurvey, count: int) -> Space_Galaxi:
+    """Return training and validation with a class whose rows stand in ``count`` sources of more stars each."""
+    samples = survey.samples.copy()
+    of_stars = samples[(samples["label"] == "STAR") & (samples["split"] != "test")]
+    chosen = of_stars.drop_duplicates("source").index[:count]
+    samples.loc[chosen, "label"] = "NOVA"
+    mixed = PreparedSurvey(survey.stamps, samples, ["GALAXY", "NOVA", "QSO", "STAR"], survey.features)
+    return Space_Galaxi(mixed, split=("train", "validation"))
+
+
+def test_folds_that_would_learn_nothing_of_a_class_are_refused(draw_survey: Callable[..., PreparedSurvey]) -> None:
+    survey = draw_survey(rows_of_a_source=3)
+    one, some = (with_a_class_in_shared_sources(survey, count) for count in (1, 3))
+    told = complaint(SurveyError, deal_folds, one, 2, None, seed=1)
+    assert told.startswith("class 'NOVA' has no row to learn from in fold ")
+    assert " of 2, as its rows share their sources with more rows of other classes; add sources of it or " in told
+    assert "set `label_conflicts` to drop" in told
+    # Every row is scored on in one fold or other, so a fold alone may score no row of a class.
+    dealt = deal_folds(some, 8, None, seed=1)
+    nova = some.classes.index("NOVA")
+    assert {nova in fold.validation.labels for fold in dealt} == {True, False}
+    assert all(nova in fold.train.labels for fold in dealt)
+
+
+def test_what_is_held_out_and_what_is_left_must_both_have_every_class(
+    draw_survey: Callable[..., PreparedSurvey],
+) -> None:
+    data = with_a_class_in_shared_sources(draw_survey(rows_of_a_source=3), 1)
+    told = {complaint(SurveyError, hold_out, data, 0.5, None, seed).partition(",")[0] for seed in range(8)}
+    assert told == {"class 'NOVA' has no row to learn from", "class 'NOVA' has no row to score on"}
+
+
+def test_a_class_that_the_data_have_no_row_of_is_missed_in_no_fold(draw_survey: Callable[..., PreparedSurvey]) -> None:
+    data = with_a_class_in_shared_sources(draw_survey(rows_of_a_source=3), 0)
+    assert len(deal_folds(data, 2, None, seed=1)) == 2
+    assert len(hold_out(data, 0.5, None, seed=1).train) > 0

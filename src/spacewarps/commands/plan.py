@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
+from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import say
 from spacewarps.search.executors.base import Event, Executor, Job
 from spacewarps.search.executors.registry import make_executor
@@ -38,6 +39,7 @@ def run(stage: Stage) -> None:
     middle ``k``. Nothing is written.
     """
     search, folds = stage.params.search, open_folds(stage, stage.params.search.folds)
+    check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     known = _known(stage, folds)
     steps, found, memory, workers = _measure_search(stage, folds)
     candidates, samples = sum(step.candidates for step in steps), sum(step.samples for step in steps)

@@ -1,12 +1,9 @@
 """The files of a journal, one for each evaluation: written, read, listed and pruned."""
 
 import contextlib
-import hashlib
 import itertools
 import json
-import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.keys import FORMAT
+from spacewarps.search.sealed import read_sealed, sweep, write_sealed
 from spacewarps.training.score import Epoch, Outcomes, Score
 
 SUFFIX = ".candidate"
 _HEADER_AT_MOST = 1 << 20
-_SECONDS_UNTIL_LEFT_OVER = 3600.0
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -69,7 +66,7 @@ class Entry:
 def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
     """Write down how far ``evaluation`` has come, durably.
 
-    The file holds a hash of the rest, a header, the network, its optimiser's state, and the outcomes of each epoch.
+    The file is sealed, and holds a header, the network, its optimiser's state, and the outcomes of each epoch.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
@@ -95,7 +92,7 @@ def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkp
             *outcomes,
         ]
     )
-    _write_durably(path, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
+    write_sealed(path, content)
 
 
 def read_entry(path: Path, key: str) -> Checkpoint:
@@ -105,13 +102,7 @@ def read_entry(path: Path, key: str) -> Checkpoint:
         OSError: there is none.
         ValueError, ModelError: it is torn, altered, or that of another evaluation.
     """
-    # A named pipe would be waited for.
-    if path.exists() and not path.is_file():
-        raise ValueError("not a file")
-    digest, _, content = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("torn or altered")
-    line, _, body = content.partition(b"\n")
+    line, _, body = read_sealed(path).partition(b"\n")
     try:
         header = _Header.model_validate_json(line, strict=False)
     except ValidationError as error:
@@ -174,14 +165,6 @@ def prune(folder: Path, *, older_than: float | None, larger_than: int | None) ->
     return count, size_of_all
 
 
-def sweep(folder: Path) -> None:
-    """Delete what searches that were killed while they wrote have left."""
-    for path in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _SECONDS_UNTIL_LEFT_OVER:
-                path.unlink()
-
-
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
     """Return when each entry was used, its size and its file, the last used first."""
     found = []
@@ -191,23 +174,3 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
             if stat.S_ISREG(status.st_mode):
                 found.append((status.st_mtime, status.st_size, path))
     return sorted(found, reverse=True)
-
-
-def _write_durably(path: Path, *parts: bytes) -> None:
-    """Write ``path`` so that after a power loss it is there in full, or not at all."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

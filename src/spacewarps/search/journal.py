@@ -8,7 +8,8 @@ from pathlib import Path
 
 from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.search.candidate import Checkpoint, Evaluation
-from spacewarps.search.entries import SUFFIX, read_entry, sweep, write_entry
+from spacewarps.search.entries import SUFFIX, read_entry, write_entry
+from spacewarps.search.sealed import sweep
 
 _CLAIMS = "claims"
 

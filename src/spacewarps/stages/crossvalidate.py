@@ -3,26 +3,27 @@
 import hashlib
 import json
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict
 
+from spacewarps.errors import SurveyError
 from spacewarps.evaluation.crossvalidation import OuterFold, summarise
 from spacewarps.files import outputs
+from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import progress_bar, say
 from spacewarps.provenance import fingerprint_of_code
-from spacewarps.reading import read_json
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.folds import Fold, deal_folds, hold_out
 from spacewarps.search.journal import FolderJournal
 from spacewarps.seeds import derive_seed
 from spacewarps.settings import as_values
 from spacewarps.stages.context import Stage
+from spacewarps.stages.kept_folds import keep_fold, read_kept_fold
 from spacewarps.stages.learning import augmentation_of, set_up
 from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.stages.searching import run_search
@@ -39,14 +40,6 @@ _SECTIONS = ("augment", "compute", "model", "optimiser", "search", "train")
 _WHERE_ONLY = ("executor", "workers", "checkpoints", "ray")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    architecture: list[str]
-    seconds: float
-    predictions: dict[str, list[str | float]]
-
-
 def run(stage: Stage) -> None:
     """Write ``reports/crossvalidation.json``, and every prediction to ``reports/crossvalidation.csv``.
 
@@ -56,22 +49,21 @@ def run(stage: Stage) -> None:
     settings, seed = stage.params.crossvalidate, stage.params.seed
     set_up(stage, stage.params.search.threads)
     data = Space_Galaxi(load_prepared_survey(stage.prepared))
+    _check_before_the_work(stage, data)
     # Which rows are one source decides how they are dealt, and no network sees it.
     ids = data.samples[["id", "source"]].to_csv(index=False)
     fingerprint = f"{data.fingerprint()} {hashlib.sha256(ids.encode()).hexdigest()}"
     found: list[OuterFold] = []
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
-        for repeat in range(seed, seed + settings.repeats):
+        for repeat in _repeats(stage):
             for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat), start=1):
-                record = _known_or_new(stage, fold, fingerprint, repeat, number)
-                found.append(
-                    OuterFold(repeat, number, record.architecture, record.seconds, pd.DataFrame(record.predictions))
-                )
-                line = found[-1].as_json(data.classes)
+                done = _known_or_new(stage, fold, fingerprint, repeat, number)
+                found.append(done)
+                line = done.as_json(data.classes)
                 say(
                     f"seed {repeat}, fold {number} of {settings.folds}: accuracy {line['accuracy']:.4f}, "
-                    f"log loss {line['log_loss']:.4f}, {', '.join(record.architecture)}; {record.seconds:.0f} s"
+                    f"log loss {line['log_loss']:.4f}, {', '.join(done.architecture)}; {done.seconds:.0f} s"
                 )
         summary = summarise(found, data.classes, stage.params.evaluate, seed)
         table = pd.concat([each.predictions.assign(seed=each.seed, fold=each.fold) for each in found])
@@ -93,19 +85,55 @@ def run(stage: Stage) -> None:
     )
 
 
-def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> _Record:
-    kept = stage.journal / "crossvalidation" / f"{_key(stage, fingerprint, repeat, number)}.json"
-    try:
-        return read_json(kept, _Record)
-    except (OSError, ValueError):
-        record = _outer_fold(stage, fold, derive_seed(repeat, "crossvalidation", number))
+def _repeats(stage: Stage) -> range:
+    return range(stage.params.seed, stage.params.seed + stage.params.crossvalidate.repeats)
+
+
+def _check_before_the_work(stage: Stage, data: Space_Galaxi) -> None:
+    """Refuse stamps that cannot be turned and folds that cannot be dealt now, and not after the work of hours."""
+    check_orientations(stage.params.train.orientations, data.stamp_shape)
+    outer, inner = stage.params.crossvalidate.folds, stage.params.search.folds
+    for repeat in _repeats(stage):
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with outputs() as out:
-                write_json(out.file(kept), record.model_dump())
-        except OSError as error:
-            say(f"{kept}: cannot be written ({error.strerror}); the result is the same, but this fold is done again")
-        return record
+            folds = deal_folds(data, outer, None, repeat)
+        except SurveyError as error:
+            raise SurveyError(f"crossvalidate.folds is {outer}: {error}") from None
+        for number, fold in enumerate(folds, start=1):
+            try:
+                _inner_folds(stage, fold.train, _seed(repeat, number))
+            except SurveyError as error:
+                raise SurveyError(
+                    f"crossvalidate.folds is {outer} and search.folds is {inner}: within outer fold {number} of seed "
+                    f"{repeat}, {error}"
+                ) from None
+
+
+def _seed(repeat: int, number: int) -> int:
+    return derive_seed(repeat, "crossvalidation", number)
+
+
+def _inner_folds(stage: Stage, data: Space_Galaxi, seed: int) -> tuple[list[Fold], list[Fold]]:
+    """Return the one fold of a validation split, if the params ask for it anywhere, and the folds of the search."""
+    augmentation, split, folds = augmentation_of(stage), stage.params.data.split, stage.params.search.folds
+    single = []
+    if folds == 1 or stage.params.train.data == "train":
+        single = [hold_out(data, split.validation / (split.train + split.validation), augmentation, seed)]
+    return single, single if folds == 1 else deal_folds(data, folds, augmentation, seed)
+
+
+def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> OuterFold:
+    key = _key(stage, fingerprint, repeat, number)
+    kept = stage.journal / "crossvalidation" / f"{key}.fold"
+    with suppress(OSError, ValueError):
+        return read_kept_fold(kept, key, fold.validation)
+    new = _outer_fold(stage, fold, repeat, number)
+    # Answers that are not finite are refused, and must not be kept.
+    new.as_json(fold.validation.classes)
+    try:
+        keep_fold(kept, key, new)
+    except OSError as error:
+        say(f"{kept}: cannot be written ({error.strerror}); the result is the same, but this fold is done again")
+    return new
 
 
 def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
@@ -126,12 +154,10 @@ def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
-    params, start = stage.params, time.perf_counter()
+def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFold:
+    params, start, seed = stage.params, time.perf_counter(), _seed(repeat, number)
     compute, augmentation = set_up(stage, params.search.threads), augmentation_of(stage)
-    split = params.data.split
-    single = hold_out(outer.train, split.validation / (split.train + split.validation), augmentation, seed)
-    folds = [single] if params.search.folds == 1 else deal_folds(outer.train, params.search.folds, augmentation, seed)
+    single, folds = _inner_folds(stage, outer.train, seed)
     with (
         closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
@@ -139,7 +165,7 @@ def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
     ):
         found = run_search(stage, params.search, folds, seed=seed, executor=executor, journal=journal, observer=display)
     parts = {
-        "train": [Part(*single)],
+        "train": [Part(*fold) for fold in single],
         "train_and_validation": [Part(outer.train.augmented(augmentation), None)],
         "folds": [Part(*fold) for fold in folds],
     }[params.train.data]
@@ -157,7 +183,8 @@ def _outer_fold(stage: Stage, outer: Fold, seed: int) -> _Record:
         )
     test = outer.validation
     probabilities = predict(trained.network, test, compute).double().softmax(dim=1).numpy()
-    predictions: dict[str, list[Any]] = {name: test.samples[name].tolist() for name in ("id", "source", "label")}
-    predictions |= {f"p_{name}": probabilities[:, number].tolist() for number, name in enumerate(test.classes)}
+    predictions = test.samples[["id", "source", "label"]].assign(
+        **{f"p_{name}": probabilities[:, column] for column, name in enumerate(test.classes)}
+    )
     architecture = [block.candidate.label for block in found.history.blocks]
-    return _Record(architecture=architecture, seconds=time.perf_counter() - start, predictions=predictions)
+    return OuterFold(repeat, number, architecture, time.perf_counter() - start, predictions)

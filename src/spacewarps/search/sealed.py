@@ -1,0 +1,58 @@
+"""The files of a cache, each sealed with a hash of its own: one that is torn or altered is known for it."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+_SECONDS_UNTIL_LEFT_OVER = 3600.0
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write ``content`` behind its hash, so that after a power loss it is there in full, or not at all.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return what :func:`write_sealed` has written.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is torn, altered, or no file.
+    """
+    # A named pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("torn or altered")
+    return content
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote have left."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _SECONDS_UNTIL_LEFT_OVER:
+                path.unlink()

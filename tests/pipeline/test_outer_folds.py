@@ -1,0 +1,129 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import ROOT, TINY, Project
+
+KEPT = ".spacewarps/journal/crossvalidation"
+
+
+@pytest.fixture
+def project(prepared_folder: Path, tmp_path: Path) -> Project:
+    """A project that holds no more than params and a small prepared survey."""
+    project = Project(tmp_path / "project")
+    shutil.copytree(prepared_folder, project.folder / "data/prepared")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in TINY.items():
+        params[section] |= values
+    params["search"] |= {"max_layers": 1, "k_candidates": [3]}
+    params["train"] |= {"epochs": 1}
+    params["crossvalidate"] = {"folds": 2, "repeats": 1}
+    project.write_params(params)
+    return project
+
+
+def change(project: Project, **sections: dict[str, object]) -> None:
+    params = project.params()
+    for section, values in sections.items():
+        params[section] |= values
+    project.write_params(params)
+
+
+def change_survey(project: Project, chosen: slice, height: int) -> None:
+    """Keep only the ``chosen`` rows of the prepared survey, and so many lines of their stamps."""
+    folder = project.folder / "data/prepared"
+    stamps, samples = np.load(folder / "stamps.npy"), pd.read_csv(folder / "samples.csv")
+    np.save(folder / "stamps.npy", stamps[chosen, :, :height])
+    samples[chosen].to_csv(folder / "samples.csv", index=False)
+
+
+def results(project: Project) -> tuple[list[dict[str, object]], bytes]:
+    summary = json.loads((project.folder / "reports/crossvalidation.json").read_text(encoding="utf-8"))
+    folds = [{name: value for name, value in line.items() if name != "seconds"} for line in summary["folds"]]
+    return folds, (project.folder / "reports/crossvalidation.csv").read_bytes()
+
+
+def kept(project: Project) -> list[Path]:
+    return sorted((project.folder / KEPT).iterdir())
+
+
+def test_a_kept_fold_that_stands_in_the_place_of_another_is_not_taken_for_it(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    assert spacewarps_here(project, "crossvalidate")[0] == 0
+    before, (one, other) = results(project), kept(project)
+    was = other.stat().st_mtime_ns
+    shutil.copy(other, one)
+    assert spacewarps_here(project, "crossvalidate")[0] == 0
+    assert results(project) == before
+    assert one.read_bytes() != other.read_bytes()
+    assert other.stat().st_mtime_ns == was
+
+
+def test_a_folder_in_the_place_of_a_kept_fold_costs_that_fold_again_and_nothing_else(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    assert spacewarps_here(project, "crossvalidate")[0] == 0
+    before, place = results(project), kept(project)[0]
+    place.unlink()
+    (place / "mine").mkdir(parents=True)
+    status, said, _ = spacewarps_here(project, "crossvalidate")
+    assert status == 0
+    assert f"{place}: cannot be written (Is a directory); the result is the same, but this fold is done again" in said
+    assert results(project) == before
+    assert (place / "mine").is_dir()
+
+
+@pytest.mark.parametrize("command", ["crossvalidate", "plan"])
+def test_stamps_that_cannot_be_turned_are_refused_before_the_work(
+    project: Project, spacewarps_here: SpacewarpsHere, command: str
+) -> None:
+    change_survey(project, slice(None), height=12)
+    change(project, train={"orientations": 8})
+    status, said, errors = spacewarps_here(project, command)
+    assert (status, said) == (2, "")
+    assert errors == (
+        f"spacewarps {command}: train.orientations is 8, which needs square stamps, but these are 12 x 16\n"
+    )
+    assert not (project.folder / ".spacewarps").exists()
+    assert not (project.folder / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("folds", "of_search", "told"),
+    [
+        (
+            20,
+            1,
+            "crossvalidate.folds is 20: class 'STAR' has 19 source(s) to learn from, too few for 20 folds; have fewer "
+            "folds, add sources or leave the class out",
+        ),
+        (
+            3,
+            13,
+            "crossvalidate.folds is 3 and search.folds is 13: within outer fold 2 of seed 1, class 'STAR' has 12 "
+            "source(s) to learn from, too few for 13 folds; have fewer folds, add sources or leave the class out",
+        ),
+    ],
+)
+def test_every_deal_is_checked_before_the_first_fold(
+    project: Project, spacewarps_here: SpacewarpsHere, folds: int, of_search: int, told: str
+) -> None:
+    # One source of the last class is gone, so that not every outer fold has as many.
+    change_survey(project, slice(0, -2), height=16)
+    change(
+        project,
+        crossvalidate={"folds": folds},
+        search={"folds": of_search, "decides": "loss"},
+        train={"data": "folds", "start": "fresh"},
+    )
+    status, said, errors = spacewarps_here(project, "crossvalidate")
+    assert (status, said) == (2, "")
+    assert errors == f"spacewarps crossvalidate: {told}\n"
+    assert not (project.folder / ".spacewarps").exists()
