@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_folder_and_its_parents_are_made(tmp_path: Path) -> None:
     with replaced_directory(tmp_path / "a" / "b") as target:
         (target / "new").touch()
     assert names(tmp_path / "a") == ["b"]
+
+
+@pytest.mark.parametrize("fail", [fail_in_directory, fail_in_file])
+def test_a_failure_leaves_none_of_the_folders_that_were_made(
+    tmp_path: Path, fail: Callable[[Path, BaseException], None]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OSError, match="gone"):
+        fail(tmp_path / "mine/a/b/out", OSError("gone"))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_a_folder_takes_the_place_of_an_empty_one_whatever_made_it(tmp_path: Path) -> None:

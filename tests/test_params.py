@@ -112,6 +112,12 @@ def test_the_shipped_file_loads() -> None:
             "inverse",
             "optimiser.class_weights is 'inverse', but input should be 'none' or 'balanced'",
         ),
+        (
+            # 1 - (1 - confidence) / candidates would be 1, which no normal quantile is.
+            "search.confidence",
+            0.9999999999999999,
+            "search.confidence is 0.9999999999999999, but input should be less than or equal to 0.999999",
+        ),
         ("search.max_layers", "3", "search.max_layers is '3', but input should be a valid integer"),
         ("search.max_layers", True, "search.max_layers is True, but input should be a valid integer"),
         ("search.max_layers", 3.0, "search.max_layers is 3.0, but input should be a valid integer"),

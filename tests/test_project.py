@@ -116,6 +116,58 @@ def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path, capsys: pyte
     assert files(tmp_path) == {"file"}
 
 
+@pytest.mark.parametrize("target", ["link", "nowhere", "nowhere/below"])
+@pytest.mark.parametrize("folder", ["link", "link/below"])
+def test_a_link_to_nothing_or_to_itself_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, folder: str
+) -> None:
+    (tmp_path / "link").symlink_to(target)
+    line = refusal(capsys, "init", folder)
+    assert "link is a link to nothing, or to itself; remove it, or name another folder" in line
+    assert files(tmp_path) == {"link"}
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize("below", ["", "/new/deep"])
+def test_where_git_has_no_work_tree_there_is_no_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bare: bool, below: str
+) -> None:
+    git("init", "--quiet", *(["--bare", "repository"] if bare else ["."]))
+    folder = tmp_path / ("repository" if bare else ".git/info")
+    before = set(folder.rglob("*"))
+    assert f"{folder} is git's own folder, or a bare repository's" in refusal(capsys, "init", f"{folder}{below}")
+    assert set(folder.rglob("*")) == before
+
+
+def test_no_name_is_not_taken_for_this_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["init", ""])
+    assert caught.value.code == 2
+    assert "name a folder; `.` is this one" in capsys.readouterr().err
+    assert not files(tmp_path)
+
+
+def test_where_git_can_make_no_repository_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "init.defaultBranch")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "no..branch")
+    (tmp_path / "mine").mkdir()
+    for folder in ("new/below", "mine"):
+        assert "git init failed" in refusal(capsys, "init", folder)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_the_advice_for_a_name_that_begins_with_a_dash_can_be_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--", "-dash"]) == 0
+    (advice,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  cd ")]
+    shown = subprocess.run(["bash", "-c", f"{advice} && pwd"], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(tmp_path / "-dash")
+
+
 def test_without_git_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, field, replace
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -28,6 +29,11 @@ class Outer:
             raise ValueError("ks must be three at most")
 
 
+@settings
+class Named:
+    codes: Mapping[str, Annotated[tuple[float, ...], Several]] = field(default_factory=dict)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -52,8 +58,27 @@ def test_what_is_wrong_is_named_in_one_line(arguments: dict[str, Any], message: 
 def test_an_argument_by_position_is_told_by_its_name() -> None:
     with pytest.raises(SettingsError, match=r"^scale is -1\.0, but input should be greater than 0$"):
         Inner(-1.0)
-    with pytest.raises(SettingsError):
+
+
+def test_a_setting_given_twice_is_refused_and_not_chosen_between() -> None:
+    with pytest.raises(SettingsError, match=r"^name is given twice, by position and by name; give it once$"):
+        Outer("greedy", (8,), name="beam")  # type: ignore[misc]
+
+
+def test_values_more_than_there_are_settings_are_counted_and_none_is_blamed() -> None:
+    with pytest.raises(SettingsError, match=r"^Inner has fewer settings \(1\) than the 2 values that it was given$"):
         Inner(1.0, 2.0)  # type: ignore[call-arg]
+
+
+def test_a_list_that_is_deep_or_holds_itself_is_refused_in_one_line() -> None:
+    itself: list[Any] = [8]
+    itself[:] = [itself, itself]
+    deep: list[Any] = [8]
+    for _ in range(3000):
+        deep = [deep]
+    for ks in (itself, deep, {"ks": itself}):
+        with pytest.raises(SettingsError, match=r"^ks.* is .*, but input should be a valid (integer|list)"):
+            Outer(ks=ks)  # type: ignore[arg-type]
 
 
 def test_a_fault_carries_its_argument_and_travels_between_processes() -> None:
@@ -85,6 +110,9 @@ def test_lists_and_numbers_of_numpy_do() -> None:
     assert (scale, type(scale)) == (0.5, float)
     with pytest.raises(SettingsError, match="should be greater than 0"):
         Inner(np.float64(-1.0))
+    by_name = Named(codes={"z": np.array([-99.0, 1]), "w": [np.float32(0.5)], "v": (np.float64(2),)})  # type: ignore[dict-item]
+    assert by_name == Named(codes={"z": (-99.0, 1.0), "w": (0.5,), "v": (2.0,)})
+    assert {type(code) for codes in by_name.codes.values() for code in codes} == {float}
 
 
 def test_a_name_that_is_registered_later_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

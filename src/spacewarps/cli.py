@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write params.yaml and dvc.yaml into FOLDER, with all that git and DVC need there. What stands "
         "there already is never written over.",
     )
-    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument("folder", type=_folder, metavar="FOLDER")
     init.add_argument("--update", action="store_true", help="only record the code that is installed now")
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
@@ -156,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("params", help="print params.yaml as it is understood, or check it")
     check.add_argument("--check", action="store_true", help="only say whether it is valid")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("name a folder; `.` is this one")
+    return Path(text)
 
 
 def _positive(text: str) -> float:

@@ -23,6 +23,7 @@ class Outputs:
 
     def __init__(self) -> None:
         self._outputs: list[_Output] = []
+        self._made: list[Path] = []
 
     def folder(self, path: Path) -> Path:
         """Return an empty folder that takes the place of ``path`` with the other outputs.
@@ -33,8 +34,7 @@ class Outputs:
             SpaceWarpsError: what stands there was not written here.
         """
         check_replaceable(path)
-        output = _Output(Path(os.path.realpath(path)), is_folder=True)
-        self._outputs.append(output)
+        output = self._output(Path(os.path.realpath(path)), is_folder=True)
         output.new.mkdir()
         return output.new
 
@@ -45,9 +45,14 @@ class Outputs:
             SpaceWarpsError: a folder stands there.
         """
         _refuse_folder(path)
-        output = _Output(path, is_folder=False)
+        return self._output(path, is_folder=False).new
+
+    def _output(self, place: Path, *, is_folder: bool) -> "_Output":
+        self._made += [parent for parent in reversed(place.parents) if not parent.exists()]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        output = _Output(place, is_folder=is_folder)
         self._outputs.append(output)
-        return output.new
+        return output
 
     def _put_in_place(self) -> None:
         for output in self._outputs:
@@ -67,13 +72,16 @@ class Outputs:
     def _tidy(self) -> None:
         for output in self._outputs:
             output.tidy()
+        for folder in reversed(self._made):
+            # One that holds something stays.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class _Output:
     """One place, and the hidden folder beside it where its new content waits and its old content goes."""
 
     def __init__(self, place: Path, *, is_folder: bool) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place)
         self._place, self._is_folder = place, is_folder
         self._scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=_SCRATCH_SUFFIX, dir=place.parent))
@@ -122,7 +130,8 @@ class _Output:
 def outputs() -> Iterator[Outputs]:
     """Hand out temporary names whose content appears together, in its place, when the block ends without an error.
 
-    If the block raises, or one of the places cannot be taken, all that stood there before is as it was.
+    If the block raises, or one of the places cannot be taken, all that stood there before is as it was,
+    and the folders that were made for them are gone.
     """
     out = Outputs()
     try:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def init_project(folder: Path) -> str:
     Raises:
         SpaceWarpsError: something stands where a file would be written, or git cannot be used; nothing is written.
     """
+    for parent in (folder, *folder.parents):
+        if parent.is_symlink() and not parent.exists():
+            raise SpaceWarpsError(f"{parent} is a link to nothing, or to itself; remove it, or name another folder")
     for name in (*PROJECT_FILES, str(CODE)):
         if os.path.lexists(folder / name):
             raise SpaceWarpsError(f"{folder / name} is there already, and would be written over; name another folder")
@@ -33,7 +37,7 @@ def init_project(folder: Path) -> str:
     standing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not standing.is_dir():
         raise SpaceWarpsError(f"{standing} is a file, but a folder is to be written there; name another")
-    under_git = _in_git_repository(standing)
+    under_git = _in_work_tree(standing)
     if under_git and _git(standing, "check-ignore", str(place / _PIPELINE), may_fail=True).returncode == 0:
         raise SpaceWarpsError(f"git ignores {folder}, so DVC would see nothing there; name another folder")
     texts, code = _texts(), installed_code()
@@ -42,10 +46,10 @@ def init_project(folder: Path) -> str:
             write_text(out.file(folder / name), text)
         write_json(out.file(folder / CODE), code)
         if not under_git:
-            _git(standing, "init", "--quiet", str(place))
+            _make_repository(standing, place)
     steps = ["git add . && git commit --message 'Start with Space Warps'", "dvc repro"]
     if place != Path.cwd():
-        steps.insert(0, f"cd {shlex.quote(str(folder))}")
+        steps.insert(0, f"cd {'-- ' * str(folder).startswith('-')}{shlex.quote(str(folder))}")
     return f"{folder} holds a project. Next:\n" + "".join(f"  {step}\n" for step in steps)
 
 
@@ -108,11 +112,25 @@ def depending_on_recorded_code(pipeline: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_git_repository(folder: Path) -> bool:
-    done = _git(folder, "rev-parse", "--git-dir", may_fail=True)
+def _in_work_tree(folder: Path) -> bool:
+    done = _git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True)
     if done.returncode and "not a git repository" not in done.stderr:
         raise SpaceWarpsError(f"git cannot be used in {folder}: {_last_line(done.stderr)}")
+    if done.stdout.strip() == "false":
+        raise SpaceWarpsError(f"{folder} is git's own folder, or a bare repository's; name one outside of it")
     return done.returncode == 0
+
+
+def _make_repository(standing: Path, place: Path) -> None:
+    """Make a git repository of ``place``, a folder below ``standing``; leave nothing of one that cannot be made."""
+    gits_own = place / ".git"
+    was_there = os.path.lexists(gits_own)
+    try:
+        _git(standing, "init", "--quiet", str(place))
+    except BaseException:
+        if not was_there:
+            shutil.rmtree(gits_own, ignore_errors=True)
+        raise
 
 
 def _git(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[str]:

@@ -21,11 +21,19 @@ from spacewarps.errors import ParamsError
 _T = TypeVar("_T")
 
 
-def _as_plain(value: Any) -> Any:
+# A list for each step, or for each name; a list that is deeper, or holds itself, is refused as it is.
+_DEEPEST = 2
+
+
+def _as_plain(value: Any, depth: int = _DEEPEST) -> Any:
     """Return NumPy's numbers and arrays as Python's, whose seeds and texts are the same."""
     if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return type(value)(map(_as_plain, value)) if type(value) in (list, tuple) else value
+        value = value.tolist()
+    if depth and type(value) in (list, tuple):
+        return type(value)(_as_plain(each, depth - 1) for each in value)
+    if depth and type(value) is dict:
+        return {name: _as_plain(each, depth - 1) for name, each in value.items()}
+    return value
 
 
 def _as_tuple(value: Any) -> Any:
@@ -112,10 +120,17 @@ def settings(cls: type[_T]) -> type[_T]:
 
     @wraps(check)
     def init(self: _T, *args: Any, **kwargs: Any) -> None:
+        if len(args) > len(names):
+            few = f"{cls.__name__} has fewer settings ({len(names)}) than the {len(args)} values that it was given"
+            raise SettingsError([Fault("", few)])
+        # By name, as faults are told by name.
+        by_position = dict(zip(names, args, strict=False))
+        if twice := [name for name in by_position if name in kwargs]:
+            raise SettingsError(
+                [Fault(name, " is given twice, by position and by name; give it once") for name in twice]
+            )
         try:
-            # By name, as faults are told by name; more than there are fail as they would by themselves.
-            values = {name: _as_plain(value) for name, value in (*zip(names, args, strict=False), *kwargs.items())}
-            check(self, *args[len(names) :], **values)
+            check(self, **{name: _as_plain(value) for name, value in (by_position | kwargs).items()})
         except ValidationError as error:
             raise SettingsError(_faults(error)) from None
 

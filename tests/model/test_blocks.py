@@ -201,6 +201,15 @@ def test_branches_share_evenly_and_never_shrink_when_the_block_widens(k: int) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"k": 8.5}, "a block's k must be a whole number, but got 8.5"),
+        ({"k": "8"}, "a block's k must be a whole number, but got '8'"),
+        ({"k": True}, "a block's k must be a whole number, but got True"),
+        ({"k": None}, "a block's k must be a whole number, but got None"),
+        ({"k": 4, "kernel_size": 3.0}, "a block's kernel_size must be a whole number, but got 3.0"),
+        (
+            {"k": 4, "kind": ["conv"]},
+            "a block's kind must be one of conv, residual, separable, inception, but got kind=['conv']",
+        ),
         ({"k": 0}, "a block of kind conv must have a k of at least 1, but got k=0"),
         ({"k": -3, "kind": "residual"}, "a block of kind residual must have a k of at least 1, but got k=-3"),
         (

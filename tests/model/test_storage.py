@@ -42,6 +42,18 @@ def new_model(
     return model.eval()
 
 
+def test_a_network_made_with_numbers_of_numpy_is_saved_like_any_other(tmp_path: Path) -> None:
+    shape = tuple(np.array([2, 16, 16]))
+    numpy = new_model(shape=shape)
+    numpy.add_block(np.int64(4), kernel_size=np.uint8(3))  # type: ignore[arg-type]
+    save_model(Ensemble([numpy], np.int64(8), np.float32(0.5)), tmp_path / "numpy")  # type: ignore[arg-type]
+    plain = new_model()
+    plain.add_block(4)
+    save_model(Ensemble([plain], 8, 0.5), tmp_path / "plain")
+    one, other = ((tmp_path / name / "model.json").read_bytes() for name in ("numpy", "plain"))
+    assert one == other
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     save_model(new_model(), tmp_path / "model")

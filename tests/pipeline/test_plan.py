@@ -1,4 +1,7 @@
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,35 @@ def project(finished: Project, tmp_path: Path) -> Project:
     return finished.copy(tmp_path / "project")
 
 
-def contents(project: Project) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+def contents(project: Project) -> dict[Path, tuple[bytes, float]]:
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime) for path in files}
+
+
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def all_claimed(project: Project) -> Iterator[None]:
+    """Hold every claim in the journal, as a search that is at work holds some."""
+    claims = project.folder / ".spacewarps/journal/claims"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, claims], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    yield
+    holder.communicate()
 
 
 def test_a_plan_says_what_is_left_to_do_and_writes_nothing(project: Project, spacewarps_here: SpacewarpsHere) -> None:
+    (project.folder / ".spacewarps/journal/claims").unlink()
     before = contents(project)
     status, said, errors = spacewarps_here(project, "plan")
     assert (status, errors) == (0, "")
@@ -30,6 +57,20 @@ def test_a_plan_says_what_is_left_to_do_and_writes_nothing(project: Project, spa
     assert re.fullmatch(r"final training: 2 epochs, \d+ s", training)
     assert re.fullmatch(r"memory: about [\d,]+ MB, all processes together", memory)
     assert contents(project) == before
+
+
+@pytest.mark.usefixtures("all_claimed")
+def test_a_plan_waits_for_no_search_that_is_at_work(project: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spacewarps.cli", "plan"],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "  the journal knows 4 of these candidates" in done.stdout.splitlines()
 
 
 def test_a_plan_counts_folds_and_what_the_journal_does_not_know(

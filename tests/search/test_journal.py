@@ -28,7 +28,7 @@ from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.entries import list_entries, prune
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
-from spacewarps.search.journal import FolderJournal, Journal, JournalError
+from spacewarps.search.journal import FolderJournal, Journal, JournalError, ReadOnlyJournal
 from spacewarps.search.keys import key_of
 from spacewarps.search.settings import CandidateSettings, WarmStart
 from spacewarps.survey.augmentation import Augmentation
@@ -605,6 +605,20 @@ def test_an_entry_that_is_found_counts_as_used_now(
     assert journal.find(keys[2]) is not None
     prune(journal.folder, older_than=500, larger_than=None)
     assert left(journal, keys) == [2]
+
+
+def test_who_only_looks_finds_what_is_there_and_leaves_no_trace(
+    journal: FolderJournal, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    journal.write(KEY, evaluation, HALF)
+    os.utime(entry(journal), (1000, 1000))
+    (journal.folder / "claims").unlink()
+    looking = ReadOnlyJournal(journal.folder)
+    assert (looking.find(KEY), looking.find(OTHER_KEY), looking.claim(KEY)) == (HALF, None, True)
+    looking.write(OTHER_KEY, evaluation, HALF)
+    assert [(path, path.stat().st_mtime) for path in journal.folder.iterdir()] == [(entry(journal), 1000)]
+    assert ReadOnlyJournal(tmp_path / "none").find(KEY) is None
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
+import json
+import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from spacewarps.errors import SpaceWarpsError
 from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History, Step
+from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.strategies import STRATEGIES, make_strategy
 from spacewarps.search.strategies.base import Proposal, Strategy
@@ -178,3 +183,54 @@ def test_pnas_trains_every_block_first_and_then_the_few_that_it_predicts_to_be_b
     summary = found.history.as_json()["candidates"]
     predictions = [predicted for step in found.history.steps for predicted in step.predicted]
     assert [candidate["predicted_val_accuracy"] for candidate in summary] == predictions
+
+
+class Odd(Strategy):
+    """Proposes what it is told to at the second step."""
+
+    def __init__(self, make: Callable[[BlockSpec], list[Proposal]]) -> None:
+        self._make = make
+
+    @property
+    def width(self) -> int:
+        return 2
+
+    def propose(
+        self, trunks: Sequence[CandidateResult | None], blocks: Sequence[BlockSpec], steps: Sequence[Step]
+    ) -> list[Proposal]:
+        return self._make(blocks[0]) if steps else self.all_extensions(trunks, blocks)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _block: [], "proposes nothing; it must propose one block at least"),
+        (lambda block: [Proposal(0, block)] * 2, "proposes conv k=2 on trunk 0 twice; once is enough"),
+        (lambda block: [Proposal(3, block)], "proposes conv k=2 on trunk 3, but the trunks are 0 to 1"),
+        (lambda block: [Proposal(-1, block)], "proposes conv k=2 on trunk -1, but the trunks are 0 to 1"),
+        (
+            lambda block: [Proposal(0, block, math.nan)],
+            "predicts an accuracy of nan for conv k=2; it must be a number, or none",
+        ),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_before_anything_of_the_step_is_trained(
+    search: Search, make: Callable[[BlockSpec], list[Proposal]], message: str
+) -> None:
+    started = []
+
+    class Watch(SearchObserver):
+        def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
+            started.append(step)
+
+    with pytest.raises(SpaceWarpsError) as caught:
+        search(strategy=Odd(make), epochs_per_eval=1, patience=2, observer=Watch())
+    assert str(caught.value) == f"the strategy Odd, asked for step 2, {message}"
+    assert started == [1]
+
+
+def test_numbers_of_numpy_do_in_a_proposal(search: Search) -> None:
+    numpy = Odd(lambda block: [Proposal(np.int64(1), block, np.float32(0.5))])  # type: ignore[arg-type]
+    plain = Odd(lambda block: [Proposal(1, block, 0.5)])
+    found, expected = (search(strategy=each, epochs_per_eval=1, patience=2) for each in (numpy, plain))
+    assert json.dumps(found.history.as_json()) == json.dumps(expected.history.as_json())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spacewarps.survey.images import StampError, StampShape, decode, shape_of
+from spacewarps.survey.images import StampError, StampShape, check_range, decode, shape_of
 from tests.survey.pictures import encoded, why_refused
 
 RNG = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def test_grey_becomes_colour_and_back_where_nothing_is_lost() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_pixels_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(StampError, match=r"^stamp with pixels that are not finite; give them the value of the sky$"):
-        decode(encoded(Image.fromarray(np.full((4, 4), value, dtype=np.float32)), "TIFF"), 1)
+        check_range(decode(encoded(Image.fromarray(np.full((4, 4), value, dtype=np.float32)), "TIFF"), 1))
 
 
 @pytest.mark.parametrize("value", [1e30, -1.1e15])
@@ -144,7 +144,7 @@ def test_pixels_that_overflow_in_a_network_are_refused(value: float) -> None:
     assert (decode(encoded(Image.fromarray(pixels), "TIFF"), 1) == pixels).all()
     pixels[0, 0] = value
     with pytest.raises(StampError, match=r"^stamp with pixels beyond 1e\+15, which overflow when squared; give them"):
-        decode(encoded(Image.fromarray(pixels), "TIFF"), 1)
+        check_range(decode(encoded(Image.fromarray(pixels), "TIFF"), 1))
 
 
 def test_the_pixels_orient_a_jpeg_and_the_tag_orients_a_tiff() -> None:

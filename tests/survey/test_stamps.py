@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
+from spacewarps.survey.readers import READERS
 from spacewarps.survey.stamps import (
     Inspected,
     StampFolder,
@@ -254,3 +256,72 @@ def test_what_the_machine_is_short_of_is_no_fault_of_a_stamp(tmp_path: Path, mon
     monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(OSError, match="Too many open files"):
         inspect_stamps([file], ignore)
+
+
+def reader(shape: Any, stamp: Any) -> SimpleNamespace:
+    """Return a reader that gives what it is made with, or raises it."""
+
+    def give(value: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    return SimpleNamespace(shape_of=lambda _content: give(shape), decode=lambda _content, _channels: give(stamp))
+
+
+ONES = np.ones((1, 8, 8), dtype=np.float32)
+FLOATS = StampShape(1, 8, 8, "float32")
+ABSURD, CHANGED, DAMAGED = (
+    "stamp of absurd size",
+    "stamp that changed while the survey was prepared",
+    "damaged stamp",
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stamp", "inspected", "packed"),
+    [
+        (FLOATS, ONES, FLOATS, "None"),
+        (StampShape(np.int64(1), np.int64(8), np.int64(8), "<f4"), ONES, FLOATS, "None"),  # type: ignore[arg-type]
+        (ZeroDivisionError("odd"), RecursionError("deep"), DAMAGED, DAMAGED),
+        (OSError("a library's own words"), zlib.error("odd"), DAMAGED, DAMAGED),
+        (None, None, DAMAGED, CHANGED),
+        (replace(FLOATS, height=0), ONES[:, :0], ABSURD, CHANGED),
+        (replace(FLOATS, width=2049), ONES, ABSURD, "None"),
+        (replace(FLOATS, channels=0), ONES[:0], ABSURD, CHANGED),
+        (
+            replace(FLOATS, dtype="float64"),
+            ONES.astype(np.float64),
+            "stamp that is read as float64, where a pixel must be uint8 or float32",
+            CHANGED,
+        ),
+        (
+            FLOATS,
+            ONES * np.float32(np.inf),
+            FLOATS,
+            "stamp with pixels that are not finite; give them the value of the sky",
+        ),
+    ],
+    ids=range(10),
+)
+def test_what_any_reader_gives_is_checked_and_what_it_raises_is_a_fault_of_the_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Any, stamp: Any, inspected: Any, packed: str
+) -> None:
+    monkeypatch.setitem(READERS, ".own", reader(shape, stamp))
+    (tmp_path / "a.own").write_bytes(b"any")
+    (found,) = inspect_stamps([tmp_path / "a.own"], ignore)
+    assert (found.shape if isinstance(found, Inspected) else str(found)) == inspected
+    (fault,) = pack_stamps([tmp_path / "a.own"], FLOATS, tmp_path / "stamps.npy", ignore)
+    assert str(fault) == packed
+
+
+def test_what_the_machine_is_short_of_is_no_fault_of_a_stamp_for_any_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setitem(READERS, ".own", reader(full, MemoryError()))
+    (tmp_path / "a.own").write_bytes(b"any")
+    with pytest.raises(OSError, match="No space left"):
+        inspect_stamps([tmp_path / "a.own"], ignore)
+    with pytest.raises(SpaceWarpsError, match="not enough memory"):
+        pack_stamps([tmp_path / "a.own"], FLOATS, tmp_path / "stamps.npy", ignore)

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from spacewarps.search.executors.base import Event, Executor, Job
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, Step
-from spacewarps.search.journal import FolderJournal, Journal
+from spacewarps.search.journal import Journal, ReadOnlyJournal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.rungs import ladder_of
@@ -68,17 +67,17 @@ class _Cost:
 def _known(stage: Stage, folds: Sequence[Fold]) -> int:
     """Return how many candidates of this search are in the journal, up to the first step that has others."""
     watch = _Watch()
-    if stage.journal.is_dir():
-        with closing(FolderJournal(stage.journal)) as journal, contextlib.suppress(_UnknownError):
-            run_search(
-                stage,
-                stage.params.search,
-                folds,
-                seed=stage.params.seed,
-                executor=_Nobody(folds),
-                journal=journal,
-                observer=watch,
-            )
+    with contextlib.suppress(_UnknownError):
+        run_search(
+            stage,
+            stage.params.search,
+            folds,
+            seed=stage.params.seed,
+            executor=_Nobody(folds),
+            # A search that is at work may hold claims, which nobody waits for here.
+            journal=ReadOnlyJournal(stage.journal),
+            observer=watch,
+        )
     return watch.finished
 
 

@@ -45,8 +45,9 @@ class Ensemble(nn.Module):
                 f"but got temperature={temperature}"
             )
         self.members = nn.ModuleList(members)
-        self.orientations = orientations
-        self.temperature = temperature
+        # NumPy's numbers cannot be written as JSON.
+        self.orientations = int(orientations)
+        self.temperature = float(temperature)
 
     @property
     def networks(self) -> list[ProgressiveModel]:

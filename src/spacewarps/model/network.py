@@ -14,7 +14,7 @@ from spacewarps.errors import ModelError
 from spacewarps.features import are_errors
 from spacewarps.model.blocks import BLOCKS, Block
 from spacewarps.model.normalisers import FeatureNormaliser, StampNormaliser
-from spacewarps.model.settings import BlockSpec, Configuration
+from spacewarps.model.settings import BlockSpec, Configuration, whole_number
 from spacewarps.model.widening import Repeats
 
 
@@ -92,7 +92,7 @@ class ProgressiveModel(nn.Module):
         configuration: what does not grow.
 
     Raises:
-        ModelError: a size is not positive, or there are fewer than two classes.
+        ModelError: a size is no positive whole number, or there are fewer than two classes.
     """
 
     def __init__(
@@ -103,13 +103,14 @@ class ProgressiveModel(nn.Module):
         configuration: Configuration | None = None,
     ) -> None:
         super().__init__()
-        if len(stamp_shape) != 3 or min(stamp_shape) < 1:
+        sizes = [whole_number("a size in stamp_shape", size) for size in stamp_shape]
+        if len(sizes) != 3 or min(sizes) < 1:
             raise ModelError(f"stamp_shape must be three positive sizes (C, H, W), but got {stamp_shape}")
         if len(classes) < 2:
             raise ModelError(f"a classifier needs at least two classes, but got classes={list(classes)}")
-        self.inputs = Inputs((stamp_shape[0], stamp_shape[1], stamp_shape[2]), tuple(features), tuple(classes))
+        self.inputs = Inputs((sizes[0], sizes[1], sizes[2]), tuple(features), tuple(classes))
         self.configuration = configuration or Configuration()
-        self.stamp_normaliser = StampNormaliser(stamp_shape[0])
+        self.stamp_normaliser = StampNormaliser(sizes[0])
         self.trunk = nn.ModuleList()
         if features:
             self.feature_normaliser = FeatureNormaliser(are_errors(features))

@@ -1,12 +1,13 @@
 """What the networks of one search have in common, and what a block is, apart from any weights."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from numbers import Integral
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from spacewarps.errors import ModelError
-from spacewarps.settings import settings
+from spacewarps.settings import settings, shown
 
 #: The kinds of block, and the least ``k`` that each can have.
 BLOCK_KINDS = {"conv": 1, "residual": 1, "separable": 1, "inception": 4}
@@ -33,6 +34,17 @@ class Configuration:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
+def whole_number(what: str, value: Any) -> int:
+    """Return a whole number of any type, such as NumPy's, as Python's, which can be written as JSON.
+
+    Raises:
+        ModelError: it is none; ``what`` names it.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ModelError(f"{what} must be a whole number, but got {shown(value)}")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class BlockSpec:
     """What a block is, apart from its weights.
@@ -51,8 +63,10 @@ class BlockSpec:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        if self.kind not in BLOCK_KINDS:
-            raise ModelError(f"a block's kind must be one of {', '.join(BLOCK_KINDS)}, but got kind={self.kind!r}")
+        if not isinstance(self.kind, str) or self.kind not in BLOCK_KINDS:
+            raise ModelError(f"a block's kind must be one of {', '.join(BLOCK_KINDS)}, but got kind={shown(self.kind)}")
+        for name in ("k", "kernel_size"):
+            object.__setattr__(self, name, whole_number(f"a block's {name}", getattr(self, name)))
         least = BLOCK_KINDS[self.kind]
         if self.k < least:
             raise ModelError(f"a block of kind {self.kind} must have a k of at least {least}, but got k={self.k}")

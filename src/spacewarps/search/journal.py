@@ -75,14 +75,11 @@ class FolderJournal(Journal):
 
     def find(self, key: str) -> Checkpoint | None:
         """Return how far the evaluation called ``key`` has come; nothing if its entry is missing or damaged."""
-        path = self._path(key)
-        try:
-            checkpoint = read_entry(path, key)
-        except (OSError, ValueError, ModelError):
-            return None
-        with contextlib.suppress(OSError):
-            # Pruning by age goes by the last use.
-            os.utime(path)
+        checkpoint = _find(self.folder, key)
+        if checkpoint is not None:
+            with contextlib.suppress(OSError):
+                # Pruning by age goes by the last use.
+                os.utime(_path(self.folder, key))
         return checkpoint
 
     def write(self, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
@@ -93,7 +90,7 @@ class FolderJournal(Journal):
         if self.failure:
             return
         try:
-            write_entry(self._path(key), key, evaluation, checkpoint)
+            write_entry(_path(self.folder, key), key, evaluation, checkpoint)
         except OSError as error:
             self.failure = error.strerror or str(error)
 
@@ -111,8 +108,31 @@ class FolderJournal(Journal):
         with contextlib.suppress(OSError):
             fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _byte(key))
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{SUFFIX}"
+
+class ReadOnlyJournal(Journal):
+    """What the journal in a folder knows, for one who only looks: no claim, no trace of a use, no folder made.
+
+    Args:
+        folder: of the journal; where there is none, nothing is known.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> Checkpoint | None:
+        """Return how far the evaluation called ``key`` has come; nothing if its entry is missing or damaged."""
+        return _find(self._folder, key)
+
+
+def _find(folder: Path, key: str) -> Checkpoint | None:
+    try:
+        return read_entry(_path(folder, key), key)
+    except (OSError, ValueError, ModelError):
+        return None
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key}{SUFFIX}"
 
 
 def _byte(key: str) -> int:

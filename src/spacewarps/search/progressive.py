@@ -1,5 +1,6 @@
 """The progressive architecture search."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ from spacewarps.search.journal import Journal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.rungs import ladder_of
 from spacewarps.search.settings import SearchSettings
-from spacewarps.search.strategies.base import Strategy
+from spacewarps.search.strategies.base import Proposal, Strategy
 from spacewarps.search.strategies.greedy import Greedy
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
@@ -98,7 +99,8 @@ def progressive_architecture_search(
 
     Raises:
         ParamsError: the data sets are of different kinds, or the executor was made for others.
-        SpaceWarpsError: there is not enough memory for a candidate, or every candidate of the first step diverged.
+        SpaceWarpsError: there is not enough memory for a candidate, every candidate of the first step diverged, or the
+            strategy proposes what cannot be tried.
         ModelError: the stamps are too small for ``max_layers``.
         ExecutorError: the executor lost its workers.
     """
@@ -156,7 +158,7 @@ def search_folds(
     grown, tries_left = trunks[0], settings.patience
     observer.search_started(settings.max_layers)
     for number, blocks in enumerate(blocks_by_step, start=1):
-        proposals = strategy.propose([trunk.result for trunk in trunks], blocks, steps)
+        proposals = _proposals(strategy, number, trunks, blocks, steps)
         candidates = [
             Candidate(number, each.block, _seed_of(seed, number, each.block), each.trunk) for each in proposals
         ]
@@ -199,6 +201,35 @@ def search_folds(
     history = History(tuple(steps))
     observer.search_finished(history)
     return SearchResult(tuple(map(unpack_model, grown.packed)), history, evaluator.evaluated, evaluator.found)
+
+
+def _proposals(
+    strategy: Strategy, number: int, trunks: Sequence[Network], blocks: Sequence[BlockSpec], steps: Sequence[Step]
+) -> list[Proposal]:
+    """Return what ``strategy`` proposes for step ``number``; refuse what would fail once candidates are trained."""
+    proposals = [
+        # NumPy's numbers cannot be written as JSON.
+        replace(each, trunk=int(each.trunk), predicted=None if each.predicted is None else float(each.predicted))
+        for each in strategy.propose([trunk.result for trunk in trunks], blocks, steps)
+    ]
+    who = f"the strategy {type(strategy).__name__}, asked for step {number},"
+    if not proposals:
+        raise SpaceWarpsError(f"{who} proposes nothing; it must propose one block at least")
+    seen = set()
+    for proposal in proposals:
+        block = f"{proposal.block.kind} k={proposal.block.k}"
+        if proposal.trunk not in range(len(trunks)):
+            raise SpaceWarpsError(
+                f"{who} proposes {block} on trunk {proposal.trunk}, but the trunks are 0 to {len(trunks) - 1}"
+            )
+        if (proposal.trunk, proposal.block) in seen:
+            raise SpaceWarpsError(f"{who} proposes {block} on trunk {proposal.trunk} twice; once is enough")
+        seen.add((proposal.trunk, proposal.block))
+        if proposal.predicted is not None and not math.isfinite(proposal.predicted):
+            raise SpaceWarpsError(
+                f"{who} predicts an accuracy of {proposal.predicted} for {block}; it must be a number, or none"
+            )
+    return proposals
 
 
 def _seed_of(seed: int, step: int, block: BlockSpec) -> int:

@@ -114,7 +114,8 @@ class SearchSettings:
     kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=LARGEST_KERNEL)], ...], Several] = (3,)
     epochs_per_eval: PositiveInt = 6
     decides: Measure = "loss"
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    # Shared among the candidates of a step (Bonferroni), what is left to 1 must not be lost to rounding.
+    confidence: Annotated[float, Field(ge=0.5, le=0.999999)] = 0.95
     min_delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patience: Annotated[int, Field(ge=1, le=64)] = 2
     racing: bool = False

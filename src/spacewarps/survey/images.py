@@ -113,12 +113,10 @@ def decode(content: bytes, channels: int) -> NDArray[np.generic]:
     A grey picture is repeated in three channels, and of three that are equal one is taken.
 
     Raises:
-        StampError: it is damaged, or has pixels that cannot be used, or colours where one channel is asked for.
+        StampError: it is damaged, or has colours where one channel is asked for.
     """
     with _open(content) as image:
         pixels = _load(image)
-    if pixels.dtype == np.float32:
-        _check_range(pixels)
     if pixels.ndim == 2:
         return np.repeat(pixels[None], channels, axis=0)
     if channels == 1:
@@ -211,7 +209,12 @@ def _pixels(image: Image.Image) -> NDArray[np.generic]:
     return pixels.astype(_TARGETS[image.mode][1], copy=False)
 
 
-def _check_range(pixels: NDArray[np.generic]) -> None:
+def check_range(pixels: NDArray[np.generic]) -> None:
+    """Check that pixels are finite, and small enough to be squared.
+
+    Raises:
+        StampError: one is not.
+    """
     if not np.isfinite(pixels).all():
         raise StampError("stamp with pixels that are not finite; give them the value of the sky")
     if np.abs(pixels).max() > MAX_PIXEL:

@@ -11,7 +11,10 @@ from spacewarps.survey.images import StampShape
 
 
 class Reader(Protocol):
-    """A module that reads one kind of stamp file."""
+    """A module that reads one kind of stamp file.
+
+    Whoever asks it checks sizes, pixel types and pixels; what it raises beside a StampError makes a damaged stamp.
+    """
 
     def shape_of(self, content: bytes, /) -> StampShape:
         """Return the shape and the pixel type of the stamp in ``content``, if possible without decoding it.
@@ -24,7 +27,7 @@ class Reader(Protocol):
         """Return the stamp in ``content`` as ``[channels, height, width]``, of the pixel type that its shape names.
 
         Raises:
-            StampError: it is damaged, or has pixels that cannot be used.
+            StampError: it is damaged, or cannot have as many channels.
         """
 
 

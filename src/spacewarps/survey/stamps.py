@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
-from spacewarps.resources import available_cores
-from spacewarps.survey.images import StampError, StampShape, read_stamp
+from spacewarps.resources import available_cores, shortage
+from spacewarps.survey.images import MAX_SIDE, StampError, StampShape, check_range, read_stamp
 from spacewarps.survey.packing import packed_rows
 from spacewarps.survey.readers import READERS, reader_of
 
@@ -26,6 +27,7 @@ _CHUNK = 256
 _SIZES_TOLD = 3
 _KINDS_TOLD = 3
 _NO_STAMP = "no stamp"
+_PIXELS = ("uint8", "float32")
 
 Progress = Callable[[int], None]
 Result = TypeVar("Result")
@@ -132,11 +134,9 @@ def pack_stamps(files: Sequence[Path], shape: StampShape, target: Path, progress
     size, dtype = (shape.channels, shape.height, shape.width), np.dtype(shape.dtype)
     faults: list[StampError | None] = []
     with packed_rows(target, dtype=dtype, shape=size, most=len(files), what=f"{len(files)} stamps") as append:
-        for stamp in _on_all_cores(functools.partial(_decode, channels=shape.channels), files, progress):
+        for stamp in _on_all_cores(functools.partial(_decode, shape=shape), files, progress):
             if isinstance(stamp, StampError):
                 faults.append(stamp)
-            elif stamp.shape != size or stamp.dtype != dtype:
-                faults.append(StampError("stamp that changed while the survey was prepared"))
             else:
                 append(stamp)
                 faults.append(None)
@@ -189,8 +189,35 @@ def _on_all_cores(
 
 def _inspect(file: Path) -> Inspected:
     content = read_stamp(file)
-    return Inspected(reader_of(file).shape_of(content), hashlib.blake2b(content, digest_size=16).hexdigest())
+    with _faults_of_a_reader():
+        said = reader_of(file).shape_of(content)
+        shape = StampShape(int(said.channels), int(said.height), int(said.width), str(np.dtype(said.dtype)))
+    if shape.channels < 1 or not 1 <= min(shape.height, shape.width) <= max(shape.height, shape.width) <= MAX_SIDE:
+        raise StampError("stamp of absurd size")
+    if shape.dtype not in _PIXELS:
+        raise StampError(f"stamp that is read as {shape.dtype}, where a pixel must be {' or '.join(_PIXELS)}")
+    return Inspected(shape, hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
-def _decode(file: Path, channels: int) -> NDArray[np.generic]:
-    return reader_of(file).decode(read_stamp(file), channels)
+def _decode(file: Path, shape: StampShape) -> NDArray[np.generic]:
+    content = read_stamp(file)
+    with _faults_of_a_reader():
+        stamp = np.asarray(reader_of(file).decode(content, shape.channels))
+    if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
+        raise StampError("stamp that changed while the survey was prepared")
+    if stamp.dtype.kind == "f":
+        check_range(stamp)
+    return stamp
+
+
+@contextmanager
+def _faults_of_a_reader() -> Iterator[None]:
+    """Let what a reader raises be a fault of its stamp, unless the machine is short of something."""
+    try:
+        yield
+    except (StampError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and shortage(error, "prepare"):
+            raise
+        raise StampError("damaged stamp") from None

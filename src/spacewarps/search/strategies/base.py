@@ -43,7 +43,7 @@ class Strategy(ABC):
     def propose(
         self, trunks: Sequence[CandidateResult | None], blocks: Sequence[BlockSpec], steps: Sequence[Step]
     ) -> list[Proposal]:
-        """Return the candidates of the next step.
+        """Return the candidates of the next step: at least one, and none twice.
 
         Args:
             trunks: what the step grows from, the best first; at the first step only the empty trunk, which is none.
