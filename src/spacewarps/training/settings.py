@@ -29,7 +29,7 @@ class Optimiser:
     """
 
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 32
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.003
+    learning_rate: Annotated[float, Field(gt=0)] = 0.003
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     class_weights: Literal["none", "balanced"] = "none"
