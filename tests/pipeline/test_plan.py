@@ -48,7 +48,7 @@ def test_a_plan_says_what_is_left_to_do_and_writes_nothing(project: Project, spa
     status, said, errors = spacewarps_here(project, "plan")
     assert (status, errors) == (0, "")
     search, journal, time, training, memory = said.splitlines()
-    found = re.fullmatch(r"search: at most 2 steps, 4 candidates, ([\d,]+) stamps to learn from", search)
+    found = re.fullmatch(r"search: at most 2 steps, 4 candidates, ([\d,]+) stamps to learn from \(each .*\)", search)
     assert found
     samples = (project.folder / "data/prepared/samples.csv").read_text(encoding="utf-8")
     assert int(found[1].replace(",", "")) == 4 * samples.count(",train,")
@@ -87,3 +87,12 @@ def test_a_plan_counts_folds_and_what_the_journal_does_not_know(
     assert search.startswith("search: at most 2 steps, 9 candidates in 2 folds, ")
     assert journal == "  the journal knows 0 of these candidates"
     assert "less where candidates are dropped" in time
+
+
+def test_a_plan_before_there_is_a_survey_says_what_comes_first(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    (project.folder / "data/prepared/survey.json").unlink()
+    status, said, errors = spacewarps_here(project, "plan")
+    assert (status, said) == (2, "")
+    assert errors.endswith("no survey is prepared there yet; run `dvc repro prepare` first\n")

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
+from spacewarps.errors import SurveyError
 from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import say
 from spacewarps.search.executors.base import Event, Executor, Job
@@ -24,6 +25,7 @@ from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
 from spacewarps.stages.searching import run_search
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.prepared import SURVEY_FILE
 from spacewarps.training.final import train_final
 
 # So many that one more or less says little.
@@ -37,13 +39,18 @@ def run(stage: Stage) -> None:
     The time is measured: every step is done on a few batches, by the executor of the params, on trunks of blocks of the
     middle ``k``. Nothing is written.
     """
+    if not (stage.prepared / SURVEY_FILE).exists():
+        raise SurveyError(f"{stage.prepared}: no survey is prepared there yet; run `dvc repro prepare` first")
     search, folds = stage.params.search, open_folds(stage, stage.params.search.folds)
     check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     known = _known(stage, folds)
     steps, found, memory, workers = _measure_search(stage, folds)
     candidates, samples = sum(step.candidates for step in steps), sum(step.samples for step in steps)
     in_folds = f" in {len(folds)} folds" if len(folds) > 1 else ""
-    say(f"search: at most {len(steps)} steps, {candidates} candidates{in_folds}, {samples:,} stamps to learn from")
+    say(
+        f"search: at most {len(steps)} steps, {candidates} candidates{in_folds}, {samples:,} stamps to learn from "
+        "(each counts once an epoch)"
+    )
     say(f"  the journal knows {known} of these candidates")
     say(
         f"  {_as_time(sum(step.seconds for step in steps))} at most on {workers} worker{'s' * (workers != 1)}"
