@@ -311,6 +311,8 @@ def write(name: str, lines: Sequence[str], rows: pd.DataFrame) -> None:
     """Print the table, and put it and each fold in their places in the documents."""
     print("\n".join(lines))
     page = DOCS / "comparison.md"
+    if f"<!-- {name} -->" not in page.read_text(encoding="utf-8"):
+        raise SystemExit(f"{page} has no place called {name}; make one: <!-- {name} -->, <!-- end of {name} -->")
     begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     before, rest = page.read_text(encoding="utf-8").split(begin, 1)
     page.write_text(before + begin + "\n".join(lines) + end + rest.split(end, 1)[1], encoding="utf-8")
