@@ -317,7 +317,7 @@ def write(name: str, lines: Sequence[str], rows: pd.DataFrame) -> None:
     before, rest = page.read_text(encoding="utf-8").split(begin, 1)
     page.write_text(before + begin + "\n".join(lines) + end + rest.split(end, 1)[1], encoding="utf-8")
     file = DOCS / "comparison.csv"
-    known = pd.read_csv(file) if file.exists() else pd.DataFrame({"survey": []})
+    known = pd.read_csv(file) if file.exists() else rows.assign(survey="")[:0]
     whole = pd.concat([known[known["survey"] != name], rows.assign(survey=name)], ignore_index=True)
     whole.sort_values(["survey", "method", "seed", "fold"]).to_csv(file, index=False)
 
