@@ -8,6 +8,7 @@ kept in the folder KEPT. The table goes to docs/comparison.md, in the place call
 docs/comparison.csv. Needs Optuna: pip install '.[dev]'.
 """
 
+import argparse
 import copy
 import statistics
 import time
@@ -307,14 +308,21 @@ def time_to_optuna(records: Mapping[tuple[str, int, int], Mapping[str, Any]]) ->
     ]
 
 
-def write(name: str, lines: Sequence[str], rows: pd.DataFrame) -> None:
-    """Print the table, and put it and each fold in their places in the documents."""
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add where the table goes."""
+    parser.add_argument("--name", help="the place in docs/comparison.md; only printed without it")
+
+
+def write(name: str | None, lines: Sequence[str], rows: pd.DataFrame) -> None:
+    """Print the table; where it has a name, put it and each fold in their places in the documents."""
     print("\n".join(lines))
+    if name is None:
+        return
     page = DOCS / "comparison.md"
-    if f"<!-- {name} -->" not in page.read_text(encoding="utf-8"):
+    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    if begin not in text:
         raise SystemExit(f"{page} has no place called {name}; make one: <!-- {name} -->, <!-- end of {name} -->")
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-    before, rest = page.read_text(encoding="utf-8").split(begin, 1)
+    before, rest = text.split(begin, 1)
     page.write_text(before + begin + "\n".join(lines) + end + rest.split(end, 1)[1], encoding="utf-8")
     file = DOCS / "comparison.csv"
     known = pd.read_csv(file) if file.exists() else rows.assign(survey="")[:0]
@@ -324,13 +332,10 @@ def write(name: str, lines: Sequence[str], rows: pd.DataFrame) -> None:
 
 def main() -> None:
     """Run all methods in all outer folds, and write the table."""
-    options = command_line(__doc__ or "", METHODS, "search")
+    options = command_line(__doc__ or "", METHODS, "search", add_name)
     records = run_all(options, "search")
     lines = [*table(records, METHODS, options.methods, "search"), *time_to_optuna(records)]
-    if options.name:
-        write(options.name, lines, as_table_of_folds(records))
-    else:
-        print("\n".join(lines))
+    write(options.name, lines, as_table_of_folds(records))
 
 
 if __name__ == "__main__":

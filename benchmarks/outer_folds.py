@@ -32,6 +32,7 @@ from spacewarps.evaluation.bootstrap import mean_interval
 from spacewarps.evaluation.metrics import expected_calibration_error
 from spacewarps.model.ensemble import Network
 from spacewarps.provenance import fingerprint_of_code
+from spacewarps.search.clustered import estimate
 from spacewarps.search.folds import deal_folds
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.prepared import load_prepared_survey
@@ -120,14 +121,6 @@ def losses_of(
     return -np.log(of_label), np.asarray(probabilities.argmax(axis=1) == labels, dtype=np.float64)
 
 
-def mean_and_error(values: NDArray[np.float64], sources: Sequence[str]) -> tuple[float, float]:
-    """Return the mean and its standard error, clustered by source (Liang & Zeger 1986)."""
-    _, clusters = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
-    totals = np.bincount(clusters, weights=values - values.mean())
-    count = len(totals)
-    return float(values.mean()), float(np.sqrt(np.sum(totals**2) * count / (count - 1)) / len(values))
-
-
 def run_here(options: argparse.Namespace, method: Method) -> None:
     """Run one method in one outer fold, and keep what it answers."""
     seed, number = options.seeds[0], options.fold
@@ -166,7 +159,6 @@ def command_line(
         "--seeds", type=int, nargs="+", default=[1], help="each deals the outer folds anew (default: 1)"
     )
     parser.add_argument("--methods", nargs="+", choices=list(methods), default=list(methods), help="default: all")
-    parser.add_argument("--name", help="the place in docs/comparison.md; only printed without it")
     if add is not None:
         add(parser)
     parser.add_argument("--run", choices=list(methods), help=argparse.SUPPRESS)
@@ -233,14 +225,16 @@ def table(
 ) -> list[str]:
     """Return the lines of the table, in Markdown: what each method comes to, and its difference from the reference."""
     of_methods = {name: [record for (own, _, _), record in records.items() if own == name] for name in names}
-    sources = [source for record in of_methods[reference] for source in record["answers"]["source"]]
-    whole = {name: _pooled(of_methods[name]) for name in names}
+    sources = np.array(
+        [source for record in of_methods[reference] for source in record["answers"]["source"]], dtype=str
+    )
+    whole = {name: pooled(of_methods[name]) for name in names}
     less = f"less {reference}'s"
     lines = [
         f"| method | accuracy | {less} | log loss | {less} | calibration error | processor time |",
         "| --- " * 7 + "|",
     ]
-    _, numbers = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
+    _, numbers = np.unique(sources, return_inverse=True)
     for name in names:
         cells = []
         for which in ("right", "losses"):
@@ -248,15 +242,16 @@ def table(
             generator = numpy_generator(0, name, which)
             low, high = mean_interval(values, numbers, resamples=RESAMPLES, confidence=CONFIDENCE, generator=generator)
             cells.append(f"{values.mean():.4f} ({low:.4f} to {high:.4f})")
-            mean, error = mean_and_error(values - whole[reference][which], sources)
-            cells.append("" if name == reference else f"{mean:+.4f} ± {error:.4f}")
+            less_by = estimate(values - whole[reference][which], sources, np.zeros(len(sources), dtype=np.int64))
+            cells.append("" if name == reference else f"{less_by.mean:+.4f} ± {less_by.error:.4f}")
         error = expected_calibration_error(whole[name]["labels"], whole[name]["probabilities"])
         seconds = statistics.median(record["seconds"] for record in of_methods[name])
         lines.append(f"| {methods[name][0]} | {' | '.join(cells)} | {error:.3f} | {seconds:.0f} s |")
     return lines
 
 
-def _pooled(records: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+def pooled(records: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Return the ``losses`` of all answers, which are ``right``, their ``labels`` and ``probabilities``."""
     parts = [of_record(record) for record in records]
     labels = [[record["classes"].index(label) for label in record["answers"]["label"]] for record in records]
     return {

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from outer_folds import losses_of, mean_and_error
+from outer_folds import losses_of
+from spacewarps.search.clustered import estimate
 
 
 def main() -> None:
@@ -24,10 +25,13 @@ def main() -> None:
     if not old[["seed", "id", "fold"]].equals(new[["seed", "id", "fold"]]):
         raise SystemExit("the two tables are not of the same samples in the same folds")
     print(f"{len(old)} answers of {old['source'].nunique()} sources, {old['seed'].nunique()} seeds")
-    before, after = scores_of(old), scores_of(new)
+    before, after, sources = scores_of(old), scores_of(new), old["source"].to_numpy(dtype=str)
     for name in before:
-        mean, error = mean_and_error(after[name] - before[name], old["source"].tolist())
-        print(f"{name}: {before[name].mean():.4f}, {after[name].mean():.4f}; difference {mean:+.4f} +- {error:.4f}")
+        found = estimate(after[name] - before[name], sources, np.zeros(len(sources), dtype=np.int64))
+        print(
+            f"{name}: {before[name].mean():.4f}, {after[name].mean():.4f}; "
+            f"difference {found.mean:+.4f} +- {found.error:.4f}"
+        )
 
 
 def read(path: Path) -> pd.DataFrame:

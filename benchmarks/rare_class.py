@@ -2,8 +2,7 @@
 
     python benchmarks/rare_class.py PREPARED KEPT [--label QSO] [--share 0.03] [--seeds 1 2]
 
-PREPARED is a prepared survey (`spacewarps prepare`, or `benchmarks/sdss.py`). Answers are kept in the folder KEPT. Each
-seed keeps other sources of the class.
+PREPARED is a prepared survey (`spacewarps prepare`, or `benchmarks/sdss.py`). Answers are kept in the folder KEPT.
 """
 
 import argparse
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from comparison import search
-from outer_folds import Method, command_line, run_all, table
+from outer_folds import Method, command_line, pooled, run_all, table
 from prepared_surveys import write_prepared
 from spacewarps.evaluation.metrics import classification_metrics
 from spacewarps.search.settings import SearchSettings
@@ -65,13 +64,11 @@ def main() -> None:
     print("\n".join(table(records, METHODS, options.methods, "default")))
     for name in options.methods:
         own = [record for (method, _, _), record in records.items() if method == name]
-        classes = own[0]["classes"]
-        labels = np.array([classes.index(each) for one in own for each in one["answers"]["label"]])
-        probabilities = np.concatenate([one["answers"]["probabilities"] for one in own])
-        found = classification_metrics(labels, probabilities, classes)
+        answers = pooled(own)
+        found = classification_metrics(answers["labels"], answers["probabilities"], own[0]["classes"])
         print(
-            f"{METHODS[name][0]}: {options.label}, {found['support'][options.label]} of {len(labels)} answers: "
-            f"recall {found['recall'][options.label]:.3f}, precision {found['precision'][options.label]:.3f}, "
+            f"{METHODS[name][0]}: {options.label}, {found['support'][options.label]} of {len(answers['labels'])} "
+            f"answers: recall {found['recall'][options.label]:.3f}, precision {found['precision'][options.label]:.3f}, "
             f"average precision {found['average_precision'][options.label]:.3f}"
         )
 

@@ -9,7 +9,7 @@ place called NAME.
 
 from functools import partial
 
-from comparison import search, write
+from comparison import add_name, search, write
 from outer_folds import Method, as_table_of_folds, command_line, run_all, table
 from spacewarps.search.settings import SearchSettings, WarmStart
 from spacewarps.training.settings import FinalSettings
@@ -34,13 +34,9 @@ METHODS: dict[str, Method] = {
 
 def main() -> None:
     """Run all settings in all outer folds, and write the table."""
-    options = command_line(__doc__ or "", METHODS, "default")
+    options = command_line(__doc__ or "", METHODS, "default", add_name)
     records = run_all(options, "default")
-    lines = table(records, METHODS, options.methods, "default")
-    if options.name:
-        write(options.name, lines, as_table_of_folds(records))
-    else:
-        print("\n".join(lines))
+    write(options.name, table(records, METHODS, options.methods, "default"), as_table_of_folds(records))
 
 
 if __name__ == "__main__":
