@@ -101,7 +101,7 @@ def search(
     parts = {
         "train": [Part(*single)],
         "train_and_validation": [Part(task.train.augmented(augmentation), None)],
-        "folds": [Part(*fold) for fold in folds],
+        "folds": [Part(*fold) for fold in deal_folds(task.train, final.folds, augmentation, task.seed)],
     }[final.data]
     trained = train_final(
         found.model,

@@ -80,14 +80,15 @@ def test_the_shipped_file_loads() -> None:
         (
             "train.zzz",
             1,
-            "train.zzz is not a parameter; the names here are start, data, epochs, average, orientations, calibration",
+            "train.zzz is not a parameter; "
+            "the names here are start, data, folds, epochs, average, orientations, calibration",
         ),
         ("train.epochs[0]", 1, "train.epochs[0] is not a parameter; did you mean train.epochs?"),
         (
             "train.one list",
             1,
             "train.one list is not a parameter; "
-            "the names here are start, data, epochs, average, orientations, calibration",
+            "the names here are start, data, folds, epochs, average, orientations, calibration",
         ),
         ("train.data", "all", "train.data is 'all', but input should be 'train', 'train_and_validation' or 'folds'"),
         (

@@ -30,7 +30,7 @@ from spacewarps.settings import (
 )
 from spacewarps.simulation.settings import SimulationSettings
 from spacewarps.survey.settings import AugmentationSettings, SurveySettings
-from spacewarps.training.settings import ComputeSettings, FinalSettings, Optimiser
+from spacewarps.training.settings import MAX_FOLDS, ComputeSettings, FinalSettings, Optimiser
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 _T = TypeVar("_T")
@@ -104,7 +104,7 @@ class DataParams(SurveySettings):
 class SearchParams(SearchSettings):
     """The search, with the settings of each strategy and each executor."""
 
-    folds: Annotated[int, Field(ge=1, le=32)] = 3
+    folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] = 3
     threads: Threads = 1
     strategy: Annotated[str, OneOf(STRATEGIES)] = "greedy"
     executor: Annotated[str, OneOf(EXECUTORS)] = "processes"

@@ -24,11 +24,10 @@ def project(finished: Project, tmp_path: Path) -> Project:
 
 
 def train_and_evaluate(
-    project: Project, spacewarps_here: SpacewarpsHere, folds: int = 1, **changes: Any
+    project: Project, spacewarps_here: SpacewarpsHere, **changes: Any
 ) -> tuple[dict[str, Any], pd.DataFrame, str]:
     """Return the summary of the training, its curves and the report."""
     params = project.params()
-    params["search"]["folds"] = folds
     params["train"] |= changes
     project.write_params(params)
     for stage in ("train", "evaluate"):
@@ -58,20 +57,20 @@ def test_a_network_for_each_fold_is_scored_on_what_it_has_not_seen(
     summary, curves, page = train_and_evaluate(
         project,
         spacewarps_here,
-        folds=3,
+        folds=4,
         data="folds",
         start="fresh",
         epochs=1,
         orientations=8,
         calibration="temperature",
     )
-    assert {"data": "folds", "networks": 3, "orientations": 8}.items() <= summary.items()
+    assert {"data": "folds", "networks": 4, "orientations": 8}.items() <= summary.items()
     assert summary["val_loss"] < summary["val_loss_uncalibrated"]
     assert len(curves) == 1
-    assert "is the mean of 3" in page
+    assert "is the mean of 4" in page
     model = load_model(project.folder / "models/final")
     assert isinstance(model, Ensemble)
-    assert (len(model.members), model.orientations, model.temperature) == (3, 8, summary["temperature"])
+    assert (len(model.members), model.orientations, model.temperature) == (4, 8, summary["temperature"])
     assert not torch.equal(model.networks[0].head.project.weight, model.networks[1].head.project.weight)
     # A mean over as many samples as train and validation have.
     samples = pd.read_csv(project.folder / "data/prepared/samples.csv", dtype=str)

@@ -107,8 +107,9 @@ def test_stamps_that_cannot_be_turned_are_refused_before_the_work(
         (
             3,
             13,
-            "crossvalidate.folds is 3 and search.folds is 13: within outer fold 2 of seed 1, class 'STAR' has 12 "
-            "source(s) to learn from, too few for 13 folds; have fewer folds, add sources or leave the class out",
+            "crossvalidate.folds is 3, search.folds is 13, train.folds is 3: within outer fold 2 of seed 1, class "
+            "'STAR' has 12 source(s) to learn from, too few for 13 folds; have fewer folds, add sources or "
+            "leave the class out",
         ),
     ],
 )

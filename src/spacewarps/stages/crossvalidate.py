@@ -92,7 +92,10 @@ def _repeats(stage: Stage) -> range:
 def _check_before_the_work(stage: Stage, data: Space_Galaxi) -> None:
     """Refuse stamps that cannot be turned and folds that cannot be dealt now, and not after the work of hours."""
     check_orientations(stage.params.train.orientations, data.stamp_shape)
-    outer, inner = stage.params.crossvalidate.folds, stage.params.search.folds
+    outer = stage.params.crossvalidate.folds
+    inner = [f"search.folds is {stage.params.search.folds}"]
+    if stage.params.train.data == "folds":
+        inner.append(f"train.folds is {stage.params.train.folds}")
     for repeat in _repeats(stage):
         try:
             folds = deal_folds(data, outer, None, repeat)
@@ -100,11 +103,11 @@ def _check_before_the_work(stage: Stage, data: Space_Galaxi) -> None:
             raise SurveyError(f"crossvalidate.folds is {outer}: {error}") from None
         for number, fold in enumerate(folds, start=1):
             try:
-                _inner_folds(stage, fold.train, _seed(repeat, number))
+                _within(stage, fold.train, _seed(repeat, number))
             except SurveyError as error:
                 raise SurveyError(
-                    f"crossvalidate.folds is {outer} and search.folds is {inner}: within outer fold {number} of seed "
-                    f"{repeat}, {error}"
+                    f"crossvalidate.folds is {outer}, {', '.join(inner)}: within outer fold {number} of seed {repeat}, "
+                    f"{error}"
                 ) from None
 
 
@@ -112,13 +115,19 @@ def _seed(repeat: int, number: int) -> int:
     return derive_seed(repeat, "crossvalidation", number)
 
 
-def _inner_folds(stage: Stage, data: Space_Galaxi, seed: int) -> tuple[list[Fold], list[Fold]]:
-    """Return the one fold of a validation split, if the params ask for it anywhere, and the folds of the search."""
-    augmentation, split, folds = augmentation_of(stage), stage.params.data.split, stage.params.search.folds
-    single = []
-    if folds == 1 or stage.params.train.data == "train":
-        single = [hold_out(data, split.validation / (split.train + split.validation), augmentation, seed)]
-    return single, single if folds == 1 else deal_folds(data, folds, augmentation, seed)
+def _within(stage: Stage, data: Space_Galaxi, seed: int) -> tuple[list[Fold], list[Part]]:
+    """Return the folds of the search within an outer fold, and what each network of the final training learns from."""
+    augmentation, split, train = augmentation_of(stage), stage.params.data.split, stage.params.train
+
+    def deal(folds: int) -> list[Fold]:
+        if folds == 1:
+            return [hold_out(data, split.validation / (split.train + split.validation), augmentation, seed)]
+        return deal_folds(data, folds, augmentation, seed)
+
+    folds = deal(stage.params.search.folds)
+    if train.data == "train_and_validation":
+        return folds, [Part(data.augmented(augmentation), None)]
+    return folds, [Part(*fold) for fold in deal(train.folds if train.data == "folds" else 1)]
 
 
 def _known_or_new(stage: Stage, fold: Fold, fingerprint: str, repeat: int, number: int) -> OuterFold:
@@ -156,19 +165,14 @@ def _key(stage: Stage, fingerprint: str, repeat: int, number: int) -> str:
 
 def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFold:
     params, start, seed = stage.params, time.perf_counter(), _seed(repeat, number)
-    compute, augmentation = set_up(stage, params.search.threads), augmentation_of(stage)
-    single, folds = _inner_folds(stage, outer.train, seed)
+    compute = set_up(stage, params.search.threads)
+    folds, parts = _within(stage, outer.train, seed)
     with (
         closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
         make_executor(params.search.executor, folds, compute, params.search) as executor,
     ):
         found = run_search(stage, params.search, folds, seed=seed, executor=executor, journal=journal, observer=display)
-    parts = {
-        "train": [Part(*fold) for fold in single],
-        "train_and_validation": [Part(outer.train.augmented(augmentation), None)],
-        "folds": [Part(*fold) for fold in folds],
-    }[params.train.data]
     compute = set_up(stage, params.compute.threads)
     with progress_bar("train", sum(len(part.train) for part in parts) * params.train.epochs) as progress:
         trained = train_final(

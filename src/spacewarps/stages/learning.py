@@ -35,7 +35,7 @@ def parts_to_learn(stage: Stage) -> list[Part]:
     """Return what each network of the final training learns from, and what is held out from it."""
     if stage.params.train.data == "train_and_validation":
         return [Part(open_train_and_validation(stage), None)]
-    folds = stage.params.search.folds if stage.params.train.data == "folds" else 1
+    folds = stage.params.train.folds if stage.params.train.data == "folds" else 1
     return [Part(*fold) for fold in open_folds(stage, folds)]
 
 

@@ -7,6 +7,7 @@ import io
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -15,8 +16,11 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.pipeline_run import StageRun
+
+if TYPE_CHECKING:
+    # A stage that has no network does without torch, which takes seconds to import.
+    from spacewarps.survey.dataset import Space_Galaxi
 
 
 def dvc_hash(path: Path) -> str:
@@ -53,7 +57,7 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
             stage.tracker.log(run_id, tags={"data.hash": digest})
 
 
-def log_model(stage: StageRun, folder: Path, example: Space_Galaxi) -> None:
+def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example."""
     if stage.run_id is None:
         return

@@ -80,7 +80,8 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     torch.set_num_threads(threads)
     # cuBLAS is deterministic only with a workspace of fixed size (CUDA's own advice, which torch checks for).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms does, which also imports torch's compiler: a second of every process.
+    torch.set_deterministic_debug_mode("error")
     # What a notebook may have set, and a worker would not know of.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False

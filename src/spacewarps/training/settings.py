@@ -8,6 +8,8 @@ from spacewarps.model.settings import ORIENTATIONS
 from spacewarps.settings import PositiveInt, Threads, settings
 
 Trains = Literal["all", "block"]
+#: Each fold is a training, of the search's candidates or of the final network.
+MAX_FOLDS = 32
 
 
 @settings
@@ -42,8 +44,9 @@ class FinalSettings:
     Args:
         start: ``warm`` from the search's weights, or ``fresh``.
         data: ``train`` keeps the epoch that is best on validation; ``train_and_validation`` learns from both, and its
-            schedule ends where it ends; ``folds`` is the mean of one network for each fold of the search, each without
-            the samples that its fold leaves out.
+            schedule ends where it ends; ``folds`` is the mean of as many networks, each without the samples that its
+            fold leaves out.
+        folds: how many; 1 is the survey's own split. Only where ``data`` is ``folds``.
         epochs: passes over what is learned from.
         average: the decay of a moving average of the weights, which is kept in their place; 0 for none.
         orientations: 1, or 8 for the mean over the turned and mirrored images of a stamp.
@@ -55,6 +58,7 @@ class FinalSettings:
 
     start: Literal["warm", "fresh"] = "fresh"
     data: Literal["train", "train_and_validation", "folds"] = "folds"
+    folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] = 3
     epochs: PositiveInt = 30
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     orientations: int = 8
