@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
-from spacewarps.search.decisions import HighestAccuracy, PairedEvidence, rule_of
+from spacewarps.search.decisions import HighestAccuracy, PairedEvidence, Rule, rule_of
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult, Step
 from spacewarps.search.journal import FolderJournal
@@ -146,6 +147,29 @@ def test_a_decision_is_a_sentence_with_its_figures() -> None:
     assert none.sentence == (
         "step 2: no block joins: conv k=8 has accuracy 1.0000, 0.0000 +- 0.0000 higher; up to 2 more steps may be tried"
     )
+
+
+@pytest.mark.parametrize("decided_by", [rule(), HighestAccuracy(0.0)])
+def test_a_block_that_joins_brings_those_of_the_steps_without_gain_below_it(decided_by: Rule) -> None:
+    last = replace(LAST, folds=result(1, [1.0] * SAMPLES, [False] * SAMPLES).folds)
+    tried = [replace(result(k, [1.0] * SAMPLES, step=step), parent=last) for k, step in ((16, 2), (8, 3))]
+    second, third = tried[0], replace(tried[1], parent=tried[0])
+    better, alone = result(32, noisy(0.5, 0.1), step=4), result(32, noisy(0.5, 0.1), step=2)
+
+    def told(winner: CandidateResult) -> str:
+        decision = decided_by.decide([winner], last, tries_left=0)
+        assert decision.joins
+        return re.split(r"[:,] (?=loss|accuracy)", decision.sentence)[0]
+
+    assert told(replace(alone, parent=last)) == "step 2: conv k=32 joins"
+    assert told(replace(better, parent=second)) == "step 4: conv k=32 joins, and with it conv k=16 of step 2"
+    assert told(replace(better, parent=third)) == (
+        "step 4: conv k=32 joins, and with it conv k=16 of step 2 and conv k=8 of step 3"
+    )
+    assert "with it" not in decided_by.decide([replace(last, parent=third)], last, tries_left=0).sentence
+    # Of trunks that grow side by side, another may be the one that goes on: it brings no block of a step without gain.
+    other = replace(result(4, [1.0] * SAMPLES, step=1), parent=None)
+    assert told(replace(alone, parent=other)) == "step 2: conv k=32 joins"
 
 
 @given(st.permutations([(30, 0.50), (20, 0.51), (10, 0.80), (40, 0.49), (25, 0.505)]))

@@ -79,7 +79,8 @@ class HighestAccuracy(Rule):
         gain = accuracy - last.score.accuracy
         joins = accuracy > last.score.accuracy + self._min_delta
         if joins:
-            sentence = f"step {step}: {label} joins, accuracy {accuracy:.4f}, {gain:.4f} higher"
+            brought = _brought_along(winner, last)
+            sentence = f"step {step}: {label} joins{brought}, accuracy {accuracy:.4f}, {gain:.4f} higher"
         else:
             sentence = f"step {step}: no gain, {_what_follows(tries_left)}"
         return Decision(winner, joins, sentence)
@@ -143,7 +144,7 @@ class PairedEvidence(Rule):
         gaining = [each for each in contenders if last is None or self._gains(each, last, len(results))]
         winner = self._smallest_of_the_best(gaining or contenders)
         evidence = self._evidence(results, winner, last)
-        sentence = self._sentence(results, winner, evidence.gain, joins=bool(gaining), tries_left=tries_left)
+        sentence = self._sentence(results, winner, last, evidence.gain, joins=bool(gaining), tries_left=tries_left)
         return Decision(winner, bool(gaining), sentence, evidence)
 
     def difference(self, one: CandidateResult, other: CandidateResult) -> Estimate:
@@ -197,6 +198,7 @@ class PairedEvidence(Rule):
         self,
         results: Sequence[CandidateResult],
         winner: CandidateResult,
+        last: CandidateResult | None,
         gain: Estimate | None,
         *,
         joins: bool,
@@ -205,10 +207,11 @@ class PairedEvidence(Rule):
         label, step = winner.candidate.label, winner.candidate.step
         value = f"{self._measure.replace('_', ' ')} {abs(self._mean(_values(self._measure, winner))):.4f}"
         better, worse = ("lower", "higher") if self._measure == "loss" else ("higher", "lower")
-        if gain is None:
+        if last is None or gain is None:
             head = f"step {step}: {label} joins: {value}"
         elif joins:
-            head = f"step {step}: {label} joins: {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}"
+            brought = _brought_along(winner, last)
+            head = f"step {step}: {label} joins{brought}: {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}"
         else:
             difference = f"{abs(gain.mean):.4f} +- {gain.error:.4f} {better if gain.mean >= 0 else worse}"
             why = ""
@@ -255,6 +258,13 @@ def _values(measure: Measure, result: CandidateResult, folds: int | None = None)
 
 def _of_outcomes(measure: Measure, outcomes: Outcomes) -> NDArray[np.float64]:
     return -outcomes.losses if measure == "loss" else outcomes.right.astype(np.float64)
+
+
+def _brought_along(winner: CandidateResult, last: CandidateResult) -> str:
+    """Return which blocks come with the winner's, of the steps without gain since ``last`` joined; may be empty."""
+    tried = [each.candidate for each in winner.path[:-1] if each.candidate.step > last.candidate.step]
+    below = [f"{candidate.label} of step {candidate.step}" for candidate in tried]
+    return f", and with it {' and '.join(below)}" if below else ""
 
 
 def _what_follows(tries_left: int) -> str:
