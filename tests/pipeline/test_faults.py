@@ -165,6 +165,27 @@ def test_a_bad_survey_leaves_the_earlier_one_in_place(project: Project, tmp_path
     assert (prepared / "samples.csv").read_text() == "earlier"
 
 
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ("catalog", "no such file or folder; point data.catalog at one CSV or a folder of them"),
+        ("images", "no such folder; point data.images at the folder of stamps"),
+    ],
+)
+def test_a_survey_that_is_not_there_is_named_with_its_param(
+    project: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path, param: str, told: str
+) -> None:
+    (tmp_path / "catalog.csv").write_text("id,class,ra,dec,z,z_err\n1,STAR,1,1,0.1,0.1\n2,GALAXY,2,2,0.1,0.1\n")
+    survey = {"catalog": str(tmp_path / "catalog.csv"), "images": str(tmp_path), param: str(tmp_path / "nothing")}
+    original = project.params()
+    project.write_params(original | {"data": original["data"] | survey})
+    try:
+        status, _, errors = spacewarps_here(project, "prepare")
+    finally:
+        project.write_params(original)
+    assert (status, errors.splitlines()[-1]) == (2, f"spacewarps prepare: {tmp_path / 'nothing'}: {told}")
+
+
 def test_a_git_that_changes_line_ends_changes_none_here(project: Project, tmp_path: Path) -> None:
     project.git("-c", "core.autocrlf=true", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
     for name in ("dvc.yaml", "src/spacewarps/seeds.py"):
