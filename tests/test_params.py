@@ -13,7 +13,7 @@ from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from spacewarps.errors import ModelError, ParamsError, SurveyError
 from spacewarps.model.blocks import BLOCKS, InceptionBlock
 from spacewarps.model.settings import BLOCK_KINDS, BlockSpec
-from spacewarps.params import Params, SearchParams, load_params
+from spacewarps.params import InvalidParamsError, Params, SearchParams, load_params
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.strategies import STRATEGIES
 from spacewarps.settings import as_values
@@ -392,6 +392,25 @@ def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> 
     changed["train"] |= {"start": "cold", "epochs": 0}
     message = complaint(tmp_path, yaml.safe_dump(changed))
     assert message == "train.start is 'cold', but input should be 'warm' or 'fresh' (and 1 more)"
+
+
+def test_every_fault_is_known_and_a_misspelt_name_is_one(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    changed = copy.deepcopy(shipped)
+    changed["train"] |= {"start": "cold", "epochs": 0}
+    changed["search"]["max_layer"] = changed["search"].pop("max_layers")
+    del changed["data"]["fraction"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed), encoding="utf-8")
+    with pytest.raises(InvalidParamsError) as caught:
+        load_params(path)
+    lines = [
+        f"{path}: search.max_layer is not a parameter; did you mean search.max_layers?",
+        f"{path}: train.start is 'cold', but input should be 'warm' or 'fresh'",
+        f"{path}: train.epochs is 0, but input should be greater than or equal to 1",
+        f"{path}: data.fraction is missing; add it",
+    ]
+    assert caught.value.lines == lines
+    assert str(caught.value) == f"{lines[0]} (and 3 more)"
 
 
 @pytest.mark.parametrize(

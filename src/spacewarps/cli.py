@@ -79,11 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "evaluate":
             importlib.import_module("spacewarps.commands.result").run(stage)
     except SpaceWarpsError as error:
+        from spacewarps.params import InvalidParamsError
         from spacewarps.stages.arguments import in_params
 
-        # A name that a file brought along may hold what moves the cursor or breaks the line.
-        line = "".join(c if c.isprintable() else " " for c in in_params(str(error), options.command))
-        print(f"spacewarps {options.command}: {line}", file=sys.stderr)
+        all_of_it = options.command == "params" and isinstance(error, InvalidParamsError)
+        for told in error.lines if all_of_it else [str(error)]:
+            # A name that a file brought along may hold what moves the cursor or breaks the line.
+            line = "".join(c if c.isprintable() else " " for c in in_params(told, options.command))
+            print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)

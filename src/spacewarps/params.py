@@ -37,6 +37,20 @@ _T = TypeVar("_T")
 
 _MOST_TELLING = ("unknown", "wrong", "missing")
 
+
+class InvalidParamsError(ParamsError):
+    """Params of ``params.yaml`` are unknown, mistyped, out of range or missing.
+
+    Args:
+        path: the file.
+        faults: at least one, the most telling first; the message is the first, and ``lines`` has a line for each.
+    """
+
+    def __init__(self, path: Path, faults: list[Fault]) -> None:
+        self.lines = [f"{path}: {fault}" for fault in faults]
+        super().__init__(f"{path}: {SettingsError(faults)}")
+
+
 # No path holds one.
 _WITHOUT_NUL = r"^[^\x00]*$"
 # Tables hold it as a 64-bit integer.
@@ -162,7 +176,8 @@ def load_params(path: Path) -> Params:
     """Read and check ``params.yaml``, which must hold every param.
 
     Raises:
-        ParamsError: naming the file, the first parameter at fault, what was found and what is allowed.
+        InvalidParamsError: naming the file, the params at fault, what was found and what is allowed.
+        ParamsError: the file cannot be read, or holds no sections.
     """
     try:
         text = read_bytes(path, at_most=MAX_BYTES).decode("utf-8")
@@ -181,25 +196,25 @@ def load_params(path: Path) -> Params:
     faults: list[Fault] = []
     params = _made(Params, values, "", faults)
     if params is None:
-        # A misspelt name gives two faults, one for the name that is there and one for the name that is not.
-        misspelt = any(fault.kind == "unknown" for fault in faults)
-        told = [fault for fault in faults if not (misspelt and fault.kind == "missing")]
-        raise ParamsError(f"{path}: {SettingsError(sorted(told, key=lambda fault: _MOST_TELLING.index(fault.kind)))}")
+        raise InvalidParamsError(path, sorted(faults, key=lambda fault: _MOST_TELLING.index(fault.kind)))
     return params
 
 
 def _made(kind: type[_T], values: Mapping[Any, Any], section: str, faults: list[Fault]) -> _T | None:
     """Return the settings of ``kind`` with ``values``; nothing if there are faults, which are added to ``faults``."""
     kinds = get_type_hints(kind)
-    for name in values:
-        if name not in kinds:
-            suggestion = _suggest(f"{name!s:.100}", section, list(kinds))
-            faults.append(Fault(str(name), f" is not a parameter; {suggestion}", "unknown").below(section))
+    meant = {name: _nearest(f"{name!s:.100}", list(kinds)) for name in values if name not in kinds}
+    for name, nearest in meant.items():
+        known = f"the names here are {', '.join(kinds)}"
+        advice = f"did you mean {'.'.join(filter(None, [section, nearest]))}?" if nearest else known
+        faults.append(Fault(str(name), f" is not a parameter; {advice}", "unknown").below(section))
     arguments: dict[str, Any] = {}
     for name, one in kinds.items():
         place = f"{section}.{name}" if section else name
         if name not in values:
-            faults.append(Fault(place, " is missing; add it", "missing"))
+            # It is there, but misspelt: that is one fault, and not two.
+            if name not in meant.values():
+                faults.append(Fault(place, " is missing; add it", "missing"))
         elif not is_dataclass(one):
             arguments[name] = values[name]
         elif not isinstance(values[name], dict):
@@ -217,8 +232,5 @@ def _made(kind: type[_T], values: Mapping[Any, Any], section: str, faults: list[
     return made if arguments.keys() == values.keys() and complete else None
 
 
-def _suggest(name: str, section: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if nearest:
-        return f"did you mean {'.'.join(filter(None, [section, nearest[0]]))}?"
-    return f"the names here are {', '.join(known)}"
+def _nearest(name: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)

@@ -123,6 +123,25 @@ def test_valid_params_pass_and_a_wrong_one_is_one_line(project: Project) -> None
         project.write_params(original)
 
 
+def test_a_check_lists_every_fault_and_a_stage_the_first(project: Project, spacewarps_here: SpacewarpsHere) -> None:
+    original = project.params()
+    wrong = original["train"] | {"start": "cold", "epochs": 0, "a\u202eb": 1}
+    project.write_params(original | {"train": wrong})
+    try:
+        status, said, errors = spacewarps_here(project, "params", "--check")
+        of_stage, _, told = spacewarps_here(project, "train")
+    finally:
+        project.write_params(original)
+    assert (status, said, of_stage) == (2, "", 2)
+    unknown, *others = errors.splitlines()
+    assert unknown.startswith("spacewarps params: params.yaml: train.a b is not a parameter; the names here are ")
+    assert others == [
+        "spacewarps params: params.yaml: train.start is 'cold', but input should be 'warm' or 'fresh'",
+        "spacewarps params: params.yaml: train.epochs is 0, but input should be greater than or equal to 1",
+    ]
+    assert told == f"{unknown.replace('params:', 'train:', 1)} (and 2 more)\n"
+
+
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u661f"), ("latin-1", r"\u661f"), ("utf-8", "星")])
 def test_a_letter_that_the_terminal_does_not_have_is_written_as_its_number(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
