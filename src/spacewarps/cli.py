@@ -24,6 +24,8 @@ _STAGES = {
     "evaluate": "measure the trained network on the test split",
     "crossvalidate": "search, train and test on outer folds of the survey",
 }
+# What an interrupted stage has put into the journal.
+_KEPT = {"search": "candidates", "crossvalidate": "folds and candidates"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,7 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"spacewarps {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
+        goes_on = ""
+        if options.command in _KEPT:
+            kept = _KEPT[options.command]
+            goes_on = f", and the same command goes on from the finished {kept} that are in the journal"
+        print(f"spacewarps {options.command}: interrupted; nothing half-written is left{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
         short = shortage(error, options.command)

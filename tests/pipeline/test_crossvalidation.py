@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -61,3 +62,28 @@ def test_every_sample_is_predicted_once_by_a_network_that_has_not_seen_its_sourc
     shutil.copy(kept[1], outer.folder / ".spacewarps/journal/crossvalidation" / f"{'0' * 64}.fold")
     assert outer.spacewarps("crossvalidate").returncode == 0
     assert len(list((outer.folder / ".spacewarps/journal/crossvalidation").iterdir())) == 5
+
+
+def test_an_interrupted_crossvalidation_says_what_it_goes_on_from(outer: Project) -> None:
+    def kept() -> dict[Path, int]:
+        folds = (outer.folder / ".spacewarps/journal/crossvalidation").glob("*.fold")
+        return {fold: fold.stat().st_mtime_ns for fold in folds}
+
+    with outer.start("spacewarps.cli", "crossvalidate") as crossvalidate:
+        deadline = time.monotonic() + 300
+        while not kept():
+            assert crossvalidate.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        crossvalidate.terminate()
+        _, errors = crossvalidate.communicate(timeout=120)
+    assert (crossvalidate.returncode, errors) == (
+        130,
+        "spacewarps crossvalidate: interrupted; nothing half-written is left, and the same command goes on from the "
+        "finished folds and candidates that are in the journal\n",
+    )
+    first = kept()
+    assert len(first) == 1
+    assert outer.spacewarps("crossvalidate").returncode == 0
+    assert len(kept()) == 2
+    assert kept().items() > first.items()

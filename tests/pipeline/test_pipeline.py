@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -360,9 +361,27 @@ def test_an_interrupted_search_ends_soon_in_one_line_and_leaves_no_process(
         _, errors = search.communicate(timeout=120)
         assert processes_of_session(search.pid) == []
     assert search.returncode == 130
-    assert errors == "spacewarps search: interrupted; nothing half-written is left\n"
+    assert errors == (
+        "spacewarps search: interrupted; nothing half-written is left, and the same command goes on from the finished "
+        "candidates that are in the journal\n"
+    )
     assert outputs_of_search(project) == outputs_of_search(finished)
     assert not list((project.folder / ".spacewarps/journal").glob(".*"))
     last, *others = project.runs()
     assert last.info.status == "KILLED"
     assert all(run.info.status != "RUNNING" for run in others)
+
+
+def test_an_interrupted_stage_that_keeps_nothing_promises_nothing(make_project: Callable[[], Project]) -> None:
+    project = make_project()
+    project.write_params(project.params() | {"simulate": {"n_samples": 20_000}})
+    with project.start("spacewarps.cli", "simulate") as simulate:
+        deadline = time.monotonic() + 120
+        while not list((project.folder / "data").glob("*demo*")):
+            assert simulate.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        simulate.terminate()
+        _, errors = simulate.communicate(timeout=60)
+    assert (simulate.returncode, errors) == (130, "spacewarps simulate: interrupted; nothing half-written is left\n")
+    assert not list((project.folder / "data").glob("*demo*"))
