@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {"survey", "model", "training", "search", "progress"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {"simulation", "survey", "model", "training", "search", "evaluation", "tracking", "params", "progress"},
-    "commands": {"survey", "model", "training", "search", "evaluation", "stages", "params", "progress"},
+    "commands": {"survey", "model", "training", "search", "evaluation", "stages", "params", "progress", "yaml_params"},
     "cli": {"own_code", "stages", "params", "progress", "project", "recorded_code", "yaml_params"},
     "__init__": {"survey", "model", "training", "search"},
 }

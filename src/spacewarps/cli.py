@@ -79,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         stage = Stage(options.command, params)
         importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
         if options.command == "evaluate":
-            importlib.import_module("spacewarps.commands.result").run(stage)
+            # DVC records its params when it has ended, so they are not compared yet.
+            importlib.import_module("spacewarps.commands.result").tell(stage)
     except SpaceWarpsError as error:
         from spacewarps.params import InvalidParamsError
         from spacewarps.stages.arguments import in_params

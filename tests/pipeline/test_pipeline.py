@@ -186,6 +186,26 @@ def test_result_repeats_the_test_accuracy(finished: Project, spacewarps_here: Sp
     assert (status, f"test accuracy {metrics['test']['accuracy']:.4f}" in said) == (0, True)
 
 
+def test_a_result_of_other_params_is_told_as_such(
+    finished: Project, tmp_path: Path, spacewarps_here: SpacewarpsHere
+) -> None:
+    shutil.copytree(finished.folder / "reports", tmp_path / "reports")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy(finished.folder / name, tmp_path / name)
+    project = finished.at(tmp_path)
+    params = project.params()
+    _, of_these, _ = spacewarps_here(project, "result")
+    assert "note:" not in of_these
+    # Nor where `evaluate` ends, whose params DVC has not recorded by then.
+    assert "note:" not in finished.said.read_text()
+    project.write_params(params | {"search": params["search"] | {"max_layers": 6}})
+    told = "search.max_layers is 6, but these results are of 2; `dvc repro` brings them up to date"
+    assert spacewarps_here(project, "result") == (0, f"{of_these}  note: {told}\n", "")
+    (tmp_path / "dvc.lock").unlink()
+    status, said, _ = spacewarps_here(project, "result")
+    assert (status, said.startswith(f"{of_these}  note: dvc.lock does not tell whether ")) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.progress import say
@@ -13,6 +14,17 @@ _MLFLOW_UI = "`mlflow ui --backend-store-uri sqlite:///mlflow.db` opens MLflow o
 
 
 def run(stage: Stage) -> None:
+    """Print the result, and whether ``params.yaml`` has changed since.
+
+    Raises:
+        SpaceWarpsError: the pipeline has not been run.
+    """
+    tell(stage)
+    if note := note_on_params(stage.params, "evaluate"):
+        say(f"  note: {note}")
+
+
+def tell(stage: Stage) -> None:
     """Print what ``reports/metrics.json`` says, and where the report, the plots and the runs are.
 
     Raises:
