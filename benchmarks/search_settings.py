@@ -16,8 +16,9 @@ from spacewarps.training.settings import FinalSettings
 
 METHODS: dict[str, Method] = {
     "default": ("the defaults", search),
-    "k64": ("k of 8, 16, 32, 64", partial(search, settings=SearchSettings(k_candidates=(8, 16, 32, 64)))),
-    "layers6": ("max_layers 6", partial(search, settings=SearchSettings(max_layers=6))),
+    "narrow": ("k of 8, 16, 32", partial(search, settings=SearchSettings(k_candidates=(8, 16, 32)))),
+    "layers4": ("max_layers 4", partial(search, settings=SearchSettings(max_layers=4))),
+    "folds3": ("three final networks", partial(search, final=FinalSettings(folds=3))),
     "kinds": ("conv, residual", partial(search, settings=SearchSettings(block_kinds=("conv", "residual")))),
     "none": ("warm_start none", partial(search, settings=SearchSettings(warm_start=WarmStart("none")))),
     "block": ("trains block", partial(search, settings=SearchSettings(trains="block"))),

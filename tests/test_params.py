@@ -62,7 +62,7 @@ def with_value(values: dict[str, Any], name: str, value: Any) -> str:
 
 def test_the_shipped_file_loads() -> None:
     params = load_params(SHIPPED)
-    assert params.search.candidates_by_step() == ((8, 16, 32),) * params.search.max_layers
+    assert params.search.candidates_by_step() == ((16, 32, 64),) * params.search.max_layers
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_fault_is_one_line_that_names_the_parameter(
         ([[8], [5000], [8], [8]], "search.k_candidates.1.0 is 5000, but input should be less than or equal to 4096"),
         ([[8], [], [8], [8]], "search: k_candidates must not be empty"),
         ([8, 8], "search: k_candidates of one step must differ from each other, but got [8, 8]"),
-        ([[8], [4, 4], [8], [8]], "search: k_candidates of one step must differ from each other, but got [4, 4]"),
+        ([[8], [4, 4], [8], [8], [8]], "search: k_candidates of one step must differ from each other, but got [4, 4]"),
         (
             [[8], [16]],
-            "search: k_candidates gives 2 lists for max_layers=4 steps; "
+            "search: k_candidates gives 2 lists for max_layers=5 steps; "
             "give one list for all steps, or one list a step",
         ),
     ],
@@ -261,7 +261,7 @@ def test_candidates_are_one_list_or_one_list_a_step(
             "search: inception blocks need a k of at least 4, but k_candidates has 3; "
             "raise it, or take inception out of block_kinds",
         ),
-        ({"block_kinds": ["conv", "inception"], "k_candidates": [[8], [4], [16], [8], [2]]}, None),
+        ({"block_kinds": ["conv", "inception"], "k_candidates": [[8], [4], [16], [8], [8], [2]]}, None),
         ({"block_kinds": ["residual", "separable"], "k_candidates": [1]}, None),
         (
             {"halving": 1, "warm_start": {"mode": "siblings", "scale": 1.0, "jitter": 0.1}},
@@ -382,9 +382,9 @@ def test_a_survey_may_have_no_positions_and_codes_for_missing_values(tmp_path: P
 
 
 def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[str, Any]) -> None:
-    lists = [[4, 8], [16], [32], [8], [1]]
+    lists = [[4, 8], [16], [32], [8], [4], [1]]
     params = load_text(tmp_path, with_value(shipped, "search.k_candidates", lists))
-    assert params.search.candidates_by_step() == tuple(map(tuple, lists[:4]))
+    assert params.search.candidates_by_step() == tuple(map(tuple, lists[:5]))
 
 
 def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> None:

@@ -85,8 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         from spacewarps.params import InvalidParamsError
         from spacewarps.stages.arguments import in_params
 
-        all_of_it = options.command == "params" and isinstance(error, InvalidParamsError)
-        for told in error.lines if all_of_it else [str(error)]:
+        lines = [str(error)]
+        if options.command == "params" and isinstance(error, InvalidParamsError):
+            lines = error.lines
+        for told in lines:
             # A name that a file brought along may hold what moves the cursor or breaks the line.
             line = "".join(c if c.isprintable() else " " for c in in_params(told, options.command))
             print(f"spacewarps {options.command}: {line}", file=sys.stderr)

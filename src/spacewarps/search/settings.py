@@ -105,11 +105,11 @@ class SearchSettings:
     """
 
     # More halvings than any stamp has; a bound, so that a slip of the finger does not fill memory.
-    max_layers: Annotated[int, Field(ge=1, le=64)] = 4
+    max_layers: Annotated[int, Field(ge=1, le=64)] = 5
     k_candidates: Annotated[
         Annotated[_Candidates, Tag(_ONE_LIST)] | Annotated[_CandidatesByStep, Tag(_LIST_A_STEP)],
         Discriminator(_shape_of_candidates),
-    ] = (8, 16, 32)
+    ] = (16, 32, 64)
     block_kinds: Annotated[tuple[Annotated[str, OneOf(BLOCK_KINDS)], ...], Several] = ("conv",)
     kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=LARGEST_KERNEL)], ...], Several] = (3,)
     epochs_per_eval: PositiveInt = 6

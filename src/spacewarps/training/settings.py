@@ -58,7 +58,7 @@ class FinalSettings:
 
     start: Literal["warm", "fresh"] = "fresh"
     data: Literal["train", "train_and_validation", "folds"] = "folds"
-    folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] = 3
+    folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] = 5
     epochs: PositiveInt = 30
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     orientations: int = 8
