@@ -13,11 +13,11 @@ help: ## list the targets
 
 setup: $(READY) ## make the virtual environment with everything in it
 
+# Python compiles a module when it is first imported; pip would compile all of them, which takes a minute.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	# Python compiles what is imported when it is; pip would compile all of it, which takes a minute.
 	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,ray]'
 	@touch $@
 

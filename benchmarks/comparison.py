@@ -46,7 +46,7 @@ from spacewarps.training.training import Training, run_epoch
 
 DEFAULTS, FINAL, OPTIMISER = SearchSettings(), FinalSettings(), Optimiser()
 KS, MAX_LAYERS = DEFAULTS.candidates_by_step()[0], DEFAULTS.max_layers
-#: As in params.yaml.
+#: Of the search, as in params.yaml.
 FOLDS = 3
 #: Epochs of a network that Optuna starts from nothing. Tried, on one split: 6, 12 and 20.
 EPOCHS = 12
@@ -98,11 +98,13 @@ def search(
         journal=watch,
         observer=watch,
     )
-    parts = {
-        "train": [Part(*single)],
-        "train_and_validation": [Part(task.train.augmented(augmentation), None)],
-        "folds": [Part(*fold) for fold in deal_folds(task.train, final.folds, augmentation, task.seed)],
-    }[final.data]
+    if final.data == "train_and_validation":
+        parts = [Part(task.train.augmented(augmentation), None)]
+    else:
+        dealt = [single]
+        if final.data == "folds" and final.folds > 1:
+            dealt = deal_folds(task.train, final.folds, augmentation, task.seed)
+        parts = [Part(*fold) for fold in dealt]
     trained = train_final(
         found.model,
         parts,

@@ -1,5 +1,6 @@
 import copy
 import os
+import pickle
 import time
 from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, fields, is_dataclass
@@ -410,6 +411,7 @@ def test_every_fault_is_known_and_a_misspelt_name_is_one(tmp_path: Path, shipped
         f"{path}: data.fraction is missing; add it",
     ]
     assert caught.value.lines == lines
+    assert pickle.loads(pickle.dumps(caught.value)).lines == lines
     assert str(caught.value) == f"{lines[0]} (and 3 more)"
 
 

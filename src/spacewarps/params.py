@@ -47,8 +47,12 @@ class InvalidParamsError(ParamsError):
     """
 
     def __init__(self, path: Path, faults: list[Fault]) -> None:
+        self._arguments = path, faults
         self.lines = [f"{path}: {fault}" for fault in faults]
         super().__init__(f"{path}: {SettingsError(faults)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InvalidParamsError, self._arguments
 
 
 # No path holds one.
@@ -205,8 +209,9 @@ def _made(kind: type[_T], values: Mapping[Any, Any], section: str, faults: list[
     kinds = get_type_hints(kind)
     meant = {name: _nearest(f"{name!s:.100}", list(kinds)) for name in values if name not in kinds}
     for name, nearest in meant.items():
-        known = f"the names here are {', '.join(kinds)}"
-        advice = f"did you mean {'.'.join(filter(None, [section, nearest]))}?" if nearest else known
+        advice = f"the names here are {', '.join(kinds)}"
+        if nearest:
+            advice = f"did you mean {'.'.join(filter(None, [section, nearest]))}?"
         faults.append(Fault(str(name), f" is not a parameter; {advice}", "unknown").below(section))
     arguments: dict[str, Any] = {}
     for name, one in kinds.items():

@@ -10,6 +10,7 @@ from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.params import load_params
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+SHIPPED["search"] |= {"max_layers": 4, "k_candidates": [8, 16, 32]}
 WATCHED = ("max_layers", "k_candidates", "decides", "epochs_per_eval", "patience")
 
 
@@ -68,7 +69,18 @@ def test_a_param_that_differs_is_named_with_both_values(note: Callable[..., str 
         "data.split.train is 0.7, but these results are of 0.6; data.split.validation is 0.1, not 0.2" + ends
     )
     assert note({"data": {"missing_codes": {"z": [99.5]}}}) == (
-        f"data.missing_codes is {{'z': [99.5]}}, but these results are of {{}}{ends}"
+        f"data.missing_codes.z is [99.5], but these results are without it{ends}"
+    )
+
+
+def test_a_param_that_only_one_of_both_has_is_named(note: Callable[..., str | None]) -> None:
+    lock = lock_of(SHIPPED)
+    simulate, evaluate = (lock["stages"][name]["params"]["params.yaml"] for name in ("simulate", "evaluate"))
+    simulate["simulate"] = {"gone" * 100: 1}
+    evaluate["evaluate"] = {"bootstrap_resamples": 2000}
+    assert note({}, lock) == (
+        "simulate.n_samples is 1000, but these results are without it; "
+        f"simulate.{'gone' * 100:.91} is not there; evaluate.confidence is 0.95; `dvc repro` brings them up to date"
     )
 
 

@@ -17,7 +17,7 @@ def outer(finished: Project, tmp_path: Path) -> Project:
     params = project.params()
     params["crossvalidate"] = {"folds": 2, "repeats": 1}
     params["search"] |= {"folds": 2, "decides": "loss", "max_layers": 1}
-    params["train"] |= {"data": "folds", "start": "fresh", "calibration": "temperature"}
+    params["train"] |= {"data": "folds", "folds": 3, "start": "fresh", "calibration": "temperature"}
     project.write_params(params)
     return project
 

@@ -1,6 +1,8 @@
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +30,7 @@ def project(prepared_folder: Path, tmp_path: Path) -> Project:
     return project
 
 
-def change(project: Project, **sections: dict[str, object]) -> None:
+def change(project: Project, **sections: Mapping[str, object]) -> None:
     params = project.params()
     for section, values in sections.items():
         params[section] |= values
@@ -96,25 +98,34 @@ def test_stamps_that_cannot_be_turned_are_refused_before_the_work(
 
 
 @pytest.mark.parametrize(
-    ("folds", "of_search", "told"),
+    ("folds", "of_search", "train", "told"),
     [
         (
             20,
             1,
+            {"data": "folds", "folds": 5},
             "crossvalidate.folds is 20: class 'STAR' has 19 source(s) to learn from, too few for 20 folds; have fewer "
             "folds, add sources or leave the class out",
         ),
         (
             3,
             13,
-            "crossvalidate.folds is 3, search.folds is 13, train.folds is 3: within outer fold 2 of seed 1, class "
-            "'STAR' has 12 source(s) to learn from, too few for 13 folds; have fewer folds, add sources or "
-            "leave the class out",
+            {"data": "train"},
+            "crossvalidate.folds is 3, search.folds is 13: within outer fold 2 of seed 1, class 'STAR' has 12 "
+            "source(s) to learn from, too few for 13 folds; have fewer folds, add sources or leave the class out",
+        ),
+        (
+            3,
+            1,
+            {"data": "folds", "folds": 13},
+            "crossvalidate.folds is 3, search.folds is 1, train.folds is 13: within outer fold 2 of seed 1, class "
+            "'STAR' has 12 source(s) to learn from, too few for 13 folds; have fewer folds, add sources or leave the "
+            "class out",
         ),
     ],
 )
 def test_every_deal_is_checked_before_the_first_fold(
-    project: Project, spacewarps_here: SpacewarpsHere, folds: int, of_search: int, told: str
+    project: Project, spacewarps_here: SpacewarpsHere, folds: int, of_search: int, train: dict[str, Any], told: str
 ) -> None:
     # One source of the last class is gone, so that not every outer fold has as many.
     change_survey(project, slice(0, -2), height=16)
@@ -122,9 +133,23 @@ def test_every_deal_is_checked_before_the_first_fold(
         project,
         crossvalidate={"folds": folds},
         search={"folds": of_search, "decides": "loss"},
-        train={"data": "folds", "start": "fresh"},
+        train={**train, "start": "fresh"},
     )
     status, said, errors = spacewarps_here(project, "crossvalidate")
     assert (status, said) == (2, "")
     assert errors == f"spacewarps crossvalidate: {told}\n"
+    assert not (project.folder / ".spacewarps").exists()
+
+
+@pytest.mark.parametrize("command", ["search", "plan"])
+@pytest.mark.parametrize("section", ["search", "train"])
+def test_folds_that_cannot_be_dealt_are_named_before_the_search(
+    project: Project, spacewarps_here: SpacewarpsHere, command: str, section: str
+) -> None:
+    change(project, search={"decides": "loss"}, train={"data": "folds", "start": "fresh"})
+    change(project, **{section: {"folds": 32}})
+    status, said, errors = spacewarps_here(project, command)
+    assert (status, said) == (2, "")
+    assert errors.startswith(f"spacewarps {command}: {section}.folds is 32: class ")
+    assert errors.count("\n") == 1
     assert not (project.folder / ".spacewarps").exists()

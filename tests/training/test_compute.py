@@ -58,6 +58,7 @@ def test_far_more_threads_than_cores_are_refused_and_some_more_are_not() -> None
 def test_operations_without_a_deterministic_kernel_are_refused() -> None:
     set_up_compute(ComputeSettings("cpu", "fp32", 1))
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
 
 

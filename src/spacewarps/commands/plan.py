@@ -26,7 +26,7 @@ from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
 from spacewarps.stages.searching import run_search
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import SURVEY_FILE
-from spacewarps.training.final import train_final
+from spacewarps.training.final import Part, train_final
 
 # So many that one more or less says little.
 _BATCHES = 12
@@ -41,7 +41,7 @@ def run(stage: Stage) -> None:
     """
     if not (stage.prepared / SURVEY_FILE).exists():
         raise SurveyError(f"{stage.prepared}: no survey is prepared there yet; run `dvc repro prepare` first")
-    search, folds = stage.params.search, open_folds(stage, stage.params.search.folds)
+    search, folds, parts = stage.params.search, open_folds(stage, "search"), parts_to_learn(stage)
     check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     known = _known(stage, folds)
     steps, found, memory, workers = _measure_search(stage, folds)
@@ -58,7 +58,7 @@ def run(stage: Stage) -> None:
         f"{', '.join(_as_time(step.seconds) for step in steps)}"
     )
     train = stage.params.train
-    say(f"final training: {train.epochs} epochs, {_as_time(_measure_training(stage, found))}")
+    say(f"final training: {train.epochs} epochs, {_as_time(_measure_training(stage, found, parts))}")
     say(f"memory: about {memory / _MEGABYTE:,.0f} MB, all processes together")
 
 
@@ -120,10 +120,9 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
         return costs[1:], found, memory, executor.workers
 
 
-def _measure_training(stage: Stage, found: SearchResult) -> float:
+def _measure_training(stage: Stage, found: SearchResult, parts: Sequence[Part]) -> float:
     """Return the seconds of the final training of the network that was ``found``."""
     train = stage.params.train
-    parts = parts_to_learn(stage)
     share = _share(stage, parts[0].train)
     small = [part._replace(train=_part(part.train, share)) for part in parts]
     small = [part if part.held_out is None else part._replace(held_out=_part(part.held_out, share)) for part in small]

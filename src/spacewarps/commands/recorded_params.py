@@ -14,6 +14,7 @@ from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 LOCK = Path("dvc.lock")
 
 _NAMED = 3
+_NO_VALUE = object()
 
 
 class _Place(BaseModel):
@@ -76,22 +77,28 @@ def _led_to(name: str, stages: Mapping[str, _Stage]) -> list[_Stage]:
 
 def _value(values: Any, name: str) -> Any:
     for part in name.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
+        values = values.get(part, _NO_VALUE) if isinstance(values, dict) else _NO_VALUE
     return values
 
 
 def _differences(name: str, now: Any, then: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():
-        for part in now:
-            yield from _differences(f"{name}.{part}", now[part], then[part])
+    if isinstance(now, dict) and isinstance(then, dict):
+        for part in {**now, **then}:
+            yield from _differences(f"{name}.{part}", now.get(part, _NO_VALUE), then.get(part, _NO_VALUE))
     elif now != then:
-        yield name, (now, then)
+        yield f"{name:.100}", (now, then)
 
 
 def _told(found: Mapping[str, tuple[Any, Any]]) -> str:
     (first, (now, then)), *others = found.items()
-    told = [f"{first} is {shown(now)}, but these results are of {shown(then)}"]
-    told += [f"{name} is {shown(now)}, not {shown(then)}" for name, (now, then) in others[: _NAMED - 1]]
+    are = "without it" if then is _NO_VALUE else f"of {shown(then)}"
+    told = [f"{first} {_is(now)}, but these results are {are}"]
+    for name, (now, then) in others[: _NAMED - 1]:
+        told.append(f"{name} {_is(now)}" if _NO_VALUE in (now, then) else f"{name} {_is(now)}, not {shown(then)}")
     if len(found) > _NAMED:
         told.append(f"and {len(found) - _NAMED} more")
     return "; ".join([*told, "`dvc repro` brings them up to date"])
+
+
+def _is(now: Any) -> str:
+    return "is not there" if now is _NO_VALUE else f"is {shown(now)}"

@@ -1,7 +1,9 @@
 """What the stages with a network have in common: the splits that they open, and what they compute with."""
 
 from dataclasses import asdict, replace
+from typing import Literal
 
+from spacewarps.errors import SurveyError
 from spacewarps.search.folds import Fold, deal_folds
 from spacewarps.stages.context import Stage
 from spacewarps.survey.augmentation import Augmentation
@@ -24,19 +26,36 @@ def open_train_and_validation(stage: Stage) -> Space_Galaxi:
     return Space_Galaxi(survey, split=("train", "validation"), augmentation=augmentation_of(stage))
 
 
-def open_folds(stage: Stage, folds: int) -> list[Fold]:
-    """Return the folds of the prepared survey's training and validation split; one is these two as they are."""
+def open_folds(stage: Stage, section: Literal["search", "train"]) -> list[Fold]:
+    """Return as many folds of the prepared survey's training and validation split as the params of ``section`` say.
+
+    One is these two as they are.
+
+    Raises:
+        SurveyError: they cannot be dealt.
+    """
+    folds: int = getattr(stage.params, section).folds
     if folds == 1:
         return [Fold(*open_splits(stage, "train", "validation"))]
-    return deal_folds(open_train_and_validation(stage), folds, augmentation_of(stage), stage.params.seed)
+    try:
+        return deal_folds(open_train_and_validation(stage), folds, augmentation_of(stage), stage.params.seed)
+    except SurveyError as error:
+        raise SurveyError(f"{section}.folds is {folds}: {error}") from None
 
 
 def parts_to_learn(stage: Stage) -> list[Part]:
-    """Return what each network of the final training learns from, and what is held out from it."""
-    if stage.params.train.data == "train_and_validation":
-        return [Part(open_train_and_validation(stage), None)]
-    folds = stage.params.train.folds if stage.params.train.data == "folds" else 1
-    return [Part(*fold) for fold in open_folds(stage, folds)]
+    """Return what each network of the final training learns from, and what is held out from it.
+
+    Raises:
+        SurveyError: the folds cannot be dealt.
+    """
+    match stage.params.train.data:
+        case "train":
+            return [Part(*open_splits(stage, "train", "validation"))]
+        case "train_and_validation":
+            return [Part(open_train_and_validation(stage), None)]
+        case "folds":
+            return [Part(*fold) for fold in open_folds(stage, "train")]
 
 
 def set_up(stage: Stage, threads: int) -> Compute:

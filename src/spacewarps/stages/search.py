@@ -14,7 +14,7 @@ from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.journal import FolderJournal
 from spacewarps.search.observer import SeveralObservers
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import open_folds, set_up
+from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
 from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.stages.searching import run_search
 from spacewarps.tracking.artifacts import log_survey
@@ -28,7 +28,8 @@ def run(stage: Stage) -> None:
     # Before the work of hours, not after it.
     check_replaceable(target)
     compute = set_up(stage, search.threads)
-    folds = open_folds(stage, search.folds)
+    folds = open_folds(stage, "search")
+    parts_to_learn(stage)
     check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     with (
         stage.tracked() as tracked,

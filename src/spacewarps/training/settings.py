@@ -44,9 +44,9 @@ class FinalSettings:
     Args:
         start: ``warm`` from the search's weights, or ``fresh``.
         data: ``train`` keeps the epoch that is best on validation; ``train_and_validation`` learns from both, and its
-            schedule ends where it ends; ``folds`` is the mean of as many networks, each without the samples that its
+            schedule ends where it ends; ``folds`` is the mean of ``folds`` networks, each without the samples that its
             fold leaves out.
-        folds: how many; 1 is the survey's own split. Only where ``data`` is ``folds``.
+        folds: how many networks; 1 is the survey's own split. It counts only where ``data`` is ``folds``.
         epochs: passes over what is learned from.
         average: the decay of a moving average of the weights, which is kept in their place; 0 for none.
         orientations: 1, or 8 for the mean over the turned and mirrored images of a stamp.
