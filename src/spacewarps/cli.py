@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-from spacewarps.errors import SpaceWarpsError
+from spacewarps.errors import DependenciesChangedError, SpaceWarpsError
 from spacewarps.own_code import run_own_code
 from spacewarps.resources import check_address_space, shortage
 
@@ -24,7 +24,7 @@ _STAGES = {
     "evaluate": "measure the trained network on the test split",
     "crossvalidate": "search, train and test on outer folds of the survey",
 }
-# What an interrupted stage has put into the journal.
+# What a stage that did not come to its end has put into the journal.
 _KEPT = {"search": "candidates", "crossvalidate": "folds and candidates"}
 
 
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         from spacewarps.project import init_project, update_project
         from spacewarps.recorded_code import check_installed_code
         from spacewarps.settings import as_values
+        from spacewarps.stages.dependencies import Dependencies
         from spacewarps.yaml_params import write_yaml
 
         if options.command == "init":
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
             valid = "params.yaml is valid\n"
             print(valid if options.check else write_yaml(as_values(params)), end="", flush=True)
             return 0
+        # Before the code that it names is imported.
+        began_with = Dependencies.of(options.command, params)
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -76,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
 
-        stage = Stage(options.command, params)
+        stage = Stage(options.command, params, began_with)
         importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
         if options.command == "evaluate":
             # DVC records its params when it has ended, so they are not compared yet.
@@ -88,16 +91,15 @@ def main(arguments: list[str] | None = None) -> int:
         lines = [str(error)]
         if options.command == "params" and isinstance(error, InvalidParamsError):
             lines = error.lines
+        if isinstance(error, DependenciesChangedError):
+            lines = [f"{error}{_goes_on(options.command)}"]
         for told in lines:
             # A name that a file brought along may hold what moves the cursor or breaks the line.
             line = "".join(c if c.isprintable() else " " for c in in_params(told, options.command))
             print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = ""
-        if options.command in _KEPT:
-            kept = _KEPT[options.command]
-            goes_on = f", and the same command goes on from the finished {kept} that are in the journal"
+        goes_on = _goes_on(options.command)
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -109,6 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
         return 2
     return 0
+
+
+def _goes_on(command: str) -> str:
+    kept = _KEPT.get(command)
+    return f", and the same command goes on from the finished {kept} that are in the journal" if kept else ""
 
 
 def _tidy_up_when_told_to_end() -> None:

@@ -13,6 +13,10 @@ class ParamsError(SpaceWarpsError):
     """A value in ``params.yaml`` is unknown, mistyped or out of range."""
 
 
+class DependenciesChangedError(SpaceWarpsError):
+    """Params, code or inputs of a stage have changed since it began."""
+
+
 class SurveyError(SpaceWarpsError):
     """A catalogue or a stamp cannot be used."""
 

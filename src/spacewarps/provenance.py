@@ -34,6 +34,7 @@ DECIDE_NOTHING = {
     "search.sealed": "how the files of a cache are known for sound",
     "settings": "checks the values of params, which are dependencies by themselves",
     "stages.arguments": "the words of errors",
+    "stages.dependencies": "refuses a result, and changes none",
     "stages.kept_folds": "which outer folds are known already",
     "stages.search_display": "what the terminal shows",
     "survey.in_memory": "what it prepares is hashed as data",

@@ -1,11 +1,14 @@
 import fcntl
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
+import yaml
 
-from tests.pipeline.project import Project
+from tests.pipeline.project import ROOT, TINY, Project
 
 
 class MakeOnce(Protocol):
@@ -50,6 +53,21 @@ def finished(make_once: MakeOnce) -> Project:
         project.said.write_text(said)
 
     return make_once("finished", make)
+
+
+@pytest.fixture
+def on_prepared(prepared_folder: Path, tmp_path: Path) -> Project:
+    """A project that holds no more than params, for one candidate, and a small prepared survey."""
+    project = Project(tmp_path / "project")
+    shutil.copytree(prepared_folder, project.folder / "data/prepared")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in TINY.items():
+        params[section] |= values
+    params["search"] |= {"max_layers": 1, "k_candidates": [3]}
+    params["train"] |= {"epochs": 1}
+    params["crossvalidate"] = {"folds": 2, "repeats": 1}
+    project.write_params(params)
+    return project
 
 
 @pytest.fixture

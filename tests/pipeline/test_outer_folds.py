@@ -7,27 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from tests.pipeline.conftest import SpacewarpsHere
-from tests.pipeline.project import ROOT, TINY, Project
+from tests.pipeline.project import Project
 
 KEPT = ".spacewarps/journal/crossvalidation"
 
 
 @pytest.fixture
-def project(prepared_folder: Path, tmp_path: Path) -> Project:
-    """A project that holds no more than params and a small prepared survey."""
-    project = Project(tmp_path / "project")
-    shutil.copytree(prepared_folder, project.folder / "data/prepared")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in TINY.items():
-        params[section] |= values
-    params["search"] |= {"max_layers": 1, "k_candidates": [3]}
-    params["train"] |= {"epochs": 1}
-    params["crossvalidate"] = {"folds": 2, "repeats": 1}
-    project.write_params(params)
-    return project
+def project(on_prepared: Project) -> Project:
+    return on_prepared
 
 
 def change(project: Project, **sections: Mapping[str, object]) -> None:

@@ -174,6 +174,30 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
+def test_a_param_that_is_edited_while_the_search_runs_is_not_recorded(project: Project, tmp_path: Path) -> None:
+    copy, lock = project.copy(tmp_path / "project"), (project.folder / "dvc.lock").read_bytes()
+    shutil.rmtree(copy.folder / ".spacewarps")
+    params = copy.params()
+    params["search"]["epochs_per_eval"] = 50
+    copy.write_params(params)
+    with copy.start("dvc", "repro", "search") as process:
+        deadline = time.monotonic() + 300
+        while not copy.entries():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        copy.write_params(params | {"optimiser": params["optimiser"] | {"learning_rate": 0.5}})
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert (copy.folder / "dvc.lock").read_bytes() == lock
+    (told,) = [line for line in errors.splitlines() if line.startswith("spacewarps search: ")]
+    rate = params["optimiser"]["learning_rate"]
+    assert f"optimiser.learning_rate was {rate} when this began and is 0.5 now, so DVC would record what" in told
+    copy.write_params(params)
+    assert "; 0 candidates evaluated, " in copy.dvc("repro", "search").stdout.replace("\n", "; ")
+    assert copy.lock()["stages"]["search"]["params"]["params.yaml"]["optimiser"]["learning_rate"] == rate
+
+
 @pytest.fixture(scope="session")
 def searched(make_once: MakeOnce) -> Project:
     """A project with a search that takes some seconds, on two processes, and has run once."""

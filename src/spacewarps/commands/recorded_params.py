@@ -1,6 +1,6 @@
 """Whether results are those of ``params.yaml`` as it is now: DVC records in ``dvc.lock`` what each stage ran with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ValidationError
 from spacewarps.params import Params
 from spacewarps.reading import first_fault, read_bytes
 from spacewarps.settings import as_values, shown
+from spacewarps.stages.param_values import NO_VALUE, differences, value_of
 from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
 
 LOCK = Path("dvc.lock")
 
 _NAMED = 3
-_NO_VALUE = object()
 
 
 class _Place(BaseModel):
@@ -56,7 +56,7 @@ def note_on_params(params: Params, stage: str) -> str | None:
     found: dict[str, tuple[Any, Any]] = {}
     for each in _led_to(stage, lock.stages):
         for name, then in each.params.get("params.yaml", {}).items():
-            for param, now_and_then in _differences(name, _value(values, name), then):
+            for param, now_and_then in differences(name, value_of(values, name), then):
                 found.setdefault(param, now_and_then)
     return _told(found) if found else None
 
@@ -75,30 +75,16 @@ def _led_to(name: str, stages: Mapping[str, _Stage]) -> list[_Stage]:
     return [stage for name, stage in stages.items() if name in found]
 
 
-def _value(values: Any, name: str) -> Any:
-    for part in name.split("."):
-        values = values.get(part, _NO_VALUE) if isinstance(values, dict) else _NO_VALUE
-    return values
-
-
-def _differences(name: str, now: Any, then: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    if isinstance(now, dict) and isinstance(then, dict):
-        for part in {**now, **then}:
-            yield from _differences(f"{name}.{part}", now.get(part, _NO_VALUE), then.get(part, _NO_VALUE))
-    elif now != then:
-        yield f"{name:.100}", (now, then)
-
-
 def _told(found: Mapping[str, tuple[Any, Any]]) -> str:
     (first, (now, then)), *others = found.items()
-    are = "without it" if then is _NO_VALUE else f"of {shown(then)}"
+    are = "without it" if then is NO_VALUE else f"of {shown(then)}"
     told = [f"{first} {_is(now)}, but these results are {are}"]
     for name, (now, then) in others[: _NAMED - 1]:
-        told.append(f"{name} {_is(now)}" if _NO_VALUE in (now, then) else f"{name} {_is(now)}, not {shown(then)}")
+        told.append(f"{name} {_is(now)}" if NO_VALUE in (now, then) else f"{name} {_is(now)}, not {shown(then)}")
     if len(found) > _NAMED:
         told.append(f"and {len(found) - _NAMED} more")
     return "; ".join([*told, "`dvc repro` brings them up to date"])
 
 
 def _is(now: Any) -> str:
-    return "is not there" if now is _NO_VALUE else f"is {shown(now)}"
+    return "is not there" if now is NO_VALUE else f"is {shown(now)}"

@@ -1,28 +1,42 @@
-"""What the stages have in common: params, and where files are."""
+"""What the stages have in common: params, where files are, and how outputs are written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from spacewarps.files import Outputs, outputs
 from spacewarps.params import Params
 from spacewarps.settings import as_values
+from spacewarps.stages.dependencies import Dependencies
 from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
 from spacewarps.tracking.store import project_root
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Params, and where the files of this project are."""
+    """Params, where the files of this project are, and what the stage began with."""
 
     name: str
     params: Params
+    began_with: Dependencies
 
     @contextmanager
     def tracked(self) -> Iterator[StageRun]:
         """Open this stage's MLflow run."""
         with stage_run(self.name, flatten(as_values(self.params))) as run:
             yield run
+
+    @contextmanager
+    def outputs(self) -> Iterator[Outputs]:
+        """Hand out names as :func:`spacewarps.files.outputs`; nothing is put in place if what made it has changed.
+
+        Raises:
+            DependenciesChangedError: params, code or inputs are not those that the stage began with.
+        """
+        with outputs() as out:
+            yield out
+            self.began_with.check_unchanged()
 
     @property
     def journal(self) -> Path:

@@ -13,7 +13,6 @@ import torch
 
 from spacewarps.errors import SurveyError
 from spacewarps.evaluation.crossvalidation import OuterFold, summarise
-from spacewarps.files import outputs
 from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import progress_bar, say
 from spacewarps.provenance import fingerprint_of_code
@@ -67,7 +66,7 @@ def run(stage: Stage) -> None:
                 )
         summary = summarise(found, data.classes, stage.params.evaluate, seed)
         table = pd.concat([each.predictions.assign(seed=each.seed, fold=each.fold) for each in found])
-        with outputs() as out:
+        with stage.outputs() as out:
             write_json(out.file(stage.reports / "crossvalidation.json"), summary)
             write_csv(out.file(stage.reports / "crossvalidation.csv"), table)
         tracked.log_metrics(

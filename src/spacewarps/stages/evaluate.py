@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
-from spacewarps.files import check_replaceable, outputs
+from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_model
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
@@ -33,7 +33,7 @@ def run(stage: Stage) -> None:
             settings=stage.params.evaluate,
             seed=stage.params.seed,
         )
-        with outputs() as out:
+        with stage.outputs() as out:
             folder = out.folder(reports / "report")
             write_report(
                 folder,

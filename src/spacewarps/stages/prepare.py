@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from spacewarps.files import replaced_directory
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.arguments import in_params
 from spacewarps.stages.context import Stage
@@ -14,9 +13,9 @@ def run(stage: Stage) -> None:
     """Write the prepared survey to ``paths.prepared``."""
     data = stage.params.data
     with stage.tracked() as tracked:
-        with replaced_directory(stage.prepared) as folder:
+        with stage.outputs() as out:
             audit = prepare_survey(
-                folder,
+                out.folder(stage.prepared),
                 catalog=Path(data.catalog),
                 images=Path(data.images),
                 settings=data,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spacewarps.files import check_replaceable, outputs
+from spacewarps.files import check_replaceable
 from spacewarps.model.ensemble import check_orientations
 from spacewarps.model.storage import save_model
 from spacewarps.progress import say
@@ -50,7 +50,7 @@ def run(stage: Stage) -> None:
             )
         seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
         summary = result.history.as_json()
-        with outputs() as out:
+        with stage.outputs() as out:
             save_model(result.model, out.folder(target))
             write_json(out.file(stage.reports / "search.json"), summary)
             write_csv(out.file(stage.reports / "plots" / "depth.csv"), pd.DataFrame(summary["candidates"]))

@@ -4,7 +4,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.files import replaced_directory
 from spacewarps.progress import progress_bar, say
 from spacewarps.resources import available_cores
 from spacewarps.simulation.demo import simulate_survey
@@ -15,11 +14,13 @@ def run(stage: Stage) -> None:
     """Write the demo survey to ``paths.demo``."""
     n_samples = stage.params.simulate.n_samples
     target = Path(stage.params.paths.demo)
-    with stage.tracked(), replaced_directory(target) as folder, progress_bar("simulate", n_samples) as progress:
+    with stage.tracked(), stage.outputs() as out:
+        folder = out.folder(target)
         try:
-            simulate_survey(
-                folder, n_samples=n_samples, seed=stage.params.seed, processes=available_cores(), progress=progress
-            )
+            with progress_bar("simulate", n_samples) as progress:
+                simulate_survey(
+                    folder, n_samples=n_samples, seed=stage.params.seed, processes=available_cores(), progress=progress
+                )
         except BrokenProcessPool:
             raise SpaceWarpsError(
                 "a process that draws stamps was killed, most likely as memory ran out; close what else runs, "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from spacewarps.files import check_replaceable, outputs
+from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_progressive_model, save_model
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.context import Stage
@@ -45,7 +45,7 @@ def run(stage: Stage) -> None:
         curves = _curves(trained.members, held_out)
         epochs = range(1, train.epochs + 1)
         table = pd.DataFrame({"epoch": epochs, **curves}, columns=["epoch", "train_loss", "val_loss", "val_accuracy"])
-        with outputs() as out:
+        with stage.outputs() as out:
             save_model(trained.network, out.folder(final))
             write_json(out.file(stage.reports / "training.json"), summary)
             write_csv(out.file(stage.reports / "plots" / "learning_curves.csv"), table)
