@@ -83,7 +83,7 @@ def test_an_ensemble_that_answers_as_its_member_does_says_so() -> None:
         assert several.alone is None
 
 
-@pytest.mark.parametrize("parts", itertools.product([1, 3], [1, 8], [1.0, 2.5]))
+@pytest.mark.parametrize("parts", list(itertools.product([1, 3], [1, 8], [1.0, 2.5])))
 def test_members_learn_through_it(parts: tuple[int, int, float]) -> None:
     members, orientations, temperature = parts
     ensemble = Ensemble([new_member(seed) for seed in range(members)], orientations, temperature)
