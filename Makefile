@@ -32,10 +32,10 @@ cv: versioned $(READY) ## search, train and test in every outer fold of the surv
 	dvc repro crossvalidation/dvc.yaml
 
 test: $(READY) ## run the test suite
-	pytest -q -n 2 --dist worksteal -m 'not long and not kills'
+	pytest -q -n 2 -m 'not long and not kills'
 
 validate: $(READY) ## run the pipeline as its users drive it: repeats, experiments, losses (some minutes)
-	pytest -q -n 3 --dist worksteal -m 'long and not kills'
+	pytest -q -n 3 -m 'long and not kills'
 
 kills: $(READY) ## kill searches and pipelines a hundred times and more (some minutes)
 	pytest -q -n 2 -m kills
