@@ -15,7 +15,6 @@ from pydantic import Field
 from spacewarps.errors import ParamsError
 from spacewarps.evaluation.settings import BootstrapSettings, CrossvalidationSettings
 from spacewarps.model.settings import Configuration
-from spacewarps.reading import read_bytes
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.settings import SearchSettings
 from spacewarps.search.strategies import STRATEGIES
@@ -31,7 +30,7 @@ from spacewarps.settings import (
 from spacewarps.simulation.settings import SimulationSettings
 from spacewarps.survey.settings import AugmentationSettings, SurveySettings
 from spacewarps.training.settings import MAX_FOLDS, ComputeSettings, FinalSettings, Optimiser
-from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
+from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 _T = TypeVar("_T")
 
@@ -184,15 +183,13 @@ def load_params(path: Path) -> Params:
         ParamsError: the file cannot be read, or holds no sections.
     """
     try:
-        text = read_bytes(path, at_most=MAX_BYTES).decode("utf-8")
+        values = read_yaml_file(path)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the folder that holds params.yaml") from None
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path}: cannot be read ({error})") from None
-    try:
-        values = read_yaml(text)
     except NotYamlError as error:
         raise ParamsError(f"{path}: not valid YAML: {error!s:.300}") from None
     if not isinstance(values, dict):

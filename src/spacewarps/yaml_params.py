@@ -3,6 +3,7 @@
 import io
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -10,6 +11,8 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.scanner import Scanner, ScannerError
+
+from spacewarps.reading import read_bytes
 
 # Far more than params can be, and little enough to be read in seconds.
 MAX_BYTES = 1 << 17
@@ -38,6 +41,17 @@ def read_yaml(text: str) -> Any:
     except Exception as error:
         # A tag that does not fit its value, and lists nested too deep, give errors of nearly any kind.
         raise NotYamlError(" ".join(str(error).split())) from None
+
+
+def read_yaml_file(path: Path) -> Any:
+    """Return what the file ``path`` holds, as :func:`read_yaml` does.
+
+    Raises:
+        NotYamlError: as there.
+        OSError: it cannot be read, or is larger than params can be.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_yaml(read_bytes(path, at_most=MAX_BYTES).decode("utf-8"))
 
 
 def write_yaml(values: Any) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from spacewarps.params import Params
-from spacewarps.reading import first_fault, read_bytes
+from spacewarps.reading import first_fault
 from spacewarps.settings import as_values, shown
 from spacewarps.stages.param_values import NO_VALUE, differences, value_of
-from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
+from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 LOCK = Path("dvc.lock")
 
@@ -43,7 +43,7 @@ def note_on_params(params: Params, stage: str) -> str | None:
     Only the stages that led to these results count. If ``dvc.lock`` does not tell, the line says so.
     """
     try:
-        lock = _Lock.model_validate(read_yaml(read_bytes(LOCK, at_most=MAX_BYTES).decode("utf-8")))
+        lock = _Lock.model_validate(read_yaml_file(LOCK))
     except OSError as error:
         return _unknown(error.strerror or str(error))
     except ValidationError as error:

@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from spacewarps.errors import DependenciesChangedError, ParamsError
 from spacewarps.params import Params, load_params
 from spacewarps.provenance import files_that_decide
-from spacewarps.reading import check_file, read_bytes, sha256_of
+from spacewarps.reading import check_file, sha256_of
 from spacewarps.recorded_code import CODE
 from spacewarps.settings import as_values, shown
 from spacewarps.stages.param_values import NO_VALUE, differences, value_of
-from spacewarps.yaml_params import MAX_BYTES, NotYamlError, read_yaml
+from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 _PARAMS = Path("params.yaml")
 _SOURCES = Path("src")
@@ -110,7 +110,7 @@ def _listed(stage: str, values: Any) -> tuple[dict[Path, list[str] | None], list
     """Return the params, by file, and the places that ``dvc.yaml`` lists for ``stage``."""
     for pipeline in _PIPELINES:
         try:
-            stages = read_yaml(read_bytes(pipeline, at_most=MAX_BYTES).decode("utf-8"))["stages"]
+            stages = read_yaml_file(pipeline)["stages"]
             entry = _Entry.model_validate(stages[stage])
         except (OSError, ValueError, NotYamlError, LookupError, TypeError):
             continue
@@ -139,7 +139,7 @@ def _read(file: Path) -> Any:
     if file == _PARAMS:
         return as_values(load_params(file))
     try:
-        return read_yaml(read_bytes(file, at_most=MAX_BYTES).decode("utf-8"))
+        return read_yaml_file(file)
     except (OSError, UnicodeDecodeError, NotYamlError) as error:
         raise ParamsError(f"{file}: {error}") from None
 
