@@ -30,6 +30,7 @@ from spacewarps.model.ensemble import Ensemble, Network
 from spacewarps.model.network import Inputs
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
+from spacewarps.search.final import train_final
 from spacewarps.search.folds import deal_folds, hold_out
 from spacewarps.search.history import Candidate, Step
 from spacewarps.search.journal import Journal
@@ -39,7 +40,7 @@ from spacewarps.search.settings import SearchSettings
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.compute import named_random_state
-from spacewarps.training.final import Part, learn, train_final
+from spacewarps.training.final import Part, learn
 from spacewarps.training.fit import fit_without_validation
 from spacewarps.training.settings import FinalSettings, Optimiser
 from spacewarps.training.training import Training, run_epoch
@@ -112,8 +113,6 @@ def search(
         optimiser=optimiser,
         compute=task.compute,
         seed=task.seed,
-        on_epoch=lambda *_: None,
-        on_batch=lambda _: None,
     )
     return trained.network, named(found)
 
@@ -228,7 +227,6 @@ def train_fixed(task: Task, model: ProgressiveModel, epochs: int) -> Network:
     learn(
         model,
         Part(task.train.augmented(task.augmentation), None),
-        keep="last",
         epochs=epochs,
         average=0.0,
         optimiser=OPTIMISER,

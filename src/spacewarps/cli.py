@@ -25,7 +25,7 @@ _STAGES = {
     "crossvalidate": "search, train and test on outer folds of the survey",
 }
 # What a stage that did not come to its end has put into the journal.
-_KEPT = {"search": "candidates", "crossvalidate": "folds and candidates"}
+_KEPT = {"search": "candidates", "train": "networks of folds", "crossvalidate": "folds, candidates and networks"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ CALLED = {
     "simulate": "simulate_survey",
     "prepare": "prepare_survey",
     "search": "run_search",
-    "train": "train_final",
+    "train": "run_training",
     "evaluate": "evaluate_predictions",
     "crossvalidate": "summarise",
 }

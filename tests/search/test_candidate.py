@@ -39,7 +39,7 @@ def settings(warm_start: WarmStart | None = None, **changes: Any) -> CandidateSe
 def evaluation(
     source: ProgressiveModel, compute: Compute, candidate: Candidate = CANDIDATE, **changes: Any
 ) -> Evaluation:
-    options: dict[str, Any] = {"widens": False, "batches": candidate.seed, "settings": settings(), "until": 2}
+    options: dict[str, Any] = {"grows": "deeper", "batches": candidate.seed, "settings": settings(), "until": 2}
     return Evaluation(candidate, 0, pack_model(source), compute=compute, **(options | changes))
 
 

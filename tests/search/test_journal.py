@@ -58,7 +58,7 @@ WHOLE = Checkpoint(EPOCHS, OUTCOMES, 17, NETWORK, None)
 @pytest.fixture
 def evaluation(compute: Compute) -> Evaluation:
     settings = CandidateSettings(4, WarmStart("siblings"), Optimiser(), "all")
-    return Evaluation(Candidate(2, BlockSpec(4, "conv", 3), 11), 0, NETWORK, False, 12, settings, compute, 4)
+    return Evaluation(Candidate(2, BlockSpec(4, "conv", 3), 11), 0, NETWORK, "deeper", 12, settings, compute, 4)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_any_checkpoint_comes_back_to_the_bit(
     optimiser_state: bytes | None,
 ) -> None:
     settings = CandidateSettings(9, WarmStart(), Optimiser(), "all")
-    evaluation = Evaluation(Candidate(1, BlockSpec(4), 1), 0, NETWORK, False, 1, settings, compute, 9)
+    evaluation = Evaluation(Candidate(1, BlockSpec(4), 1), 0, NETWORK, "deeper", 1, settings, compute, 9)
     told = tuple(Epoch(number, loss, Score(a, b)) for number, (loss, a, b) in enumerate(epochs, start=1))
     outcomes = tuple(Outcomes(bytes([number % 256] * 5 * k)) for number in range(len(told)))
     checkpoint = Checkpoint(told, outcomes, parameters, network(k), optimiser_state)
@@ -371,7 +371,9 @@ def test_the_key_changes_with_all_that_decides_the_bits(evaluation: Evaluation) 
         {"candidate__seed": 13},
         {"source": network(2)},
         {"source": NETWORK[:-1] + bytes([NETWORK[-1] ^ 1])},
-        {"widens": True},
+        {"grows": "wider"},
+        {"grows": "not"},
+        {"settings__average": 0.9},
         {"batches": 13},
         {"settings__epochs": 5},
         {"settings__trains": "block"},
@@ -409,7 +411,7 @@ def test_a_candidate_widened_from_none_has_the_key_that_it_has_in_mode_previous(
 ) -> None:
     previous = changed(evaluation, settings__warm_start__mode="previous")
     assert key_of(evaluation, "data", "machine") == key_of(previous, "data", "machine")
-    widened = [replace(one, widens=True) for one in (evaluation, previous)]
+    widened = [replace(one, grows="wider") for one in (evaluation, previous)]
     assert len({key_of(one, "data", "machine") for one in (evaluation, *widened)}) == 3
 
 

@@ -53,6 +53,22 @@ def learn(train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Comp
     return learn
 
 
+@pytest.fixture
+def learn_to_the_end(train_data: Space_Galaxi, compute: Compute) -> Callable[..., list[float]]:
+    def learn(model: ProgressiveModel, **changes: Any) -> list[float]:
+        settings: dict[str, Any] = {
+            "epochs": 2,
+            "optimiser": OPTIMISER,
+            "compute": compute,
+            "seed": 5,
+            "on_epoch": lambda _epoch, _loss: None,
+            "on_batch": lambda _samples: None,
+        }
+        return fit_without_validation(model, train_data, **(settings | changes))
+
+    return learn
+
+
 def same_weights(one: ProgressiveModel, other: ProgressiveModel) -> bool:
     states = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in states)
@@ -140,12 +156,12 @@ def test_the_weights_of_the_best_epoch_are_kept(
 
 @pytest.mark.parametrize("decay", [0.5, 0.9])
 def test_the_average_of_the_weights_is_that_of_a_plain_loop(
-    model: ProgressiveModel, learn: Callable[..., list[Epoch]], decay: float
+    model: ProgressiveModel, learn_to_the_end: Callable[..., list[float]], decay: float
 ) -> None:
     states: list[dict[str, torch.Tensor]] = []
     averaged = copy.deepcopy(model)
-    learn(averaged, average=decay, keep="last")
-    learn(model, keep="last", on_batch=lambda _samples: states.append(copy.deepcopy(model.state_dict())))
+    learn_to_the_end(averaged, average=decay)
+    learn_to_the_end(model, on_batch=lambda _samples: states.append(copy.deepcopy(model.state_dict())))
     assert len(states) == 8
     for name, found in averaged.state_dict().items():
         if not found.is_floating_point():
@@ -170,27 +186,21 @@ def test_the_average_is_what_is_scored_and_kept_and_changes_nothing_of_the_train
     assert score(averaged, validation_data, compute) == top
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
 def test_without_validation_the_last_weights_are_kept(
-    model: ProgressiveModel, learn: Callable[..., list[Epoch]], train_data: Space_Galaxi, compute: Compute
+    model: ProgressiveModel,
+    learn: Callable[..., list[Epoch]],
+    learn_to_the_end: Callable[..., list[float]],
+    validation_data: Space_Galaxi,
+    compute: Compute,
+    average: float,
 ) -> None:
-    for average in (0.0, 0.9):
-        scored, other = copy.deepcopy(model), copy.deepcopy(model)
-        history = learn(scored, epochs=3, average=average, keep="last")
-        told: list[tuple[int, float]] = []
-        losses = fit_without_validation(
-            other,
-            train_data,
-            epochs=3,
-            optimiser=OPTIMISER,
-            compute=compute,
-            seed=5,
-            average=average,
-            on_epoch=lambda epoch, loss, told=told: told.append((epoch, loss)),  # type: ignore[misc]
-            on_batch=lambda _samples: None,
-        )
-        assert losses == [epoch.train_loss for epoch in history]
-        assert told == list(enumerate(losses, start=1))
-        assert same_weights(other, scored)
+    history = learn(copy.deepcopy(model), epochs=3, average=average)
+    told: list[tuple[int, float]] = []
+    losses = learn_to_the_end(model, epochs=3, average=average, on_epoch=lambda epoch, loss: told.append((epoch, loss)))
+    assert losses == [epoch.train_loss for epoch in history]
+    assert told == list(enumerate(losses, start=1))
+    assert score(model, validation_data, compute) == history[-1].validation
 
 
 def test_of_two_scores_the_higher_accuracy_is_better_and_then_the_lower_loss() -> None:

@@ -17,7 +17,7 @@ from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.fit import fit
+from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict, score
 from spacewarps.training.score import Epoch
 from spacewarps.training.settings import Optimiser, Trains
@@ -72,7 +72,9 @@ def grown(trunk: ProgressiveModel, k: int) -> ProgressiveModel:
     return model
 
 
-def new_training(model: ProgressiveModel, data: Data, compute: Compute, trains: Trains, seed: int = 5) -> Training:
+def new_training(
+    model: ProgressiveModel, data: Data, compute: Compute, trains: Trains, seed: int = 5, average: float = 0.0
+) -> Training:
     return Training(
         model,
         epochs=EPOCHS,
@@ -81,6 +83,7 @@ def new_training(model: ProgressiveModel, data: Data, compute: Compute, trains: 
         compute=compute,
         seed=seed,
         trains=trains,
+        average=average,
     )
 
 
@@ -154,18 +157,21 @@ def test_on_large_maps_too_trainings_alone_together_or_put_down_end_the_same(
         assert [bits(training) for training in together] == resumed
 
 
-def test_a_training_put_down_after_every_epoch_ends_with_the_same_bits(
-    trunk: ProgressiveModel, data: Data, compute: Compute
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_training_suspended_after_every_epoch_ends_with_the_same_bits(
+    trunk: ProgressiveModel, data: Data, compute: Compute, average: float
 ) -> None:
-    through = new_training(grown(trunk, 6), data, compute, "all")
+    through = new_training(grown(trunk, 6), data, compute, "all", average=average)
     advance([through], data, EPOCHS)
-    training = new_training(grown(trunk, 6), data, compute, "all")
+    training = new_training(grown(trunk, 6), data, compute, "all", average=average)
     for _ in range(EPOCHS):
         advance([training], data, 1)
         network, state, history = bits(training)
-        training = new_training(unpack_model(network), data, compute, "all")
+        training = new_training(unpack_model(network), data, compute, "all", average=average)
         training.resume(history, load(state))
     assert bits(training) == bits(through)
+    assert pack_model(training.learned) == pack_model(through.learned)
+    assert (pack_model(training.learned) == pack_model(training.model)) == (not average)
 
 
 def test_the_state_are_part_of_what_the_next_epoch_depends_on(
@@ -202,14 +208,16 @@ def test_taking_up_a_training_leaves_the_bytes_that_it_came_from_alone(
         lambda _state: {},
         lambda state: {name: tensor for name, tensor in state.items() if name != "exp_avg_sq.1"},
         lambda state: {**state, "exp_avg.0": torch.zeros(2, 2)},
+        lambda state: {**state, "average.head.project.weight": torch.zeros(2, 2)},
+        lambda state: {name: tensor for name, tensor in state.items() if not name.startswith("average")},
     ],
 )
 def test_state_of_another_network_are_refused_in_one_line(
     trunk: ProgressiveModel, data: Data, compute: Compute, broken: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    training = new_training(grown(trunk, 6), data, compute, "all")
+    training = new_training(grown(trunk, 6), data, compute, "all", average=0.9)
     advance([training], data, 1)
-    other = new_training(grown(trunk, 6), data, compute, "all")
+    other = new_training(grown(trunk, 6), data, compute, "all", average=0.9)
     with pytest.raises(ModelError, match=r"^the state of the training does not fit the network") as caught:
         other.resume(training.history, broken(training.optimiser_state()))
     assert "\n" not in str(caught.value)
@@ -383,17 +391,15 @@ def test_a_rare_class_is_found_more_often_when_the_classes_are_balanced(
             model = ProgressiveModel(train.stamp_shape, (), train.classes, Configuration(8, 2, 0.0))
         model.fit_normalisers(train.stamps, train.features)
         optimiser = Optimiser(16, 0.01, class_weights=class_weights)
-        fit(
+        fit_without_validation(
             model,
             train,
-            validation,
             epochs=4,
             optimiser=optimiser,
             compute=compute,
             seed=1,
-            on_epoch=lambda _epoch: None,
+            on_epoch=lambda _epoch, _loss: None,
             on_batch=lambda _samples: None,
-            keep="last",
         )
         answers.append(int((predict(model, validation, compute).argmax(dim=1) == 1).sum()))
     assert answers[1] > answers[0]

@@ -1,6 +1,7 @@
 """The command ``plan``: what search and final training will cost, before they start."""
 
 import contextlib
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import say
 from spacewarps.search.executors.base import Event, Executor, Job
 from spacewarps.search.executors.registry import make_executor
+from spacewarps.search.final import FinalObserver, train_final
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate, CandidateResult, Step
 from spacewarps.search.journal import Journal, ReadOnlyJournal
@@ -24,12 +26,17 @@ from spacewarps.search.strategies import make_strategy
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_folds, parts_to_learn, set_up
 from spacewarps.stages.searching import run_search
+from spacewarps.stages.training import executor_for
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import SURVEY_FILE
-from spacewarps.training.final import Part, train_final
+from spacewarps.training.final import Part
+from spacewarps.training.score import Score
 
 # So many that one more or less says little.
 _BATCHES = 12
+# Of the final training; the first of each network is not measured, as workers start in it.
+_EPOCHS = 3
+_EPOCHS = 4
 _MEGABYTE = 1_000_000
 
 
@@ -121,23 +128,26 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
 
 
 def _measure_training(stage: Stage, found: SearchResult, parts: Sequence[Part]) -> float:
-    """Return the seconds of the final training of the network that was ``found``."""
-    train = stage.params.train
+    """Return the seconds of the final training of what was ``found``, with its answers on what is held out."""
+    train, compute = stage.params.train, set_up(stage, stage.params.compute.threads)
     share = _share(stage, parts[0].train)
     small = [part._replace(train=_part(part.train, share)) for part in parts]
     small = [part if part.held_out is None else part._replace(held_out=_part(part.held_out, share)) for part in small]
-    start = time.perf_counter()
-    train_final(
-        found.model,
-        small,
-        replace(train, epochs=1),
-        optimiser=stage.params.optimiser,
-        compute=set_up(stage, stage.params.compute.threads),
-        seed=stage.params.seed,
-        on_epoch=lambda *_: None,
-        on_batch=lambda _samples: None,
-    )
-    return (time.perf_counter() - start) / share * train.epochs
+    watch = _EpochWatch()
+    with executor_for(stage, small, compute) as executor:
+        train_final(
+            found.model,
+            small,
+            replace(train, epochs=_EPOCHS),
+            optimiser=stage.params.optimiser,
+            compute=compute,
+            seed=stage.params.seed,
+            executor=executor,
+            observer=watch,
+        )
+        answering = time.perf_counter() - watch.last
+        in_turn = -(-len(parts) // executor.workers) if executor else 1
+    return (in_turn * train.epochs * statistics.median(watch.seconds) + answering) / share
 
 
 def _share(stage: Stage, train: Space_Galaxi) -> float:
@@ -179,6 +189,21 @@ class _Watch(SearchObserver):
 
     def step_finished(self, step: Step) -> None:  # noqa: ARG002
         self.seconds = time.perf_counter() - self._start
+
+
+class _EpochWatch(FinalObserver):
+    """Measures the epochs of each network but the first."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.last = 0.0
+        self._ends: dict[int, float] = {}
+
+    def epoch_finished(self, network: int, epoch: int, train_loss: float, score: Score | None) -> None:  # noqa: ARG002
+        self.last = time.perf_counter()
+        if network in self._ends:
+            self.seconds.append(self.last - self._ends[network])
+        self._ends[network] = self.last
 
 
 class _UnknownError(Exception):

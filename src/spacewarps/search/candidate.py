@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -51,8 +52,9 @@ class Evaluation:
     Args:
         candidate: what is on trial.
         fold: the number of the fold that it learns from and is scored on, from 0.
-        source: the packed network that it grows from; in the same fold.
-        widens: the last block of ``source`` is widened to the candidate's, and no block is added.
+        source: the packed network that it grows from, in the same fold.
+        grows: ``deeper``, where the candidate's block is added to ``source``; ``wider``, where the last block of
+            ``source`` is widened to the candidate's; or ``not``, where ``source`` is the network as it starts.
         batches: the seed of the batches' order and augmentation.
         settings: how it is trained.
         compute: where, and in which precision.
@@ -64,13 +66,19 @@ class Evaluation:
     candidate: Candidate
     fold: int
     source: bytes = field(repr=False)
-    widens: bool
+    grows: Literal["deeper", "wider", "not"]
     batches: int
     settings: CandidateSettings
     compute: Compute
     until: int
     start: Checkpoint | None = None
     checkpoints: bool = False
+
+    @property
+    def what(self) -> str:
+        """What people call it."""
+        name = "the final network" if self.grows == "not" else f"step {self.candidate.step}, {self.candidate.label}"
+        return f"{name}, fold {self.fold + 1}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterat
     """
     first = evaluations[0]
     train, validation = folds[first.fold]
-    with _memory_is_enough(first.candidate):
+    with _memory_is_enough(first.what):
         trainings = [_training(evaluation, train) for evaluation in evaluations]
         outcomes = [list(evaluation.start.outcomes) if evaluation.start else [] for evaluation in evaluations]
         while len(trainings[0].history) < first.until:
@@ -122,15 +130,14 @@ def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterat
 
 
 @contextmanager
-def _memory_is_enough(candidate: Candidate) -> Iterator[None]:
+def _memory_is_enough(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not memory_is_short(error):
             raise
         raise SpaceWarpsError(
-            f"there is not enough memory to evaluate {candidate.label} at step {candidate.step}; lower `k_candidates`, "
-            "`workers` or `batch_size`"
+            f"there is not enough memory to train {what}; lower `workers`, `batch_size` or `k_candidates`"
         ) from error
 
 
@@ -165,7 +172,9 @@ def grow(source: ProgressiveModel, candidate: Candidate, settings: CandidateSett
 def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
     start, settings = evaluation.start, evaluation.settings
     if start is None:
-        model = grow(unpack_model(evaluation.source), evaluation.candidate, settings, evaluation.widens)
+        model = unpack_model(evaluation.source)
+        if evaluation.grows != "not":
+            model = grow(model, evaluation.candidate, settings, evaluation.grows == "wider")
     else:
         model = unpack_model(start.network)
     check_made_for(model, train)
@@ -177,6 +186,7 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
         compute=evaluation.compute,
         seed=evaluation.candidate.seed,
         trains=settings.trains,
+        average=settings.average,
     )
     if start is not None:
         try:
@@ -188,5 +198,7 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
 
 def _checkpoint(training: Training, outcomes: Sequence[Outcomes], epochs: int) -> Checkpoint:
     parameters = sum(tensor.numel() for tensor in training.model.parameters())
-    state = None if len(training.history) == epochs else save(training.optimiser_state())
-    return Checkpoint(tuple(training.history), tuple(outcomes), parameters, pack_model(training.model), state)
+    done = len(training.history) == epochs
+    state = None if done else save(training.optimiser_state())
+    network = pack_model(training.learned if done else training.model)
+    return Checkpoint(tuple(training.history), tuple(outcomes), parameters, network, state)

@@ -74,7 +74,7 @@ def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkp
     header = _Header(
         format=FORMAT,
         key=key,
-        what=f"step {evaluation.candidate.step}, {evaluation.candidate.label}, fold {evaluation.fold + 1}",
+        what=evaluation.what,
         network=len(checkpoint.network),
         optimiser_state=None if checkpoint.optimiser_state is None else len(checkpoint.optimiser_state),
         outcomes=len(checkpoint.outcomes[0].packed),

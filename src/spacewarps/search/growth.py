@@ -126,7 +126,7 @@ class Growth:
                 candidate,
                 fold,
                 packed,
-                widens=sibling is not None,
+                grows="deeper" if sibling is None else "wider",
                 batches=candidate.seed if self.batches is None else self.batches,
                 settings=self.settings,
                 compute=self.compute,

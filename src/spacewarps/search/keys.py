@@ -11,7 +11,7 @@ from spacewarps.model.blocks import BLOCKS
 from spacewarps.provenance import fingerprint_from_outside, fingerprint_of_code
 from spacewarps.search.candidate import Evaluation
 
-FORMAT = "spacewarps-journal-3"
+FORMAT = "spacewarps-journal-4"
 # A change of the code, as it was when it was imported, makes older entries unknown.
 _CODE = fingerprint_of_code("search.candidate")
 
@@ -26,14 +26,14 @@ def key_of(evaluation: Evaluation, data: str, machine: str) -> str:
     """
     compute = evaluation.compute
     settings = asdict(evaluation.settings)
-    if evaluation.settings.warm_start.mode == "siblings" and not evaluation.widens:
+    if evaluation.settings.warm_start.mode == "siblings" and evaluation.grows == "deeper":
         # It starts from the last winner, so it is the same candidate in that mode.
         settings["warm_start"]["mode"] = "previous"
     parts = {
         "format": FORMAT,
         "data": data,
         "source": hashlib.sha256(evaluation.source).hexdigest(),
-        "widens": evaluation.widens,
+        "grows": evaluation.grows,
         "block": asdict(evaluation.candidate.block),
         "seeds": [evaluation.candidate.seed, evaluation.batches],
         "settings": settings,

@@ -86,7 +86,7 @@ def progressive_architecture_search(
         strategy: which blocks a step tries, on how many trunks; the greedy one without it.
         configuration: what all networks have in common.
         optimiser: how weights are learned.
-        compute: where, and in which precision; this machine's best on two threads without it.
+        compute: where, and in which precision; this machine's best on one thread without it.
         seed: decides every draw.
         executor: where candidates are evaluated, made for the same data; in this process without it. The result is the
             same everywhere.

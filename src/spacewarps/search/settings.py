@@ -64,6 +64,7 @@ class CandidateSettings:
         optimiser: how its weights change.
         trains: ``all`` weights; or all but the trunk below the new ``block``, which then is the last winner's as it
             is, without jitter, and is computed once for all candidates that one worker evaluates together.
+        average: the decay of a moving average of the weights, which is scored and kept in their place; 0 for none.
 
     Raises:
         SettingsError: an argument is out of range, or two do not go together.
@@ -73,6 +74,7 @@ class CandidateSettings:
     warm_start: WarmStart = field(default_factory=WarmStart)
     optimiser: Optimiser = field(default_factory=Optimiser)
     trains: Trains = "all"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
         _check_trains(self.trains, self.warm_start)

@@ -42,7 +42,7 @@ def small_evaluation(seed: int = 1, *, epochs: int = 2, source: bytes | None = N
         Candidate(1, BlockSpec(2), seed),
         0,
         pack_model(empty) if source is None else source,
-        widens=False,
+        grows="deeper",
         batches=seed,
         settings=CandidateSettings(epochs, optimiser=OPTIMISER),
         compute=small_compute(),

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spacewarps.errors import ModelError
-from spacewarps.model.ensemble import Ensemble, check_orientations, mean_log_probabilities
+from spacewarps.model.ensemble import Ensemble, mean_log_probabilities
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.normalisers import stamps_to_fit
-from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.calibration import fit_temperature
-from spacewarps.training.compute import Compute, check_surroundings, named_random_state
+from spacewarps.training.compute import Compute, named_random_state
 from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict_answers
 from spacewarps.training.score import Epoch, Score
@@ -89,62 +87,6 @@ class Final:
     uncalibrated: Score | None
 
 
-def train_final(
-    found: ProgressiveModel,
-    parts: Sequence[Part],
-    settings: FinalSettings,
-    *,
-    optimiser: Optimiser,
-    compute: Compute,
-    seed: int,
-    on_epoch: Callable[[int, int, float, Score | None], None],
-    on_batch: Callable[[int], None],
-) -> Final:
-    """Train the architecture of ``found`` on each of ``parts``, and let the networks answer as one.
-
-    Args:
-        found: what the search found; a warm start trains it in place.
-        parts: one for each network; what is held out from each.
-        settings: how.
-        optimiser: how weights change.
-        compute: where, and in which precision.
-        seed: decides every draw.
-        on_epoch: called after each epoch with the number of the part, from 0, that of the epoch, from 1, its training
-            loss, and its score where there is one.
-        on_batch: called after each batch with the number of samples in it.
-
-    Raises:
-        ModelError: a training diverged, the network was made for other data, or its stamps are not square.
-    """
-    check_surroundings()
-    check_orientations(settings.orientations, found.inputs.stamp_shape)
-    members = []
-    for number, part in enumerate(parts):
-        own_seed = derive_seed(seed, "train", *([number] if settings.data == "folds" else []))
-        member = learn(
-            new_start(found, part.train, own_seed) if settings.start == "fresh" else found,
-            part,
-            keep="best" if settings.data == "train" else "last",
-            epochs=settings.epochs,
-            average=settings.average,
-            optimiser=optimiser,
-            compute=compute,
-            seed=own_seed,
-            on_epoch=partial(on_epoch, number),
-            on_batch=on_batch,
-        )
-        members.append(member)
-    network = Ensemble([member.network for member in members], settings.orientations)
-    held_out = [part.held_out for part in parts if part.held_out is not None]
-    if not held_out:
-        return Final(network, members, None, None)
-    answers = answers_held_out(network.networks, held_out, compute, network.orientations)
-    if settings.calibration == "none":
-        return Final(network, members, answers.score(1.0), answers.score(1.0))
-    network.temperature = fit_temperature(answers.logits, answers.labels)
-    return Final(network, members, answers.score(network.temperature), answers.score(1.0))
-
-
 def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:
     """Return a network of the architecture of ``model`` with new weights, its normalisers fitted to ``train``."""
     with named_random_state(seed, "initialisation"):
@@ -158,7 +100,6 @@ def learn(
     model: ProgressiveModel,
     part: Part,
     *,
-    keep: Literal["best", "last"],
     epochs: int,
     average: float,
     optimiser: Optimiser,
@@ -167,12 +108,11 @@ def learn(
     on_epoch: Callable[[int, float, Score | None], None],
     on_batch: Callable[[int], None],
 ) -> Member:
-    """Train ``model`` in place on ``part``; arguments are those of :func:`spacewarps.training.fit.fit`.
+    """Train ``model`` in place on ``part``, to the epoch that is best on what is held out; without any, to the end.
 
     Args:
         model: is trained in place.
         part: the samples.
-        keep: the weights of the ``best`` epoch on what is held out, or those of the ``last``.
         epochs: passes over the samples to learn from.
         average: the decay of the moving average of the weights; 0 for none.
         optimiser: how weights change.
@@ -208,15 +148,36 @@ def learn(
         compute=compute,
         seed=seed,
         average=average,
-        keep=keep,
         on_epoch=lambda epoch: on_epoch(epoch.epoch, epoch.train_loss, epoch.validation),
         on_batch=on_batch,
     )
     member = Member(model, [epoch.train_loss for epoch in history], history)
-    kept = member.best if keep == "best" else history[-1]
-    if kept.validation.diverged:
-        raise ModelError(f"the training diverged{' in every epoch' * (keep == 'best')}; lower `learning_rate`")
+    if member.best.validation.diverged:
+        raise ModelError("the training diverged in every epoch; lower `learning_rate`")
     return member
+
+
+def answer_as_one(members: Sequence[Member], parts: Sequence[Part], settings: FinalSettings, compute: Compute) -> Final:
+    """Return the final network: ``members`` that answer as one, at a temperature fitted to what was held out.
+
+    Args:
+        members: networks that have learned.
+        parts: what each of them learned from, and what was held out from it.
+        settings: how the final network answers.
+        compute: where, and in which precision.
+
+    Raises:
+        ModelError: the stamps are not square, but are to be looked at in several orientations.
+    """
+    network = Ensemble([member.network for member in members], settings.orientations)
+    held_out = [part.held_out for part in parts if part.held_out is not None]
+    if not held_out:
+        return Final(network, list(members), None, None)
+    answers = answers_held_out(network.networks, held_out, compute, network.orientations)
+    if settings.calibration == "none":
+        return Final(network, list(members), answers.score(1.0), answers.score(1.0))
+    network.temperature = fit_temperature(answers.logits, answers.labels)
+    return Final(network, list(members), answers.score(network.temperature), answers.score(1.0))
 
 
 def answers_held_out(

@@ -2,9 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Literal
 
-import torch
 from torch import Tensor
 
 from spacewarps.model.network import ProgressiveModel
@@ -28,7 +26,6 @@ def fit(
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[int], None],
     average: float = 0.0,
-    keep: Literal["best", "last"] = "best",
 ) -> list[Epoch]:
     """Train ``model`` in place, keep the weights of its best epoch, and return what each epoch came to.
 
@@ -44,9 +41,9 @@ def fit(
         seed: decides the order of the samples, their augmentation and dropout.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of samples in it.
-        average: the decay of a moving average of the weights (:func:`move_average`), which then is what is scored and
-            kept; 0 for the weights themselves.
-        keep: the weights of the epoch that scored ``best`` on validation, or those of the ``last``.
+        average: the decay of a moving average of the weights
+            (:func:`~spacewarps.training.training.move_average`), which then is what is scored and kept; 0 for the
+            weights themselves.
 
     Raises:
         ModelError: the network was made for other data.
@@ -58,7 +55,7 @@ def fit(
         epoch = Epoch(len(history) + 1, loss, score(learned, validation, compute))
         history.append(epoch)
         on_epoch(epoch)
-        if keep == "last" or best is None or epoch.validation.better_than(best[0]):
+        if best is None or epoch.validation.better_than(best[0]):
             best = epoch.validation, copy.deepcopy(learned.state_dict())
     if best is not None:
         model.load_state_dict(best[1])
@@ -90,21 +87,6 @@ def fit_without_validation(
     return losses
 
 
-@torch.no_grad()
-def move_average(averaged: ProgressiveModel, model: ProgressiveModel, decay: float) -> None:
-    """Move the weights of ``averaged`` towards those of ``model``: ``decay * averaged + (1 - decay) * model``.
-
-    The mean over the steps of a training lies nearer the minimum than its last step does (Polyak & Juditsky 1992, SIAM
-    J. Control Optim. 30, 838; for networks Izmailov et al. 2018, arXiv:1803.05407). The statistics of BatchNorm are
-    averaged along, so that they fit the weights. What is no floating-point number, a counter, is copied.
-    """
-    for mean, current in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(current, 1 - decay)
-        else:
-            mean.copy_(current)
-
-
 def _passes(
     model: ProgressiveModel,
     train: Space_Galaxi,
@@ -118,15 +100,16 @@ def _passes(
     """Yield, after each pass, its training loss and what was learned: ``model`` itself, or the average."""
     check_made_for(model, train)
     training = Training(
-        model, epochs=epochs, labels=train.labels, optimiser=optimiser, compute=compute, seed=seed, trains="all"
+        model,
+        epochs=epochs,
+        labels=train.labels,
+        optimiser=optimiser,
+        compute=compute,
+        seed=seed,
+        trains="all",
+        average=average,
     )
-    averaged: ProgressiveModel | None = None
     for _ in range(epochs):
         for samples in run_pass([training], train, batch_size=optimiser.batch_size, seed=seed):
-            if average and averaged is None:
-                # From the first step on: what a network starts with is no part of what it learned.
-                averaged = copy.deepcopy(model)
-            elif averaged is not None:
-                move_average(averaged, model, average)
             on_batch(samples)
-        yield training.end_pass(len(train)), model if averaged is None else averaged
+        yield training.end_pass(len(train)), training.learned

@@ -94,4 +94,4 @@ class ComputeSettings:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: Threads = 2
+    threads: Threads = 1

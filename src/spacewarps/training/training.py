@@ -1,5 +1,6 @@
 """The learning of one network, epoch by epoch."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -30,6 +31,8 @@ class Training:
         seed: decides dropout.
         trains: ``all`` weights, or all but those of the trunk below the last ``block``, which stays as it is: its
             weights and its statistics.
+        average: the decay of a moving average of the weights (:func:`move_average`), which then is what was learned; 0
+            for the weights themselves.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Training:
         compute: Compute,
         seed: int,
         trains: Trains,
+        average: float = 0.0,
     ) -> None:
         check_surroundings()
         compute.place(model)
@@ -67,6 +71,13 @@ class Training:
         groups = _weight_groups(model, optimiser.weight_decay)
         self._adam = torch.optim.AdamW(groups, lr=optimiser.learning_rate, fused=True)
         self._total = torch.zeros(())
+        self._average = average
+        self._averaged: ProgressiveModel | None = None
+
+    @property
+    def learned(self) -> ProgressiveModel:
+        """What is scored, and kept in the end: the network, or the average."""
+        return self._averaged or self.model
 
     def begin_epoch(self) -> None:
         """Get ready for a pass."""
@@ -96,6 +107,11 @@ class Training:
         self._adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()
+        if self._averaged is not None:
+            move_average(self._averaged, self.model, self._average)
+        elif self._average:
+            # From the first step on: what a network starts with is no part of what it learned.
+            self._averaged = copy.deepcopy(self.model)
         self._total += loss.detach() * len(labels)
 
     def end_pass(self, samples: int) -> float:
@@ -111,13 +127,14 @@ class Training:
         return epoch
 
     def optimiser_state(self) -> dict[str, Tensor]:
-        """Return the optimiser's state, which with the weights is all that the next epoch depends on."""
+        """Return the optimiser's state and the average: with the weights, all that the next epoch depends on."""
         states = self._adam.state_dict()["state"]
+        averaged = self._averaged.state_dict() if self._averaged is not None else {}
         return {
             f"{name}.{number}": tensor.cpu().contiguous()
             for number in states
             for name, tensor in states[number].items()
-        }
+        } | {f"average.{name}": tensor.cpu().contiguous() for name, tensor in averaged.items()}
 
     def resume(self, history: Sequence[Epoch], optimiser_state: Mapping[str, Tensor]) -> None:
         """Go on after ``history``; the network has the weights of its end already.
@@ -125,6 +142,8 @@ class Training:
         Raises:
             ModelError: ``optimiser_state`` is that of another network.
         """
+        if self._average:
+            self._averaged = copy.deepcopy(self.model)
         weights = [weights for group in self._adam.param_groups for weights in group["params"]]
         try:
             for number, tensor in enumerate(weights):
@@ -134,6 +153,9 @@ class Training:
                     "exp_avg": torch.empty_like(tensor).copy_(optimiser_state[f"exp_avg.{number}"]),
                     "exp_avg_sq": torch.empty_like(tensor).copy_(optimiser_state[f"exp_avg_sq.{number}"]),
                 }
+            if self._averaged is not None:
+                for name, tensor in self._averaged.state_dict().items():
+                    tensor.copy_(optimiser_state[f"average.{name}"])
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"the state of the training does not fit the network ({error})") from None
         self.history = list(history)
@@ -165,7 +187,7 @@ def run_epoch(
     """
     yield from run_pass(trainings, train, batch_size=batch_size, seed=seed)
     depth, compute = trainings[0].frozen_depth, trainings[0].compute
-    scores = score_side_by_side([training.model for training in trainings], validation, compute, depth)
+    scores = score_side_by_side([training.learned for training in trainings], validation, compute, depth)
     for training, (score, outcomes) in zip(trainings, scores, strict=True):
         training.end_epoch(len(train), score, outcomes)
 
@@ -187,6 +209,21 @@ def run_pass(trainings: Sequence[Training], train: Space_Galaxi, *, batch_size: 
         for training in trainings:
             training.learn(number, maps, labels, features)
             yield len(labels)
+
+
+@torch.no_grad()
+def move_average(averaged: ProgressiveModel, model: ProgressiveModel, decay: float) -> None:
+    """Move the weights of ``averaged`` towards those of ``model``: ``decay * averaged + (1 - decay) * model``.
+
+    The mean over the steps of a training lies nearer the minimum than its last step does (Polyak & Juditsky 1992, SIAM
+    J. Control Optim. 30, 838; for networks Izmailov et al. 2018, arXiv:1803.05407). The statistics of BatchNorm are
+    averaged along, so that they fit the weights. What is no floating-point number, a counter, is copied.
+    """
+    for mean, current in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(current, 1 - decay)
+        else:
+            mean.copy_(current)
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:

@@ -270,7 +270,7 @@ def test_what_a_worker_raises_is_raised_here_and_the_next_search_runs(
     empty = ProgressiveModel(train_data.stamp_shape, train_data.feature_names, train_data.classes)
     # More than there are addresses, so that it is refused at once.
     candidate = Candidate(1, BlockSpec(2**45), 3)
-    evaluation = Evaluation(candidate, 0, pack_model(empty), False, 1, CandidateSettings(), compute, until=1)
+    evaluation = Evaluation(candidate, 0, pack_model(empty), "deeper", 1, CandidateSettings(), compute, until=1)
     with start(1) as executor:
         executor.submit(1, [evaluation])
         with pytest.raises(SpaceWarpsError) as caught:
@@ -278,8 +278,8 @@ def test_what_a_worker_raises_is_raised_here_and_the_next_search_runs(
         executor.abandon()
         assert bits(search(executor=executor)) == bits(search())
     assert str(caught.value) == (
-        "there is not enough memory to evaluate conv k=35184372088832 at step 1; lower `k_candidates`, `workers` or "
-        "`batch_size`"
+        "there is not enough memory to train step 1, conv k=35184372088832, fold 1; lower `workers`, `batch_size` or "
+        "`k_candidates`"
     )
 
 

@@ -237,7 +237,7 @@ class TestOnThisMachine:
             Candidate(1, BlockSpec(2), 3),
             0,
             b"",
-            widens=False,
+            grows="deeper",
             batches=1,
             settings=CandidateSettings(),
             compute=compute,
