@@ -33,7 +33,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         file = nodeid.partition("::")[0]
         # Each cluster takes the memory of many workers, so there is one at a time.
         if "[ray]" in nodeid or "::TestRay::" in nodeid or file.endswith("test_ray_cluster.py"):
-            return "ray"
+            return f"ray {file}"
         return nodeid if file.endswith("test_validation.py") else file
 
 
