@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # As the command line does for its stages: read when torch is first imported.
@@ -24,6 +24,7 @@ import torch
 
 import throughput_candidates
 import throughput_ways
+from spacewarps.portability import PORTABLE
 from spacewarps.training.compute import computes_in_bf16
 
 WAYS: dict[str, tuple[str, Callable[[Path, int, int], float]]] = {
@@ -34,6 +35,7 @@ WAYS: dict[str, tuple[str, Callable[[Path, int, int], float]]] = {
 }
 TRUNKS = ["16", "64", "128", "256", "64-64", "128-128", "64-64-64", "54-86-80-90", "16-32-64-128-256-256"]
 WORKERS_TRUNKS = ("16", "64-64")
+KERNELS_TRUNKS = ("16", "16-32-64", "64-64", "54-86-80-90")
 MEASURES = ("peak", "logging", "candidate", "worker", *WAYS)
 
 Found = dict[str, float]
@@ -47,6 +49,8 @@ class Task:
     threads: int
     trunk: str = "1"
     workers: int = 1
+    kernels: str = "portable"
+    precision: str = "fp32"
 
 
 class Results:
@@ -88,8 +92,12 @@ class Plan:
 
     @property
     def peak(self) -> Task:
-        """The machine's arithmetic."""
-        return Task("peak", self.threads)
+        """The machine's arithmetic; portable products of matrices are slow."""
+        return Task("peak", self.threads, kernels="native")
+
+    def peak_of(self, task: Task) -> Task:
+        """Return the task of the machine's arithmetic in the precision of ``task``."""
+        return replace(self.peak, precision=task.precision)
 
     @property
     def logging(self) -> Task:
@@ -117,12 +125,24 @@ class Plan:
         """Return the task of a candidate."""
         return Task("candidate", self.threads, trunk)
 
+    def kernels(self, task: Task) -> dict[str, Task]:
+        """Return the task with each choice of kernels and precision that this processor has, by their names."""
+        native = replace(task, kernels="native")
+        in_bf16 = computes_in_bf16(torch.device("cpu"))
+        return {
+            "native, float32": native,
+            "portable": task,
+            **({"native, bfloat16": replace(native, precision="bf16")} if in_bf16 else {}),
+        }
+
     def tasks(self) -> Iterable[Task]:
         """Return all tasks, each once."""
         ways = [self.way(name) for name in WAYS]
         candidates = [self.candidate(trunk) for trunk in self.trunks]
         workers = [task for trunk in WORKERS_TRUNKS for task in self.workers(trunk).values()]
-        return dict.fromkeys([self.peak, *ways, self.project, *candidates, self.logging, *workers])
+        kernels = [task for trunk in KERNELS_TRUNKS for task in self.kernels(self.candidate(trunk)).values()]
+        kernels += [self.peak_of(task) for task in kernels]
+        return dict.fromkeys([self.peak, *ways, self.project, *candidates, self.logging, *workers, *kernels])
 
 
 def main() -> None:
@@ -137,13 +157,10 @@ def main() -> None:
         print("making a survey", file=sys.stderr)
         throughput_ways.make_survey(Path(folder))
         results = _take_turns(plan, options.rounds, Path(folder))
-    precision = "bf16" if computes_in_bf16(torch.device("cpu")) else "fp32"
-    print(
-        f"threads: {plan.threads}, auto precision here: {precision}, torch {torch.__version__}, load before: {load:.1f}"
-    )
+    print(f"threads: {plan.threads}, portable kernels, torch {torch.__version__}, load before: {load:.1f}")
     print(f"median of {options.rounds} rounds taken in turn (lowest to highest); ratios are taken within a round")
     print(f"peak, a product of large matrices: {results.cell(plan.peak, 'gflops')} GFLOP/s")
-    for table in (_ways_table, _speed_table, _shares_table, _workers_table):
+    for table in (_ways_table, _speed_table, _shares_table, _workers_table, _kernels_table):
         print(f"\n{table(plan, results)}")
 
 
@@ -159,19 +176,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def _measure(options: argparse.Namespace) -> Found:
     """Return what this process was started to measure."""
-    name, folder, threads = options.measure, options.folder, options.threads
+    name, folder, threads, precision = options.measure, options.folder, options.threads, options.precision
     ks = [int(k) for k in options.trunks[0].split("-")]
     if name == "peak":
-        return throughput_candidates.measure_peak(threads)
+        return throughput_candidates.measure_peak(threads, precision)
     if name == "logging":
         return throughput_candidates.measure_logging(folder, threads)
     if name == "candidate":
-        return throughput_candidates.measure_candidate(folder, ks, threads)
+        return throughput_candidates.measure_candidate(folder, ks, threads, precision)
     if name == "worker":
         return throughput_candidates.measure_worker(folder, ks, threads, options.meeting, options.workers)
     return {"stamps": WAYS[name][1](folder, ks[0], threads)}
@@ -182,7 +200,8 @@ def _take_turns(plan: Plan, rounds: int, folder: Path) -> Results:
     for number in range(1, rounds + 1):
         for task in plan.tasks():
             what = f" {task.trunk}" if task.measure in ("candidate", "worker") else ""
-            print(f"round {number} of {rounds}: {task.measure}{what}", file=sys.stderr)
+            how = f"{task.kernels}, {task.precision}"
+            print(f"round {number} of {rounds}: {task.measure}{what}, {how}", file=sys.stderr)
             results.add(task, _in_processes(task, folder))
     return results
 
@@ -192,8 +211,11 @@ def _in_processes(task: Task, folder: Path) -> Found:
     with tempfile.TemporaryDirectory(dir=folder) as meeting:
         command = [sys.executable, __file__, "--measure", task.measure, "--folder", str(folder)]
         command += ["--trunks", task.trunk, "--threads", str(task.threads)]
-        command += ["--meeting", meeting, "--workers", str(task.workers)]
-        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(task.workers)]
+        command += ["--meeting", meeting, "--workers", str(task.workers), "--precision", task.precision]
+        variables = {**os.environ, **(PORTABLE if task.kernels == "portable" else {})}
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) for _ in range(task.workers)
+        ]
         outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit(f"{' '.join(command)} failed")
@@ -255,6 +277,18 @@ def _workers_table(plan: Plan, results: Results) -> str:
             for what, task in ways.items()
         ]
     return _table(["trunk", "candidates at once", "stamps/s together", "times the first"], rows)
+
+
+def _kernels_table(plan: Plan, results: Results) -> str:
+    """Return the table of what the choice of kernels and precision makes of the same candidate."""
+    rows = []
+    for trunk in KERNELS_TRUNKS:
+        choices = plan.kernels(plan.candidate(trunk))
+        first = next(iter(choices.values()))
+        for what, task in choices.items():
+            ratio, share = results.ratio(task, first, "stamps"), results.ratio(task, plan.peak_of(task), "gflops")
+            rows.append([trunk, what, results.cell(task, "stamps"), f"{ratio:.2f}", f"{share:.0%}"])
+    return _table(["trunk", "kernels", "stamps/s in training", "times the first", "of the precision's peak"], rows)
 
 
 def _table(heading: list[str], rows: list[list[str]]) -> str:

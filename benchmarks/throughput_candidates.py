@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -115,8 +115,8 @@ class Moments:
 class Run:
     """A candidate of blocks ``ks`` on the survey in ``folder``, trained by the project's own ``fit``."""
 
-    def __init__(self, folder: Path, ks: list[int], threads: int) -> None:
-        self.compute = set_up_compute(ComputeSettings("cpu", "auto", threads))
+    def __init__(self, folder: Path, ks: list[int], threads: int, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+        self.compute = set_up_compute(ComputeSettings("cpu", precision, threads))
         self.survey = load_prepared_survey(folder / "prepared")
         self.validation = Space_Galaxi(self.survey, split="validation", fraction=FRACTION)
         train = self.train(FRACTION)
@@ -150,10 +150,10 @@ class Run:
         self.epoch(Clock(), fraction=FRACTION / 4)
 
 
-def measure_peak(threads: int) -> dict[str, float]:
-    """Return the arithmetic of a large matrix product, in the precision that the project chooses here."""
-    precision = set_up_compute(ComputeSettings("cpu", "auto", threads)).precision
-    left, right = (torch.rand(_PEAK_SIDE, _PEAK_SIDE, dtype=torch.float32).to(precision) for _ in range(2))
+def measure_peak(threads: int, precision: Literal["fp32", "bf16"]) -> dict[str, float]:
+    """Return the arithmetic of a large matrix product."""
+    dtype = set_up_compute(ComputeSettings("cpu", precision, threads)).precision
+    left, right = (torch.rand(_PEAK_SIDE, _PEAK_SIDE, dtype=torch.float32).to(dtype) for _ in range(2))
     seconds = []
     end = time.perf_counter() + _PEAK_SECONDS
     while time.perf_counter() < end:
@@ -163,9 +163,11 @@ def measure_peak(threads: int) -> dict[str, float]:
     return {"gflops": 2 * _PEAK_SIDE**3 / statistics.median(seconds) / 1e9}
 
 
-def measure_candidate(folder: Path, ks: list[int], threads: int) -> dict[str, float]:
+def measure_candidate(
+    folder: Path, ks: list[int], threads: int, precision: Literal["fp32", "bf16"]
+) -> dict[str, float]:
     """Return a candidate's speed, page faults and seconds of each part, over one epoch after a warm-up."""
-    run = Run(folder, ks, threads)
+    run = Run(folder, ks, threads, precision)
     run.warm_up()
     clock = Clock()
     clock.watch()

@@ -27,14 +27,14 @@ SIDE = 16
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a worker a file of tests, but for those that drive whole pipelines: of these, one at a time."""
+    """Gives a worker a file of tests, but for those that take minutes each: of these, one at a time."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        # Each cluster takes the memory of many workers, so there is one at a time.
+        # Each cluster takes the memory of many workers, so a file has one at a time.
         if "[ray]" in nodeid or "::TestRay::" in nodeid or file.endswith("test_ray_cluster.py"):
             return f"ray {file}"
-        return nodeid if file.endswith("test_validation.py") else file
+        return nodeid if file.endswith(("test_validation.py", "test_portability.py")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -14,6 +14,7 @@ from typing import Never
 
 from spacewarps.errors import DependenciesChangedError, SpaceWarpsError
 from spacewarps.own_code import run_own_code
+from spacewarps.portability import pin_kernels, pin_numpy
 from spacewarps.resources import check_address_space, shortage
 
 _STAGES = {
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"spacewarps: {error}", file=sys.stderr)
             return 2
     options = _parser().parse_args(arguments)
+    pin_numpy()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A class may have a name that the terminal's encoding has no letters for.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -71,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         # Before the code that it names is imported.
         began_with = Dependencies.of(options.command, params)
+        compute = params.compute
+        # Only native kernels compute in bfloat16.
+        pin_kernels("native" if (compute.kernels, compute.precision) == ("auto", "bf16") else compute.kernels)
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -14,13 +14,24 @@ from spacewarps.model import kernels
 from spacewarps.model.blocks import ConvBlock, ResidualBlock
 from spacewarps.model.kernels import convolve, evaluate_block, evaluates, first_block, sees_data
 from spacewarps.model.widening import Repeats
+from spacewarps.portability import PORTABLE, is_pinned
 
-pytestmark = pytest.mark.usefixtures("compute")
+pytestmark = pytest.mark.usefixtures("compute", "products")
 
 # Where two pixels of a window are closer than this, or the larger one is to 0, rounding decides where a gradient goes.
 CLEAR = 1e-4
 
 Results = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=["native", "portable"])
+def products(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take products of matrices from MKL, or as a process with portable kernels does from oneDNN."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in PORTABLE.items() if request.param == "portable" else ():
+            environment.setenv(name, value)
+        assert is_pinned() == (request.param == "portable")
+        yield
 
 
 class First(nn.Module):

@@ -18,7 +18,8 @@ from mlflow.tracking import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, dict[str, Any]] = {
-    "compute": {"threads": 1},
+    # As in the process of the tests, which cannot be told before it imports torch.
+    "compute": {"threads": 1, "kernels": "native"},
     "simulate": {"n_samples": 90},
     # Where the executor does not matter, no test waits for processes to start.
     # One split and one network, which is the fastest.

@@ -117,4 +117,7 @@ def mean_log_probabilities(logits: Tensor, temperature: float) -> Tensor:
         temperature: divides the logits.
     """
     log_probabilities = (logits.double() / temperature).log_softmax(dim=-1)
-    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))
+    highest = log_probabilities.amax(dim=0).clamp_min(torch.finfo(torch.float64).min)
+    # The logarithm of MKL, in float64, approximates as the processor does; that of `log1p` does not.
+    total = (log_probabilities - highest).exp().sum(dim=0)
+    return highest + (total - 1).log1p() - math.log(len(logits))

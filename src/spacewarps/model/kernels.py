@@ -11,6 +11,8 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
+from spacewarps.portability import is_pinned
+
 # A map of a group of stamps stays in the cache: of 1 to 12 MiB, 3 and 6 were the fastest on a core with 32 MiB.
 _GROUP_BYTES = 6 * 2**20
 # Around these bounds a training step takes as long in either way: on one thread of a processor with AVX2, for batches
@@ -167,6 +169,15 @@ def _buffers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
 
 
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the product of ``left``, ``[M, K]``, and ``right``, ``[K, N]``, to ``total``."""
+    if is_pinned():
+        # oneDNN's, as torch takes MKL's, and the portable ones of these take more than twice as long.
+        total += torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
+    else:
+        total.addmm_(left, right)
+
+
 class _PooledConvolution(Function):
     """Convolution, shift, pooling, ReLU and the factors of a dropout, a group of stamps at a time."""
 
@@ -213,7 +224,8 @@ class _PooledConvolution(Function):
                 reached, like[: len(seen)], [2, 2], [2, 2], [0, 0], [1, 1], False, where
             )
             pixels = spread.permute(0, 2, 3, 1).reshape(len(seen), height * width, k)
-            of_filters += torch.bmm(_patches(seen, size), pixels).sum(0)
+            for patches, of_stamp in zip(_patches(seen, size), pixels, strict=True):
+                _add_product(of_filters, patches, of_stamp)
         return None, of_filters.T.reshape(filters.shape), of_shift, None
 
 
@@ -251,5 +263,5 @@ def _gradient_of_filters(maps: Tensor, gradient: Tensor) -> Tensor:
     for stamp, part in zip(maps.permute(0, 2, 3, 1), parts, strict=True):
         left[:, 1:], middle[:], right[:, :-1] = stamp[:, :-1], stamp, stamp[:, 1:]
         for row in range(3):
-            total[row].addmm_(part.T, pixels[row * width : (row + height) * width])
+            _add_product(total[row], part.T, pixels[row * width : (row + height) * width])
     return total.view(3, k, 3, channels).permute(1, 3, 0, 2)

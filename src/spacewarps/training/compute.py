@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from spacewarps.errors import ModelError, ParamsError
+from spacewarps.portability import is_pinned, pin_kernels
 from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
 from spacewarps.training.settings import ComputeSettings
@@ -25,16 +26,15 @@ _LARGEST_SIZE, _NEVER = 2**31 - 1, -1
 # Params of a larger machine give the same bits on a smaller one. On 2 cores a training step takes four times as long
 # with 64 threads as with 1, and fourteen times with 1,024.
 _THREADS_ANYWHERE, _THREADS_A_CORE = 64, 4
-_KERNEL_VARIABLES = (
+_OF_PROCESSORS = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
-    "NVIDIA_TF32_OVERRIDE",
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
+_OF_ACCELERATORS = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,11 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     """Resolve ``auto``, and set this process up so that the same work gives the same bits.
 
     Raises:
-        ParamsError: there is no CUDA device, but one is asked for; or far more threads than this machine has cores.
+        ParamsError: there is no CUDA device, but one is asked for; far more threads than this machine has cores; or
+            portable kernels are asked for, which this process does not compute with, or not in bfloat16.
     """
     device, precision, threads = settings.device, settings.precision, settings.threads
+    pin_kernels(settings.kernels)
     cores = available_cores()
     if threads > max(_THREADS_ANYWHERE, _THREADS_A_CORE * cores):
         raise ParamsError(
@@ -76,6 +78,8 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     if device == "cuda" and not torch.cuda.is_available():
         raise ParamsError("`device` is cuda, but this machine has no CUDA device that torch can use; set it to cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "bf16" and where.type == "cpu" and is_pinned():
+        raise ParamsError("`precision` is bf16, which portable kernels do not compute in; set `kernels` to native")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(where))
     torch.set_num_threads(threads)
     # cuBLAS is deterministic only with a workspace of fixed size (CUDA's own advice, which torch checks for).
@@ -113,19 +117,26 @@ def check_surroundings() -> None:
 def set_up_again(compute: Compute) -> None:
     """Set another process up to compute what ``compute`` was set up for."""
     device: Literal["cpu", "cuda"] = "cuda" if compute.device.type == "cuda" else "cpu"
-    set_up_compute(ComputeSettings(device, "bf16" if compute.precision == torch.bfloat16 else "fp32", compute.threads))
+    precision: Literal["fp32", "bf16"] = "bf16" if compute.precision == torch.bfloat16 else "fp32"
+    set_up_compute(ComputeSettings(device, precision=precision, threads=compute.threads))
 
 
 def kind_of_machine(device: torch.device) -> str:
     """Return what distinguishes machines that may round differently: the processor, or the accelerator."""
-    parts = [platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor()]
+    portable = is_pinned()
+    parts = [platform.machine(), *(["portable kernels"] if portable else _own_kernels())]
     if device.type == "cuda":
         parts += [torch.cuda.get_device_name(), str(torch.version.cuda), str(torch.backends.cudnn.version())]  # type: ignore[no-untyped-call]
     # These choose other kernels than the processor would get by itself.
-    parts += [f"{name}={os.environ[name]}" for name in _KERNEL_VARIABLES if name in os.environ]
+    names = _OF_ACCELERATORS if portable else (*_OF_PROCESSORS, *_OF_ACCELERATORS)
+    parts += [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     if not torch.backends.mkldnn.enabled:
         parts.append("oneDNN off")
     return ", ".join(parts)
+
+
+def _own_kernels() -> list[str]:
+    return [torch.backends.cpu.get_cpu_capability(), _processor()]
 
 
 def _processor() -> str:
@@ -166,8 +177,8 @@ def named_random_state(seed: int, *names: str | int) -> Iterator[None]:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Say whether ``device`` has arithmetic for bfloat16, rather than emulating it."""
+    """Say whether ``device`` has arithmetic for bfloat16, rather than emulating it, and kernels that use it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return not is_pinned() and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

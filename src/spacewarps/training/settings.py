@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spacewarps.model.settings import ORIENTATIONS
+from spacewarps.portability import Kernels
 from spacewarps.settings import PositiveInt, Threads, settings
 
 Trains = Literal["all", "block"]
@@ -85,8 +86,12 @@ class ComputeSettings:
 
     Args:
         device: ``auto`` takes CUDA where there is some.
-        precision: ``auto`` takes bf16 where the processor computes in it, as emulation is slower than float32.
+        precision: ``auto`` takes bf16 where the processor computes in it, as emulation is slower than float32, and
+            kernels are native.
         threads: threads of one process; part of the result, as it changes the order of sums.
+        kernels: ``portable`` ones give the same bits on any x86-64 processor with AVX2, in float32; ``native`` are the
+            fastest of this processor; ``auto`` takes portable ones where they are to be had. They are chosen when a
+            process starts (:mod:`spacewarps.portability`), and do not concern an accelerator.
 
     Raises:
         SettingsError: an argument is out of range.
@@ -95,3 +100,4 @@ class ComputeSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Threads = 1
+    kernels: Kernels = "auto"

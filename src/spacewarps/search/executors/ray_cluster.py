@@ -22,6 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import spacewarps
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.portability import pins
 from spacewarps.resources import available_cores
 from spacewarps.search.candidate import EpochEnded, Trained, evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
@@ -154,7 +155,7 @@ class RayExecutor(Executor):
             "logging_level": "ERROR",
             "runtime_env": {
                 "py_modules": [str(Path(str(spacewarps.__file__)).parent)],
-                "env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")},
+                "env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), **pins()},
             },
         }
         threads = self._compute.threads
