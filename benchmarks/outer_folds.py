@@ -31,7 +31,7 @@ from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.evaluation.bootstrap import mean_interval
 from spacewarps.evaluation.metrics import expected_calibration_error
 from spacewarps.model.ensemble import Network
-from spacewarps.portability import PORTABLE
+from spacewarps.portability import portable_environment
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.clustered import estimate
 from spacewarps.search.folds import deal_folds
@@ -191,7 +191,7 @@ def run_all(options: argparse.Namespace, reference: str) -> dict[tuple[str, int,
             command = [sys.executable, sys.argv[0], str(options.survey), str(kept), "--run", method]
             command += ["--seeds", str(place[0]), "--fold", str(place[1]), "--budget", str(budget)]
             # As the pipeline computes, wherever it can.
-            environment = {**os.environ, **PORTABLE}
+            environment = {**os.environ, **portable_environment()}
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if done.returncode:
                 raise SystemExit(f"{method} failed with seed {place[0]} in fold {place[1]}:\n{done.stderr}")

@@ -24,7 +24,7 @@ import torch
 
 import throughput_candidates
 import throughput_ways
-from spacewarps.portability import PORTABLE
+from spacewarps.portability import portable_environment
 from spacewarps.training.compute import computes_in_bf16
 
 WAYS: dict[str, tuple[str, Callable[[Path, int, int], float]]] = {
@@ -212,7 +212,7 @@ def _in_processes(task: Task, folder: Path) -> Found:
         command = [sys.executable, __file__, "--measure", task.measure, "--folder", str(folder)]
         command += ["--trunks", task.trunk, "--threads", str(task.threads)]
         command += ["--meeting", meeting, "--workers", str(task.workers), "--precision", task.precision]
-        variables = {**os.environ, **(PORTABLE if task.kernels == "portable" else {})}
+        variables = {**os.environ, **(portable_environment() if task.kernels == "portable" else {})}
         processes = [
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) for _ in range(task.workers)
         ]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from spacewarps import portability
 from spacewarps.errors import ParamsError
-from spacewarps.portability import is_pinned, pin_kernels, pins
+from spacewarps.portability import is_pinned, pin_kernels, pins, portable_environment
 from spacewarps.training.compute import computes_in_bf16, kind_of_machine, set_up_compute
 from spacewarps.training.settings import ComputeSettings
 
@@ -27,7 +28,7 @@ on_linux = pytest.mark.skipif(
 
 
 def without_pins() -> dict[str, str]:
-    names = {*portability.PORTABLE, *portability._OTHERS}
+    names = {*portability._PORTABLE, *portability._OTHERS, *portability._OTHERS_OF_NUMPY}
     return {name: value for name, value in os.environ.items() if name not in names}
 
 
@@ -41,6 +42,15 @@ def run_python(*arguments: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def python_path() -> str:
+    # Started by the emulator, Python would not see that it stands in an environment of its own.
+    return os.pathsep.join(filter(None, sys.path))
+
+
+def python() -> str:
+    return os.path.realpath(sys.executable)
 
 
 def bits(kernels: str) -> dict[str, str]:
@@ -68,12 +78,8 @@ def test_this_processors_own_kernels_give_other_bits(portable_bits: dict[str, st
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_an_emulated_processor_gives_the_same_bits(processor: str, portable_bits: dict[str, str]) -> None:
     assert EMULATOR is not None
-    # Started by the emulator, Python would not see that it stands in an environment of its own.
-    found = [f"PYTHONPATH={os.pathsep.join(filter(None, sys.path))}"]
-    environment = [part for each in found for part in ("-E", each)]
-    python = os.path.realpath(sys.executable)
     done = subprocess.run(
-        [EMULATOR, "-cpu", processor, *environment, python, str(PIPELINE), "portable"],
+        [EMULATOR, "-cpu", processor, "-E", f"PYTHONPATH={python_path()}", python(), str(PIPELINE), "portable"],
         env=without_pins(),
         capture_output=True,
         text=True,
@@ -89,8 +95,8 @@ from spacewarps.portability import *
 from spacewarps import portability
 {prelude}
 try:
-    pin_numpy()
     pin_kernels({kernels!r})
+    import numpy
 except Exception as error:
     print(type(error).__name__, error)
 else:
@@ -107,7 +113,8 @@ def test_kernels_are_pinned_where_they_can_be_and_as_asked_for() -> None:
     assert shown("auto") == shown("portable") == "True"
     assert shown("native") == "False"
     # What someone set for another program does not count.
-    assert shown("portable", MKL_CBWR="AVX512", DNNL_MAX_CPU_ISA="AVX512_CORE", OPENBLAS_CORETYPE="SkylakeX") == "True"
+    others = {"MKL_CBWR": "AVX512", "DNNL_MAX_CPU_ISA": "AVX512_CORE", "OPENBLAS_CORETYPE": "SkylakeX"}
+    assert shown("portable", NPY_ENABLE_CPU_FEATURES="AVX2", **others) == "True"
 
 
 @on_linux
@@ -131,8 +138,27 @@ def test_where_they_cannot_be_had_one_line_says_why_and_auto_goes_without(prelud
 
 def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process look as if it had been told in time."""
-    for name, value in portability.PORTABLE.items():
+    for name, value in portable_environment().items():
         monkeypatch.setenv(name, value)
+
+
+@on_linux
+@pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not installed (Debian: apt-get install qemu-user)")
+def test_a_processor_without_avx2_is_told_to_take_nothing_that_it_has_not() -> None:
+    assert EMULATOR is not None
+    # What Python asks of the processor is what the emulator has; what Linux says of it is that of this machine.
+    program = (
+        "from spacewarps import portability; portability._flags = lambda: {'sse4_2'}; portability.pin_numpy(); "
+        "portability.pin_kernels('auto'); import numpy as np; print((np.ones((64, 64)) @ np.ones((64, 64)))[0, 0])"
+    )
+    done = subprocess.run(
+        [EMULATOR, "-cpu", "Nehalem", "-E", f"PYTHONPATH={python_path()}", python(), "-c", program],
+        env=without_pins(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "64.0\n"), done.stderr
 
 
 def test_portable_kernels_are_one_kind_of_machine_and_compute_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +167,14 @@ def test_portable_kernels_are_one_kind_of_machine_and_compute_in_fp32(monkeypatc
     with pytest.raises(ParamsError, match="`kernels` is portable, but torch was imported before"):
         set_up_compute(ComputeSettings("cpu", "fp32", 1, "portable"))
     pinned(monkeypatch)
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        with pytest.raises(ParamsError, match="were set after torch was imported"):
+            set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.raises(ParamsError, match="`kernels` is native, but this process was started with portable ones"):
+        set_up_compute(ComputeSettings("cpu", "fp32", 1, "native"))
     assert is_pinned()
-    assert pins() == portability.PORTABLE
+    assert pins() == portable_environment()
     assert kind_of_machine(compute.device) == f"{platform.machine()}, portable kernels" != usual
     assert not computes_in_bf16(compute.device)
     assert set_up_compute(ComputeSettings("cpu", "auto", 1, "portable")) == compute

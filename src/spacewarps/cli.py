@@ -10,12 +10,15 @@ import sys
 import warnings
 from pathlib import Path
 from types import FrameType
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from spacewarps.errors import DependenciesChangedError, SpaceWarpsError
 from spacewarps.own_code import run_own_code
 from spacewarps.portability import pin_kernels, pin_numpy
 from spacewarps.resources import check_address_space, shortage
+
+if TYPE_CHECKING:
+    from spacewarps.params import Params
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -26,7 +29,7 @@ _STAGES = {
     "crossvalidate": "search, train and test on outer folds of the survey",
 }
 # What a stage that did not come to its end has put into the journal.
-_KEPT = {"search": "candidates", "train": "networks of folds", "crossvalidate": "folds, candidates and networks"}
+_KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     _tidy_up_when_told_to_end()
     # Where there is no shared memory, joblib warns that it would start no processes; it is asked for none.
     warnings.filterwarnings("ignore", ".*joblib will operate in serial mode", UserWarning)
+    params: Params | None = None
     try:
         # Imported when needed: another package's may be the ones that this command runs.
         from spacewarps.params import load_params
@@ -73,9 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         # Before the code that it names is imported.
         began_with = Dependencies.of(options.command, params)
-        compute = params.compute
-        # Only native kernels compute in bfloat16.
-        pin_kernels("native" if (compute.kernels, compute.precision) == ("auto", "bf16") else compute.kernels)
+        if options.command in _STAGES or options.command == "plan":
+            # Only native kernels compute in bfloat16.
+            in_bf16 = (params.compute.kernels, params.compute.precision) == ("auto", "bf16")
+            pin_kernels("native" if in_bf16 else params.compute.kernels)
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -97,14 +102,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "params" and isinstance(error, InvalidParamsError):
             lines = error.lines
         if isinstance(error, DependenciesChangedError):
-            lines = [f"{error}{_goes_on(options.command)}"]
+            lines = [f"{error}{_goes_on(options.command, params)}"]
         for told in lines:
             # A name that a file brought along may hold what moves the cursor or breaks the line.
             line = "".join(c if c.isprintable() else " " for c in in_params(told, options.command))
             print(f"spacewarps {options.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = _goes_on(options.command)
+        goes_on = _goes_on(options.command, params)
         print(f"spacewarps {options.command}: interrupted; nothing half-written is left{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -118,8 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _goes_on(command: str) -> str:
-    kept = _KEPT.get(command)
+def _goes_on(command: str, params: "Params | None") -> str:
+    # A single network is not in the journal.
+    kept = None if command == "train" and params and params.train.data != "folds" else _KEPT.get(command)
     return f", and the same command goes on from the finished {kept} that are in the journal" if kept else ""
 
 

@@ -9,6 +9,7 @@ here uses these.
 import os
 import platform
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -21,74 +22,76 @@ _NUMPY = {
     "NPY_DISABLE_CPU_FEATURES": "AVX512F,AVX512CD,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL,AVX512_SPR,X86_V4",
     "OPENBLAS_CORETYPE": "Haswell",
 }
-#: The variables of a process that computes with portable kernels.
-PORTABLE = {**_NUMPY, "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
-# These choose among kernels, too.
+_PORTABLE = {**_NUMPY, "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+# These choose among kernels, too; NumPy refuses to start with its own beside the one that disables features.
+_OTHERS_OF_NUMPY = ("NPY_ENABLE_CPU_FEATURES",)
 _OTHERS = ("DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_DEFAULT_FPMATH_MODE")
 _NEEDED = {"avx2", "fma"}
 
 
 def pin_numpy() -> None:
-    """Let NumPy choose the same kernels on any processor; to be called before it is imported, in vain after that."""
-    if "numpy" not in sys.modules and _is_x86():
-        os.environ.update(_NUMPY)
+    """Let NumPy choose the same kernels on any processor that has them; in vain once it is imported."""
+    if "numpy" not in sys.modules and _why_not_here() is None:
+        _set(_NUMPY, _OTHERS_OF_NUMPY)
 
 
 def pin_kernels(kernels: Kernels) -> None:
     """Let the libraries of this process, and of those that it starts, choose portable kernels where ``kernels`` say so.
 
-    To be called before torch is imported.
+    To be called before anything imports NumPy or torch.
 
     Args:
-        kernels: ``auto`` pins where this processor has what portable kernels need and torch is not imported yet.
+        kernels: ``auto`` pins where this processor has what portable kernels need and nothing is imported yet.
 
     Raises:
         ParamsError: ``kernels`` is portable, but they are not to be had.
     """
     if kernels == "native" or is_pinned():
         return
-    why = _why_not()
+    pin_numpy()
+    why = _why_not_here() or _why_too_late()
     if why is None:
-        os.environ.update(PORTABLE)
-        for name in _OTHERS:
-            os.environ.pop(name, None)
+        _set(_PORTABLE, _OTHERS)
     elif kernels == "portable":
-        raise ParamsError(f"`kernels` is portable, but {why}")
+        raise ParamsError(f"`kernels` is portable, but {why}; set it to native")
+
+
+def portable_environment() -> dict[str, str]:
+    """Return the variables with which a process is to be started to compute portably; none where that cannot be."""
+    return dict(_PORTABLE) if _why_not_here() is None else {}
 
 
 def is_pinned() -> bool:
     """Say whether this process computes with portable kernels."""
-    return all(os.environ.get(name) == value for name, value in PORTABLE.items())
+    return all(os.environ.get(name) == value for name, value in _PORTABLE.items())
 
 
 def pins() -> dict[str, str]:
     """Return the variables that another machine needs to compute with the kernels of this process."""
-    return {name: os.environ[name] for name in PORTABLE if name in os.environ}
+    return {name: os.environ[name] for name in _PORTABLE if name in os.environ}
 
 
-def _why_not() -> str | None:
-    if not _is_x86():
-        return (
-            f"this is {platform.system()} on {platform.machine()}, and they are for Linux on x86-64; set it to native"
-        )
+def _set(variables: Mapping[str, str], others: Iterable[str]) -> None:
+    os.environ.update(variables)
+    for name in others:
+        os.environ.pop(name, None)
+
+
+def _why_not_here() -> str | None:
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        return f"this is {system} on {machine}, and they are for Linux on x86_64"
     missing = [name.upper() for name in sorted(_NEEDED - _flags())]
-    if missing:
-        return f"this processor has no {' and no '.join(missing)}, which they need; set it to native"
-    if "torch" in sys.modules:
-        return (
-            "torch was imported before it could be told; call spacewarps.portability.pin_numpy() and pin_kernels() "
-            "before anything imports NumPy or torch, or set it to native"
-        )
-    if any(os.environ.get(name) != value for name, value in _NUMPY.items()):
-        return (
-            "NumPy was imported before it could be told; call spacewarps.portability.pin_numpy() before anything "
-            "imports it, or set it to native"
-        )
-    return None
+    return f"this processor has no {' and no '.join(missing)}, which they need" if missing else None
 
 
-def _is_x86() -> bool:
-    return platform.system() == "Linux" and platform.machine() == "x86_64"
+def _why_too_late() -> str | None:
+    pinned = all(os.environ.get(name) == value for name, value in _NUMPY.items())
+    late = "torch" if "torch" in sys.modules else None if pinned else "NumPy"
+    return late and (
+        f"{late} was imported before it could be told; call spacewarps.portability.pin_kernels() before anything "
+        "imports it"
+    )
 
 
 def _flags() -> set[str]:

@@ -1,6 +1,9 @@
 import json
+import platform
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import mlflow
 import numpy as np
@@ -11,6 +14,8 @@ import torch
 from spacewarps import Space_Galaxi, load_model
 from spacewarps.model.ensemble import Ensemble
 from spacewarps.model.network import ProgressiveModel
+from spacewarps.portability import portable_environment
+from spacewarps.search.entries import list_entries
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
 from spacewarps.training.settings import ComputeSettings
@@ -85,6 +90,68 @@ def test_a_network_for_each_fold_is_scored_on_what_it_has_not_seen(
     with torch.inference_mode():
         expected = model(torch.from_numpy(stamps), features).softmax(dim=1).numpy()
     np.testing.assert_array_equal(served.predict({"stamps": stamps, "features": features.numpy()}), expected)
+
+
+FOLDS = {"data": "folds", "folds": 3, "start": "fresh", "epochs": 2}
+
+
+def in_the_journal(project: Project) -> dict[str, tuple[str, int, int]]:
+    """Return what each network of a fold is, its epochs, and its file, which is another when it is written anew."""
+    entries = list_entries(project.folder / ".spacewarps/journal")
+    found = {e.path.name: (e.what, e.epochs, e.path.stat().st_ino) for e in entries}
+    return {name: entry for name, entry in found.items() if entry[0].startswith("the final network")}
+
+
+def test_networks_of_folds_are_trained_as_candidates_are_and_found_in_the_journal(project: Project) -> None:
+    params = project.params()
+    params["train"] |= FOLDS
+    params["search"] |= {"executor": "processes", "workers": 2}
+    params["compute"] |= {"kernels": "auto"}
+    project.write_params(params)
+    done = project.spacewarps("train")
+    assert done.returncode == 0, done.stderr
+    model = (project.folder / "models/final/model.safetensors").read_bytes()
+    kept = in_the_journal(project)
+    assert sorted(kept.values()) == [(f"the final network, fold {fold}", 2, ANY) for fold in (1, 2, 3)]
+    # The workers refuse to compute with other kernels than this run says.
+    portable = [f"{platform.machine()}, portable kernels"] if portable_environment() else []
+    machines = [run.data.tags.get("spacewarps.machine") for run in project.runs()]
+    assert [machine for machine in machines if machine in portable] == portable
+
+    params["search"] |= {"executor": "inline"}
+    project.write_params(params)
+    assert project.spacewarps("train").returncode == 0
+    assert (project.folder / "models/final/model.safetensors").read_bytes() == model
+    assert in_the_journal(project) == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        (FOLDS, ", and the same command goes on from the finished networks that are in the journal"),
+        ({"data": "train"}, ""),
+    ],
+)
+def test_an_interrupted_training_says_what_it_goes_on_from(
+    project: Project, changes: dict[str, Any], kept: str
+) -> None:
+    params = project.params()
+    params["train"] |= {**changes, "epochs": 5000}
+    project.write_params(params)
+    with project.start("spacewarps.cli", "train") as train:
+        deadline = time.monotonic() + 120
+        while not any(run.info.status == "RUNNING" and run.info.run_name == "train" for run in project.runs()) or (
+            kept and not in_the_journal(project)
+        ):
+            assert train.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        train.terminate()
+        _, errors = train.communicate(timeout=60)
+    assert (train.returncode, errors) == (
+        130,
+        f"spacewarps train: interrupted; nothing half-written is left{kept}\n",
+    )
 
 
 def test_the_best_epoch_may_answer_in_eight_orientations_at_a_temperature(

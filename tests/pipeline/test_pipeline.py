@@ -287,17 +287,17 @@ def test_the_journal_is_listed_and_pruned_by_a_command(
     expected = [f"step {c['layer']}, conv k={c['k']}, fold 1" for c in summary["candidates"]]
     assert sorted(line.split("  ")[-1] for line in lines) == sorted(expected)
     assert {line.split("  ")[1] for line in lines} == {name[:12] for name in sizes}
-    assert last.startswith(f"{len(sizes)} candidates, {sum(sizes.values()) / 1e6:.1f} MB in ")
+    assert last.startswith(f"{len(sizes)} entries, {sum(sizes.values()) / 1e6:.1f} MB in ")
     newest = next(name for name in sizes if name.startswith(lines[0].split("  ")[1]))
 
     status, said, _ = spacewarps_here(project, "journal", "--older-than", "1")
-    assert (status, said.splitlines()[0]) == (0, "0 candidates deleted, 0.0 MB")
+    assert (status, said.splitlines()[0]) == (0, "0 entries deleted, 0.0 MB")
     room = sizes[newest] / 1e6
     status, said, _ = spacewarps_here(project, "journal", "--larger-than", f"{room + 1e-6:.6f}")
-    assert (status, said.splitlines()[0].split(",")[0]) == (0, f"{len(sizes) - 1} candidates deleted")
+    assert (status, said.splitlines()[0].split(",")[0]) == (0, f"{len(sizes) - 1} entries deleted")
     assert list(project.entries()) == [newest]
     status, said, _ = spacewarps_here(project, "journal", "--older-than", "0")
-    assert said.splitlines()[0].startswith("1 candidates deleted")
+    assert said.splitlines()[0].startswith("1 entries deleted")
     assert project.entries() == {}
     status, said, _ = spacewarps_here(project, "search")
     assert (status, f"{len(sizes)} candidates evaluated, 0 found" in said) == (0, True)

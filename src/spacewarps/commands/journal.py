@@ -18,7 +18,7 @@ def run(stage: Stage, options: argparse.Namespace) -> None:
             older_than=None if options.older_than is None else options.older_than * _DAY,
             larger_than=None if options.larger_than is None else round(options.larger_than * _MEGABYTE),
         )
-        say(f"{count} candidates deleted, {size / _MEGABYTE:.1f} MB")
+        say(f"{count} entries deleted, {size / _MEGABYTE:.1f} MB")
     count = total = 0
     for entry in list_entries(stage.journal):
         count, total = count + 1, total + entry.size
@@ -26,4 +26,4 @@ def run(stage: Stage, options: argparse.Namespace) -> None:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified))
         name = entry.path.name[:12]
         say(f"{used}  {name}  {entry.size / _MEGABYTE:7.2f} MB  {entry.accuracy:.4f}  {entry.what}{state}")
-    say(f"{count} candidates, {total / _MEGABYTE:.1f} MB in {stage.journal}")
+    say(f"{count} entries, {total / _MEGABYTE:.1f} MB in {stage.journal}")

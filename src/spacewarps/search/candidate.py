@@ -114,7 +114,7 @@ def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterat
     """
     first = evaluations[0]
     train, validation = folds[first.fold]
-    with _memory_is_enough(first.what):
+    with _memory_is_enough(first):
         trainings = [_training(evaluation, train) for evaluation in evaluations]
         outcomes = [list(evaluation.start.outcomes) if evaluation.start else [] for evaluation in evaluations]
         while len(trainings[0].history) < first.until:
@@ -130,14 +130,16 @@ def evaluate(evaluations: Sequence[Evaluation], folds: Sequence[Fold]) -> Iterat
 
 
 @contextmanager
-def _memory_is_enough(what: str) -> Iterator[None]:
+def _memory_is_enough(evaluation: Evaluation) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not memory_is_short(error):
             raise
         raise SpaceWarpsError(
-            f"there is not enough memory to train {what}; lower `workers`, `batch_size` or `k_candidates`"
+            f"there is not enough memory to train {evaluation.what}; lower `workers`"
+            f"{' or' if evaluation.grows == 'not' else ','} `batch_size`"
+            f"{'' if evaluation.grows == 'not' else ' or `k_candidates`'}"
         ) from error
 
 

@@ -208,9 +208,8 @@ class Evaluator:
         work.epochs = epochs
         self._release([work])
         if work.losses == _ATTEMPTS:
-            block = work.evaluation.candidate.block
             raise ExecutorError(
-                f"{_ATTEMPTS} workers in turn were lost while they evaluated {block.kind} k={block.k} ({reason}); "
+                f"{_ATTEMPTS} workers in turn were lost while they trained {work.evaluation.what} ({reason}); "
                 "if memory is short, lower `workers` or `batch_size`"
             )
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -18,7 +17,6 @@ from spacewarps.model.ensemble import check_orientations
 from spacewarps.progress import progress_bar, say
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.executors.registry import make_executor
-from spacewarps.search.final import FinalObserver
 from spacewarps.search.folds import Fold, deal_folds, hold_out
 from spacewarps.search.journal import FolderJournal
 from spacewarps.seeds import derive_seed
@@ -28,7 +26,7 @@ from spacewarps.stages.kept_folds import keep_fold, read_kept_fold
 from spacewarps.stages.learning import augmentation_of, set_up
 from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.stages.searching import run_search
-from spacewarps.stages.training import run_training
+from spacewarps.stages.training import TrainingProgress, run_training
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.tracking.artifacts import log_survey
@@ -175,9 +173,10 @@ def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFol
         make_executor(params.search.executor, folds, compute, params.search) as executor,
     ):
         found = run_search(stage, params.search, folds, seed=seed, executor=executor, journal=journal, observer=display)
-    with progress_bar("train", sum(len(part.train) for part in parts) * params.train.epochs) as progress:
-        trained = run_training(stage, found.model, parts, seed=seed, observer=_Progress(progress))
     compute = set_up(stage, params.compute.threads)
+    with progress_bar("train", sum(len(part.train) for part in parts) * params.train.epochs) as progress:
+        observer = TrainingProgress(progress)
+        trained = run_training(stage, found.model, parts, compute=compute, seed=seed, observer=observer)
     test = outer.validation
     probabilities = predict(trained.network, test, compute).double().softmax(dim=1).numpy()
     predictions = test.samples[["id", "source", "label"]].assign(
@@ -185,11 +184,3 @@ def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFol
     )
     architecture = [block.candidate.label for block in found.history.blocks]
     return OuterFold(repeat, number, architecture, time.perf_counter() - start, predictions)
-
-
-class _Progress(FinalObserver):
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self._advance = advance
-
-    def batch_trained(self, samples: int) -> None:
-        self._advance(samples)

@@ -19,6 +19,7 @@ from spacewarps.stages.search_display import SearchDisplay
 from spacewarps.stages.searching import run_search
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.search_runs import SearchRuns
+from spacewarps.training.compute import kind_of_machine
 from spacewarps.writing import write_csv, write_json
 
 
@@ -36,6 +37,7 @@ def run(stage: Stage) -> None:
         closing(SearchDisplay(len(folds))) as display,
         closing(FolderJournal(stage.journal, every_epoch=search.checkpoints)) as journal,
     ):
+        tracked.log_machine(kind_of_machine(compute.device))
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
         before, start = tracked.tracker.seconds, time.perf_counter()
         with make_executor(search.executor, folds, compute, search) as executor:

@@ -9,12 +9,12 @@ import pandas as pd
 from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_progressive_model, save_model
 from spacewarps.progress import progress_bar, say
-from spacewarps.search.final import FinalObserver
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import parts_to_learn
-from spacewarps.stages.training import run_training
+from spacewarps.stages.learning import parts_to_learn, set_up
+from spacewarps.stages.training import TrainingProgress, run_training
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model, log_survey
+from spacewarps.training.compute import kind_of_machine
 from spacewarps.training.final import Final, Member
 from spacewarps.training.score import Score, pooled_epochs
 from spacewarps.training.settings import FinalSettings
@@ -26,13 +26,15 @@ def run(stage: Stage) -> None:
     train, final = stage.params.train, Path(stage.params.paths.final)
     # Before the training, not after it.
     check_replaceable(final)
+    compute = set_up(stage, stage.params.compute.threads)
     found = load_progressive_model(Path(stage.params.paths.search))
     parts = parts_to_learn(stage)
     with stage.tracked() as tracked:
+        tracked.log_machine(kind_of_machine(compute.device))
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", sum(len(part.train) for part in parts) * train.epochs) as progress:
             observer = _Display(len(parts), train.epochs, progress)
-            trained = run_training(stage, found, parts, seed=stage.params.seed, observer=observer)
+            trained = run_training(stage, found, parts, compute=compute, seed=stage.params.seed, observer=observer)
         summary, held_out = _summary(train, trained), [part.held_out for part in parts if part.held_out is not None]
         curves = _curves(trained.members, held_out)
         epochs = range(1, train.epochs + 1)
@@ -48,19 +50,13 @@ def run(stage: Stage) -> None:
     say(_last_word(train.data, summary))
 
 
-class _Display(FinalObserver):
-    """Shows the training on the terminal: a line for each epoch of one network, for several one at the end of each."""
+class _Display(TrainingProgress):
+    """Has a line for each epoch of one network too, for several one at the end of each."""
 
     def __init__(self, networks: int, epochs: int, advance: Callable[[int], None]) -> None:
+        super().__init__(advance)
         self._networks = networks
         self._epochs = epochs
-        self._advance = advance
-
-    def batch_trained(self, samples: int) -> None:
-        self._advance(samples)
-
-    def others_awaited(self, networks: int) -> None:
-        say(f"  another training has {networks} of the networks in hand; waiting for what it writes to the journal")
 
     def epoch_finished(self, network: int, epoch: int, train_loss: float, score: Score | None) -> None:
         if self._networks > 1 and epoch < self._epochs:

@@ -1,25 +1,31 @@
 """The training of the final network as the params describe it, for every stage and command that does it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from spacewarps.model.network import ProgressiveModel
+from spacewarps.progress import say
 from spacewarps.search.executors.base import Executor
 from spacewarps.search.executors.registry import make_executor
 from spacewarps.search.final import FinalObserver, train_final
 from spacewarps.search.folds import Fold
 from spacewarps.search.journal import FolderJournal
 from spacewarps.stages.context import Stage
-from spacewarps.stages.learning import set_up
 from spacewarps.training.compute import Compute
 from spacewarps.training.final import Final, Part
 
 
 def run_training(
-    stage: Stage, found: ProgressiveModel, parts: Sequence[Part], *, seed: int, observer: FinalObserver
+    stage: Stage,
+    found: ProgressiveModel,
+    parts: Sequence[Part],
+    *,
+    compute: Compute,
+    seed: int,
+    observer: FinalObserver,
 ) -> Final:
     """Train the architecture of ``found`` on ``parts``, networks of folds where the search trains candidates."""
-    params, compute = stage.params, set_up(stage, stage.params.compute.threads)
+    params = stage.params
     with (
         closing(FolderJournal(stage.journal, every_epoch=params.search.checkpoints)) as journal,
         executor_for(stage, parts, compute) as executor,
@@ -35,6 +41,21 @@ def run_training(
             journal=journal,
             observer=observer,
         )
+
+
+class TrainingProgress(FinalObserver):
+    """Advances a bar on the terminal, and says what is waited for."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def batch_trained(self, samples: int) -> None:
+        """Advance the bar."""
+        self._advance(samples)
+
+    def others_awaited(self, networks: int) -> None:
+        """Say so."""
+        say(f"  another training has {networks} of the networks in hand; waiting for what it writes to the journal")
 
 
 @contextmanager

@@ -33,6 +33,10 @@ class StageRun:
         if final:
             self.tracker.log(self.pipeline_id, metrics=metrics)
 
+    def log_machine(self, kind: str) -> None:
+        """Note on the stage's run the kind of machine that it computes on."""
+        self.tracker.log(self.run_id, tags={"spacewarps.machine": kind})
+
     def log_artifacts(self, path: Path) -> None:
         """Store a file, or all files of a folder, with the stage's run."""
         if (run_id := self.run_id) is not None:

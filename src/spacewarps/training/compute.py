@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from spacewarps.errors import ModelError, ParamsError
-from spacewarps.portability import is_pinned, pin_kernels
+from spacewarps.portability import Kernels, is_pinned, pin_kernels
 from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
 from spacewarps.training.settings import ComputeSettings
@@ -69,6 +69,8 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     """
     device, precision, threads = settings.device, settings.precision, settings.threads
     pin_kernels(settings.kernels)
+    if is_pinned():
+        _check_pinned(settings.kernels)
     cores = available_cores()
     if threads > max(_THREADS_ANYWHERE, _THREADS_A_CORE * cores):
         raise ParamsError(
@@ -94,6 +96,16 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     return Compute(where, torch.bfloat16 if bf16 else torch.float32, threads)
+
+
+def _check_pinned(kernels: Kernels) -> None:
+    if kernels == "native":
+        raise ParamsError("`kernels` is native, but this process was started with portable ones; start another")
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        raise ParamsError(
+            "the variables of portable kernels were set after torch was imported; set them before this process starts, "
+            "or call spacewarps.portability.pin_kernels() in time"
+        )
 
 
 def check_surroundings() -> None:

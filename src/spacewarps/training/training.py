@@ -76,7 +76,7 @@ class Training:
 
     @property
     def learned(self) -> ProgressiveModel:
-        """What is scored, and kept in the end: the network, or the average."""
+        """What is scored and kept in the end, the network or the average of its weights."""
         return self._averaged or self.model
 
     def begin_epoch(self) -> None:

@@ -213,7 +213,7 @@ def test_a_candidate_that_loses_three_workers_ends_the_search_in_one_line(
     with start(1) as executor, pytest.raises(ExecutorError) as caught:
         search(executor=executor, epochs_per_eval=500, k_candidates=[2], observer=killer)
     assert str(caught.value) == (
-        "3 workers in turn were lost while they evaluated conv k=2 "
+        "3 workers in turn were lost while they trained step 1, conv k=2, fold 1 "
         "(SIGKILL, which the system sends when memory is short); if memory is short, lower `workers` or "
         "`batch_size`"
     )
