@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.owners import end_abandoned_runs, this_process
 from spacewarps.tracking.revision import git_and_dvc_tags
 from spacewarps.tracking.store import project_root
 from spacewarps.tracking.tracker import Tracker
@@ -56,8 +57,10 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         TrackingError: the store cannot be used, or has no such experiment.
     """
     tracker = open_tracker(project_root())
+    tracker.owner = this_process()
     status = "FAILED"
     try:
+        end_abandoned_runs(tracker)
         common = git_and_dvc_tags()
         pipeline_id = _find_or_start_pipeline_run(tracker, params, common)
         own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}

@@ -15,6 +15,8 @@ from spacewarps.tracking.failures import reason
 from spacewarps.tracking.names import acceptable_name
 
 PARENT_TAG = "mlflow.parentRunId"
+#: Which process a run belongs to.
+OWNER_TAG = "spacewarps.process"
 # Within MLflow's own limits on one batch (1,000 entries in all) and on one value.
 _METRICS_A_BATCH, _PARAMS_A_BATCH, _TAGS_A_BATCH = 800, 100, 100
 _PARAM_LENGTH, _TAG_LENGTH, _RUN_NAME_LENGTH = 6000, 5000, 250
@@ -46,6 +48,8 @@ class Tracker:
     client: MlflowClient
     experiment_id: str
     seconds: float = 0.0
+    #: What stands on each run that is started or goes on.
+    owner: str = ""
     _start: float = field(default_factory=time.monotonic, repr=False)
     _lost: float = field(default=0.0, repr=False)
     _told: set[str] = field(default_factory=set, repr=False)
@@ -82,7 +86,7 @@ class Tracker:
     def start_run(self, name: str, parent: str | None, tags: Mapping[str, str]) -> str | None:
         """Start a run below ``parent`` and return its id, or nothing if MLflow fails."""
         below = {} if parent is None else {PARENT_TAG: parent}
-        labels = {key: value[:_TAG_LENGTH] for key, value in {**tags, **below}.items()}
+        labels = {key: value[:_TAG_LENGTH] for key, value in {**tags, **below, OWNER_TAG: self.owner}.items()}
 
         def create() -> str:
             run = self.client.create_run(self.experiment_id, tags=labels, run_name=name[:_RUN_NAME_LENGTH])
@@ -96,6 +100,7 @@ class Tracker:
     def reopen_run(self, run_id: str) -> None:
         """Let a run go on that another process has ended."""
         self._open[run_id] = None
+        self.log(run_id, tags={OWNER_TAG: self.owner})
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
 
     def log(
