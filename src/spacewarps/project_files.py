@@ -4,6 +4,7 @@
 PROJECT_FILES = (
     ".dvc/.gitignore",
     ".dvc/config",
+    ".dvc/plots/confusion_by_class.json",
     ".dvc/plots/lines_by_class.json",
     ".dvc/plots/points_by_layer.json",
     ".dvcignore",
