@@ -88,9 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
         check_address_space(module)
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
+        from spacewarps.stages.one_run import one_run_at_a_time
 
         stage = Stage(options.command, params, began_with)
-        importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
+        with one_run_at_a_time() if options.command in _STAGES else contextlib.nullcontext():
+            importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
         if options.command == "evaluate":
             # DVC records its params when it has ended, so they are not compared yet.
             importlib.import_module("spacewarps.commands.result").tell(stage)

@@ -82,7 +82,7 @@ def test_stamps_that_cannot_be_turned_are_refused_before_the_work(
     assert errors == (
         f"spacewarps {command}: train.orientations is 8, which needs square stamps, but these are 12 x 16\n"
     )
-    assert not (project.folder / ".spacewarps").exists()
+    assert not (project.folder / ".spacewarps/journal").exists()
     assert not (project.folder / "mlflow.db").exists()
 
 
@@ -127,7 +127,7 @@ def test_every_deal_is_checked_before_the_first_fold(
     status, said, errors = spacewarps_here(project, "crossvalidate")
     assert (status, said) == (2, "")
     assert errors == f"spacewarps crossvalidate: {told}\n"
-    assert not (project.folder / ".spacewarps").exists()
+    assert not (project.folder / ".spacewarps/journal").exists()
 
 
 @pytest.mark.parametrize("command", ["search", "plan"])
@@ -141,4 +141,4 @@ def test_folds_that_cannot_be_dealt_are_named_before_the_search(
     assert (status, said) == (2, "")
     assert errors.startswith(f"spacewarps {command}: {section}.folds is 32: class ")
     assert errors.count("\n") == 1
-    assert not (project.folder / ".spacewarps").exists()
+    assert not (project.folder / ".spacewarps/journal").exists()

@@ -7,47 +7,23 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spacewarps.tracking import owners
-from spacewarps.tracking.owners import end_abandoned_runs, has_ended, this_process
+from spacewarps.processes import name_of
+from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.tracker import OWNER_TAG, Tracker
 from tests.tracking.runs import run_of
 
 
 def of_process(number: int, start: float) -> str:
-    machine, start_of_machine, _, _ = this_process().split(" ")
+    machine, start_of_machine, _, _ = name_of(psutil.Process()).split(" ")
     return f"{machine} {start_of_machine} {number} {start:.2f}"
-
-
-def test_a_process_has_ended_when_its_number_is_free_or_anothers() -> None:
-    assert not has_ended(this_process())
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    owner = of_process(sleeper.pid, psutil.Process(sleeper.pid).create_time())
-    assert not has_ended(owner)
-    sleeper.kill()
-    sleeper.wait()
-    assert has_ended(owner)
-    own = psutil.Process()
-    assert has_ended(of_process(own.pid, own.create_time() - 100))
-
-
-def test_of_another_machine_nobody_can_tell_and_one_that_was_started_anew_has_ended_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    owner = this_process()
-    monkeypatch.setattr(owners, "_start_of_machine", lambda: "another")
-    assert has_ended(owner)
-    monkeypatch.setattr(owners, "_machine", lambda: "another")
-    assert not has_ended(owner)
-    assert not has_ended("")
-    assert not has_ended("what another version wrote")
 
 
 def test_only_running_runs_of_processes_that_ended_are_ended(
     tracker: Tracker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {}
-    for name, owner in (("own", this_process()), ("dead", of_process(os.getpid(), 1.0)), ("of whom", "")):
+    for name, owner in (("own", name_of(psutil.Process())), ("dead", of_process(os.getpid(), 1.0)), ("of whom", "")):
         tracker.owner = owner
         found[name] = tracker.start_run(name, None, {})
     done = tracker.start_run("done", None, {OWNER_TAG: of_process(os.getpid(), 1.0)})

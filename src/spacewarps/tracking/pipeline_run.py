@@ -10,14 +10,15 @@ from typing import Any
 
 import psutil
 
+from spacewarps.processes import name_of
 from spacewarps.tracking.experiment import open_tracker
-from spacewarps.tracking.owners import end_abandoned_runs, this_process
+from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.revision import git_and_dvc_tags
+from spacewarps.tracking.runner import runner_of_the_pipeline
 from spacewarps.tracking.store import project_root
 from spacewarps.tracking.tracker import Tracker
 
 PIPELINE_TAG = "spacewarps.pipeline"
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         TrackingError: the store cannot be used, or has no such experiment.
     """
     tracker = open_tracker(project_root())
-    tracker.owner = this_process()
+    tracker.owner = name_of(psutil.Process())
     status = "FAILED"
     try:
         end_abandoned_runs(tracker)
@@ -94,29 +95,10 @@ def _find_or_start_pipeline_run(tracker: Tracker, params: Mapping[str, object], 
 
 def _pipeline_key() -> str:
     """Return what the stages of one pipeline run have in common, and no other run: the process that runs them."""
-    process = psutil.Process()
-    # Typed by hand, a stage is a pipeline run of its own.
-    runner = _first_that_is_no_shell(process) if "DVC_STAGE" in os.environ else process
+    runner = runner_of_the_pipeline()
     key = f"{os.uname().nodename}-{runner.pid}-{runner.create_time():.2f}-{os.environ.get('DVC_EXP_NAME', '')}"
     # The key stands in quotes when it is searched for.
     return re.sub(r"[^\w.-]", "_", key)
-
-
-def _first_that_is_no_shell(process: psutil.Process) -> psutil.Process:
-    """Return the first ancestor of ``process`` that is no shell, or the process itself if that cannot be seen.
-
-    DVC runs each stage in a shell of its own, so it is DVC itself; its start time tells it from an earlier process of
-    the same number.
-    """
-    try:
-        for ancestor in process.parents():
-            if ancestor.name() not in _SHELLS:
-                ancestor.create_time()
-                return ancestor
-    except psutil.Error:
-        # It has ended, or the system hides other processes.
-        return process
-    return process
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

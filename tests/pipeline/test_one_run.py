@@ -1,0 +1,67 @@
+"""Two runs of the pipeline in one folder would overwrite each other's params and outputs."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import SpacewarpsHere
+from tests.pipeline.project import Project
+
+REFUSED = re.compile(
+    r"spacewarps \w+: another run of the pipeline works in this folder \(process \d+, for 0 min\); wait for it, or use "
+    r"`dvc exp run --temp` or `--queue`, which work in folders of their own\n"
+)
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path / "project")
+
+
+def files(project: Project) -> dict[Path, bytes]:
+    places = [project.folder / name for name in ("data", "models", "reports")]
+    return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_is_refused_before_it_touches_a_file(project: Project) -> None:
+    params = project.params()
+    params["search"] |= {"epochs_per_eval": 5000}
+    project.write_params(params)
+    before = files(project)
+    with project.start("spacewarps.cli", "search") as search:
+        deadline = time.monotonic() + 120
+        while not any(run.info.status == "RUNNING" for run in project.runs()):
+            assert search.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for stage in ("prepare", "train"):
+            done = project.spacewarps(stage)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert REFUSED.fullmatch(done.stderr), done.stderr
+        # DVC's own stage, too; and what writes nothing is not kept out.
+        repro = project.dvc("repro", "--single-item", "--force", "prepare", check=False)
+        assert repro.returncode != 0
+        assert REFUSED.search(repro.stderr)
+        assert project.spacewarps("plan").returncode == 0
+        assert files(project) == before
+        search.kill()
+    assert project.spacewarps("prepare").returncode == 0
+
+
+def test_stages_of_one_run_and_runs_after_each_other_are_not_kept_out(
+    project: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    assert spacewarps_here(project, "prepare")[0] == 0
+    # This process lives, but its stage is over.
+    assert project.spacewarps("prepare").returncode == 0
+    project.dvc("repro", "--force", "prepare")
+
+
+@pytest.mark.parametrize("note", ["", "what another version wrote", "nobody knows 1 1.00"])
+def test_a_note_that_nobody_can_read_keeps_nobody_out(
+    project: Project, spacewarps_here: SpacewarpsHere, note: str
+) -> None:
+    (project.folder / ".spacewarps/run").write_text(note, encoding="utf-8")
+    assert spacewarps_here(project, "prepare")[0] == 0

@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from spacewarps import processes
+from spacewarps.processes import has_ended, name_of
+
+
+def of_process(number: int, start: float) -> str:
+    machine, start_of_machine, _, _ = name_of(psutil.Process()).split(" ")
+    return f"{machine} {start_of_machine} {number} {start:.2f}"
+
+
+def test_a_process_has_ended_when_its_number_is_free_or_anothers() -> None:
+    own = psutil.Process()
+    assert has_ended(name_of(own)) is False
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    name = name_of(psutil.Process(sleeper.pid))
+    assert has_ended(name) is False
+    sleeper.kill()
+    sleeper.wait()
+    assert has_ended(name) is True
+    assert has_ended(of_process(own.pid, own.create_time() - 100)) is True
+
+
+def test_of_another_machine_nobody_can_tell_and_one_that_was_started_anew_has_ended_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = name_of(psutil.Process())
+    monkeypatch.setattr(processes, "_start_of_machine", lambda: "another")
+    assert has_ended(name) is True
+    monkeypatch.setattr(processes, "_machine", lambda: "another")
+    assert has_ended(name) is None
+    assert has_ended("") is None
+    assert has_ended("what another version wrote") is None
