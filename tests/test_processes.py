@@ -25,7 +25,7 @@ def test_a_process_has_ended_when_its_number_is_free_or_anothers() -> None:
     assert has_ended(of_process(own.pid, own.create_time() - 100)) is True
 
 
-def test_of_another_machine_nobody_can_tell_and_one_that_was_started_anew_has_ended_all(
+def test_of_another_machine_nobody_can_tell_and_a_restart_has_ended_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = name_of(psutil.Process())

@@ -57,7 +57,7 @@ def test_a_kept_fold_that_stands_in_the_place_of_another_is_not_taken_for_it(
     assert other.stat().st_mtime_ns == was
 
 
-def test_a_folder_in_the_place_of_a_kept_fold_costs_that_fold_again_and_nothing_else(
+def test_a_folder_in_the_place_of_a_kept_fold_costs_that_fold_alone(
     project: Project, spacewarps_here: SpacewarpsHere
 ) -> None:
     assert spacewarps_here(project, "crossvalidate")[0] == 0

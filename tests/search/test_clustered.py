@@ -69,7 +69,7 @@ def test_without_any_difference_there_is_nothing_above_nothing() -> None:
 
 
 @pytest.mark.parametrize("rare", [2, 3, 5])
-def test_of_two_networks_that_are_alike_one_seldom_seems_better_whatever_class_is_rare(rare: int) -> None:
+def test_of_two_networks_that_are_alike_one_seldom_seems_better_in_any_class(rare: int) -> None:
     rng = np.random.default_rng(rare)
     classes = np.repeat([0, 1, 2], [100, 100, rare])
     sources = named(np.arange(len(classes)))

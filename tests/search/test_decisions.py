@@ -223,7 +223,7 @@ def test_a_candidate_that_goes_on_in_a_race_has_the_bits_that_it_would_have_had(
     assert "dropped after 1 of 3 folds" in of_race.decision.sentence
 
 
-def test_steps_without_gain_are_tried_and_the_network_ends_with_the_last_that_gained() -> None:
+def test_steps_without_gain_are_tried_and_the_last_that_gained_ends_the_network() -> None:
     folds = small_folds(2)
     # Nothing gains that much.
     settings = SearchSettings(max_layers=3, min_delta=0.9, **EVIDENCE)

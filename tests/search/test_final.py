@@ -129,7 +129,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(
     assert bits(train(found, settings, journal=journal)) == bits(train(found, settings))
 
 
-def test_networks_that_diverged_and_networks_without_a_block_are_refused_in_one_line(found: ProgressiveModel) -> None:
+def test_networks_that_diverged_or_have_no_block_are_refused_in_one_line(found: ProgressiveModel) -> None:
     with pytest.raises(ModelError, match=r"^the training diverged; lower `learning_rate`$"):
         train(found, optimiser=type(OPTIMISER)(8, 1e38))
     data = FOLDS[0].train

@@ -304,7 +304,7 @@ ABSURD, CHANGED, DAMAGED = (
     ],
     ids=range(10),
 )
-def test_what_any_reader_gives_is_checked_and_what_it_raises_is_a_fault_of_the_stamp(
+def test_what_a_reader_gives_is_checked_and_what_it_raises_is_the_stamps_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Any, stamp: Any, inspected: Any, packed: str
 ) -> None:
     monkeypatch.setitem(READERS, ".own", reader(shape, stamp))

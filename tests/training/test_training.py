@@ -340,7 +340,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert found[labels].mean().item() == pytest.approx(1, rel=1e-6)
 
 
-def test_a_class_without_a_sample_weighs_nothing_and_the_others_as_if_it_were_not_there() -> None:
+def test_a_class_without_a_sample_weighs_nothing_and_changes_no_others_weight() -> None:
     labels = torch.tensor([0, 0, 0, 2])
     assert balanced_weights(labels, 4).tolist() == pytest.approx([4 / 6, 0, 4 / 2, 0])
 
