@@ -33,24 +33,21 @@ def without_pins() -> dict[str, str]:
 
 
 def run_python(*arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=without_pins() | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return output_of([sys.executable, *arguments], variables)
+
+
+def emulated(processor: str, *arguments: str) -> str:
+    assert EMULATOR is not None
+    # Started by the emulator, Python would not see that it stands in an environment of its own.
+    path = os.pathsep.join(filter(None, sys.path))
+    python = os.path.realpath(sys.executable)
+    return output_of([EMULATOR, "-cpu", processor, "-E", f"PYTHONPATH={path}", python, *arguments], {})
+
+
+def output_of(command: list[str], variables: dict[str, str]) -> str:
+    done = subprocess.run(command, env=without_pins() | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def python_path() -> str:
-    # Started by the emulator, Python would not see that it stands in an environment of its own.
-    return os.pathsep.join(filter(None, sys.path))
-
-
-def python() -> str:
-    return os.path.realpath(sys.executable)
 
 
 def bits(kernels: str) -> dict[str, str]:
@@ -77,16 +74,7 @@ def test_this_processors_own_kernels_give_other_bits(portable_bits: dict[str, st
 @pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not installed (Debian: apt-get install qemu-user)")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_an_emulated_processor_gives_the_same_bits(processor: str, portable_bits: dict[str, str]) -> None:
-    assert EMULATOR is not None
-    done = subprocess.run(
-        [EMULATOR, "-cpu", processor, "-E", f"PYTHONPATH={python_path()}", python(), str(PIPELINE), "portable"],
-        env=without_pins(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["found"] == portable_bits
+    assert json.loads(emulated(processor, str(PIPELINE), "portable"))["found"] == portable_bits
 
 
 SHOW = """
@@ -145,20 +133,12 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 @on_linux
 @pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not installed (Debian: apt-get install qemu-user)")
 def test_a_processor_without_avx2_is_told_to_take_nothing_that_it_has_not() -> None:
-    assert EMULATOR is not None
     # What Python asks of the processor is what the emulator has; what Linux says of it is that of this machine.
     program = (
         "from spacewarps import portability; portability._flags = lambda: {'sse4_2'}; portability.pin_numpy(); "
         "portability.pin_kernels('auto'); import numpy as np; print((np.ones((64, 64)) @ np.ones((64, 64)))[0, 0])"
     )
-    done = subprocess.run(
-        [EMULATOR, "-cpu", "Nehalem", "-E", f"PYTHONPATH={python_path()}", python(), "-c", program],
-        env=without_pins(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "64.0\n"), done.stderr
+    assert emulated("Nehalem", "-c", program) == "64.0\n"
 
 
 def test_portable_kernels_are_one_kind_of_machine_and_compute_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,7 @@ import pytest
 
 from spacewarps import processes
 from spacewarps.processes import has_ended, name_of
-
-
-def of_process(number: int, start: float) -> str:
-    machine, start_of_machine, _, _ = name_of(psutil.Process()).split(" ")
-    return f"{machine} {start_of_machine} {number} {start:.2f}"
+from tests.processes import of_process
 
 
 def test_a_process_has_ended_when_its_number_is_free_or_anothers() -> None:

@@ -11,12 +11,8 @@ from spacewarps.processes import name_of
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.tracker import OWNER_TAG, Tracker
+from tests.processes import of_process
 from tests.tracking.runs import run_of
-
-
-def of_process(number: int, start: float) -> str:
-    machine, start_of_machine, _, _ = name_of(psutil.Process()).split(" ")
-    return f"{machine} {start_of_machine} {number} {start:.2f}"
 
 
 def test_only_running_runs_of_processes_that_ended_are_ended(

@@ -95,8 +95,7 @@ def _find_or_start_pipeline_run(tracker: Tracker, params: Mapping[str, object], 
 
 def _pipeline_key() -> str:
     """Return what the stages of one pipeline run have in common, and no other run: the process that runs them."""
-    runner = runner_of_the_pipeline()
-    key = f"{os.uname().nodename}-{runner.pid}-{runner.create_time():.2f}-{os.environ.get('DVC_EXP_NAME', '')}"
+    key = f"{name_of(runner_of_the_pipeline())} {os.environ.get('DVC_EXP_NAME', '')}"
     # The key stands in quotes when it is searched for.
     return re.sub(r"[^\w.-]", "_", key)
 
