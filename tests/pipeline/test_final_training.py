@@ -146,6 +146,9 @@ def test_an_interrupted_training_says_what_it_goes_on_from(
             assert train.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
+        # A single network says each epoch, so the training is under way.
+        assert train.stdout is not None
+        assert kept or any("epoch 1 of" in line for line in train.stdout)
         train.terminate()
         _, errors = train.communicate(timeout=60)
     assert (train.returncode, errors) == (
