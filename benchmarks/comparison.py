@@ -46,7 +46,7 @@ from spacewarps.training.settings import FinalSettings, Optimiser
 from spacewarps.training.training import Training, run_epoch
 
 DEFAULTS, FINAL, OPTIMISER = SearchSettings(), FinalSettings(), Optimiser()
-KS, MAX_LAYERS = DEFAULTS.candidates_by_step()[0], DEFAULTS.max_layers
+KS, MAX_LAYERS = DEFAULTS.candidates_by_step(), DEFAULTS.max_layers
 #: Of the search, as in params.yaml.
 FOLDS = 3
 #: Epochs of a network that Optuna starts from nothing. Tried, on one split: 6, 12 and 20.
@@ -141,11 +141,11 @@ class _OptunaTrials:
         self._task = task
         self._fold = hold_out(task.train, SCORED, task.augmentation, task.seed)
         self._reserve, self._best = 0.0, float("inf")
-        self.chosen: tuple[int, ...] = (KS[0],)
+        self.chosen: tuple[int, ...] = KS[0][:1]
 
     def __call__(self, trial: optuna.Trial) -> float:
         layers = trial.suggest_int("layers", 1, MAX_LAYERS)
-        ks = tuple(int(trial.suggest_categorical(f"k{layer}", KS)) for layer in range(layers))
+        ks = tuple(int(trial.suggest_categorical(f"k{layer}", KS[layer])) for layer in range(layers))
         loss, start = float("inf"), self._task.seconds
         for epoch, (loss, model) in enumerate(self._train(ks, trial.number), start=1):
             trial.report(loss, epoch)

@@ -241,11 +241,6 @@ def test_a_fault_is_one_line_that_names_the_parameter(
         ([[8], [], [8], [8]], "search: k_candidates must not be empty"),
         ([8, 8], "search: k_candidates of one step must differ from each other, but got [8, 8]"),
         ([[8], [4, 4], [8], [8], [8]], "search: k_candidates of one step must differ from each other, but got [4, 4]"),
-        (
-            [[8], [16]],
-            "search: k_candidates gives 2 lists for max_layers=5 steps; "
-            "give one list for all steps, or one list a step",
-        ),
     ],
 )
 def test_candidates_are_one_list_or_one_list_a_step(
@@ -387,6 +382,11 @@ def test_lists_beyond_the_last_step_are_not_used(tmp_path: Path, shipped: dict[s
     lists = [[4, 8], [16], [32], [8], [4], [1]]
     params = load_text(tmp_path, with_value(shipped, "search.k_candidates", lists))
     assert params.search.candidates_by_step() == tuple(map(tuple, lists[:5]))
+
+
+def test_the_last_list_holds_for_all_further_steps(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    params = load_text(tmp_path, with_value(shipped, "search.k_candidates", [[8], [16, 4]]))
+    assert params.search.candidates_by_step() == ((8,), *[(16, 4)] * 4)
 
 
 def test_several_faults_are_counted(tmp_path: Path, shipped: dict[str, Any]) -> None:

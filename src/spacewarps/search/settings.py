@@ -86,7 +86,8 @@ class SearchSettings:
 
     Args:
         max_layers: the largest number of blocks; at most as often as a stamp can be halved.
-        k_candidates: the ``k`` on trial, one list for all steps or one list a step.
+        k_candidates: the ``k`` on trial, one list for all steps or one list a step, the last of which holds for all
+            further steps too.
         block_kinds: the kinds of block on trial, each with every ``k``.
         kernel_sizes: the kernel sizes on trial, each with every kind and ``k``.
         epochs_per_eval: the training of one candidate.
@@ -142,8 +143,8 @@ class SearchSettings:
     def candidates_by_step(self) -> tuple[tuple[int, ...], ...]:
         """Return the ``k`` on trial at each step, ``max_layers`` times."""
         lists = tuple(ks for ks in self.k_candidates if isinstance(ks, tuple))
-        whole = tuple(k for k in self.k_candidates if isinstance(k, int))
-        return lists[: self.max_layers] or (whole,) * self.max_layers
+        lists = lists or (tuple(k for k in self.k_candidates if isinstance(k, int)),)
+        return (*lists, *lists[-1:] * self.max_layers)[: self.max_layers]
 
     def blocks_by_step(self) -> list[list[BlockSpec]]:
         """Return the blocks on trial at each step, ``max_layers`` lists."""
@@ -160,11 +161,6 @@ class SearchSettings:
         steps = self.candidates_by_step()
         if not self.k_candidates or () in self.k_candidates:
             raise ValueError("k_candidates must not be empty")
-        if len(steps) < self.max_layers:
-            raise ValueError(
-                f"k_candidates gives {len(steps)} lists for max_layers={self.max_layers} steps; "
-                "give one list for all steps, or one list a step"
-            )
         for ks in steps:
             _check_differ("k_candidates of one step", ks)
         for name in ("block_kinds", "kernel_sizes"):
