@@ -84,3 +84,21 @@ def test_the_freedom_of_the_mean_of_few_is_that_of_student() -> None:
     found = estimate(values, named(np.arange(3)), np.zeros(3, dtype=int))
     test = ttest_1samp(values, 0.0, alternative="greater")
     assert (found.freedom, found.mean / found.error) == pytest.approx((2.0, test.statistic))
+
+
+@pytest.mark.parametrize(("seen", "errors"), [(1, 1.0), (2, 1.0), (2, -1.0), (1, 2.0)])
+def test_the_chance_to_end_above_is_what_happens_if_nothing_was_known_before(seen: int, errors: float) -> None:
+    rng, folds, sigma = np.random.default_rng(4), 3, 1.0
+    # Any mean is as likely as any other beforehand.
+    truth = rng.uniform(-20, 20, size=4_000_000)
+    so_far = truth + rng.normal(0, sigma / seen**0.5, size=len(truth))
+    rest = truth + rng.normal(0, sigma / (folds - seen) ** 0.5, size=len(truth))
+    in_the_end = (seen * so_far + (folds - seen) * rest) / folds * folds**0.5 / sigma
+    near = np.abs(so_far - 0.4) < 0.05
+    found = Estimate(0.4, sigma / seen**0.5, math.inf).chance_to_end_above(errors, seen / folds)
+    assert (in_the_end[near] > errors).mean() == pytest.approx(found, abs=0.02)
+
+
+@pytest.mark.parametrize("error", [0.0, math.inf])
+def test_without_a_known_error_every_chance_is_open(error: float) -> None:
+    assert Estimate(-5.0, error, 1.0).chance_to_end_above(1.0, 0.5) == 1.0

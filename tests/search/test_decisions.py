@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from spacewarps.model.settings import BlockSpec
 from spacewarps.model.storage import pack_model
@@ -183,14 +184,33 @@ def test_a_decision_does_not_depend_on_the_order_in_which_candidates_end(order: 
     assert {each.candidate.block.k for each in kept} == {10, 20, 25, 30, 40}
 
 
-def test_a_candidate_is_dropped_only_when_it_has_lost_beyond_doubt() -> None:
-    best = result(1, noisy(0.5, 0.1), folds=1)
-    error = 0.1 / math.sqrt(SAMPLES - 1)
-    constant = result(9, [0.5] * SAMPLES)
-    assert rule().lost(result(2, noisy(0.5 + 3.2 * error, 0.1)), constant)
-    assert not rule().lost(result(2, noisy(0.5 + 3.0 * error, 0.1)), constant)
-    assert rule().lost(result(2, [math.inf] * SAMPLES), best)
-    assert not HighestAccuracy(0.0).lost(result(2, [9.0] * SAMPLES), best)
+ERROR = 0.1 / math.sqrt(SAMPLES - 1)
+
+
+# Of three folds one is known: z errors so far leave sqrt(3) z in the end, with a spread of sqrt(2). A larger one has to
+# be 1 error better, a smaller one at most 1 worse, and 1.645 spreads are a chance of 5%.
+@pytest.mark.parametrize(
+    ("k", "lags_by", "goes_on"),
+    [(9, 0.72, True), (9, 0.82, False), (2, 1.87, True), (2, 1.97, False), (2, math.inf, False)],
+)
+def test_a_candidate_races_on_while_it_may_be_preferred(k: int, lags_by: float, goes_on: bool) -> None:
+    best = result(5, [0.5] * SAMPLES)
+    other = result(k, noisy(0.5 + lags_by * ERROR, 0.1) if math.isfinite(lags_by) else [math.inf] * SAMPLES)
+    left = rule(folds=3).in_the_race([other, best], None, 3)
+    assert left == ([other, best] if goes_on else [best])
+
+
+def test_a_candidate_races_on_only_while_it_may_gain() -> None:
+    # Two candidates share 5% of doubt.
+    needed = -stdtrit(SAMPLES - 1, 0.025)
+    least = (needed - 1.645 * math.sqrt(2)) / math.sqrt(3)
+    last = result(1, [0.5] * SAMPLES, step=1)
+    for ahead_by, goes_on in ((least - 0.05, False), (least + 0.05, True)):
+        other = result(2, noisy(0.5 - ahead_by * ERROR, 0.1))
+        best = result(5, noisy(0.499 - ahead_by * ERROR, 0.1, seed=1))
+        assert (other in rule(folds=3).in_the_race([other, best], last, 3)) == goes_on
+    # An accuracy by itself knows no noise.
+    assert HighestAccuracy(0.0).in_the_race([result(2, [9.0] * SAMPLES), last], last, 3) != [last]
 
 
 def test_the_accuracy_of_a_single_split_is_compared_as_it_is() -> None:

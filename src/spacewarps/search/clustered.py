@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,28 @@ class Estimate:
 
     def above(self, bound: float, doubt: float) -> bool:
         """Say whether the mean is above ``bound`` by more than noise, but for a chance of ``doubt`` (Student's t)."""
-        return self.mean - bound > -float(stdtrit(self.freedom, doubt)) * self.error
+        return self.mean - bound > self.errors_above(doubt) * self.error
+
+    def errors_above(self, doubt: float) -> float:
+        """Return how many standard errors above a bound leave a chance of ``doubt`` (Student's t)."""
+        return -float(stdtrit(self.freedom, doubt))
+
+    def chance_to_end_above(self, errors: float, share: float, bound: float = 0.0) -> float:
+        """Return the chance that the mean over all samples will be above ``bound`` by so many of its standard errors.
+
+        That is the predictive power of an interim analysis with a flat prior (Spiegelhalter, Freedman & Blackburn 1986,
+        Controlled Clinical Trials 7, 8): the number of errors in the end is normal around ``z / sqrt(share)`` with a
+        variance of ``1 / share - 1``, for ``z`` errors so far. Where the error is unknown or 0, the chance is 1.
+
+        Args:
+            errors: how many.
+            share: the share of all samples that this estimate has seen, below 1.
+            bound: what the mean is compared with.
+        """
+        if not 0 < self.error < math.inf:
+            return 1.0
+        centre = (self.mean - bound) / self.error / math.sqrt(share)
+        return float(ndtr((centre - errors) / math.sqrt(1 / share - 1)))
 
 
 UNKNOWN = Estimate(math.nan, math.inf, 1.0)

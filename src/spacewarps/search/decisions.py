@@ -16,7 +16,8 @@ from spacewarps.training.score import Outcomes
 
 # Beside the winner, a decision names this many candidates.
 _OTHERS_NAMED = 4
-_DOUBT_OF_RACES = 0.005
+# With a smaller chance to decide the step, a candidate drops out of a race.
+_LEAST_CHANCE = 0.05
 
 
 class Rule(ABC):
@@ -31,8 +32,16 @@ class Rule(ABC):
         """Return those of ``results`` that may be the winner of a step that has more candidates beside them."""
 
     @abstractmethod
-    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:
-        """Say whether ``result`` is worse than ``best`` beyond doubt, by the folds that both were scored in."""
+    def in_the_race(
+        self, results: Sequence[CandidateResult], last: CandidateResult | None, folds: int
+    ) -> list[CandidateResult]:
+        """Return those of ``results``, scored in the same folds, that may still win a step of ``folds`` folds.
+
+        Args:
+            results: candidates of the step.
+            last: the last whose block joined; none at the first step.
+            folds: how many folds they have in the end.
+        """
 
     @abstractmethod
     def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
@@ -62,9 +71,14 @@ class HighestAccuracy(Rule):
         """Return the first in rank."""
         return [min(results, key=self.rank)]
 
-    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:  # noqa: ARG002
-        """Say no: an accuracy by itself leaves doubt."""
-        return False
+    def in_the_race(
+        self,
+        results: Sequence[CandidateResult],
+        last: CandidateResult | None,  # noqa: ARG002
+        folds: int,  # noqa: ARG002
+    ) -> list[CandidateResult]:
+        """Return all: an accuracy by itself does not know its noise."""
+        return list(results)
 
     def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
         """Return the first in rank, which joins if it gains more than ``min_delta``."""
@@ -127,11 +141,13 @@ class PairedEvidence(Rule):
                 best.append(result)
         return best
 
-    def lost(self, result: CandidateResult, best: CandidateResult) -> bool:
-        """Say whether ``result`` is worse than ``best`` at a confidence of 0.995, by the folds that both have."""
-        if result.score.diverged or best.score.diverged:
-            return result.score.diverged and not best.score.diverged
-        return self.difference(best, result).above(0.0, _DOUBT_OF_RACES)
+    def in_the_race(
+        self, results: Sequence[CandidateResult], last: CandidateResult | None, folds: int
+    ) -> list[CandidateResult]:
+        """Return the best, and those that have a chance of 5% or more to be preferred to it, and to gain."""
+        best = min(results, key=self.rank)
+        share = len(best.folds) / folds
+        return [each for each in results if each is best or self._may_win(each, best, last, len(results), share)]
 
     def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
         """Return the smallest of the best, which joins if one of them gains more than noise."""
@@ -170,6 +186,25 @@ class PairedEvidence(Rule):
 
     def _gains(self, result: CandidateResult, last: CandidateResult, candidates: int) -> bool:
         return self.difference(result, last).above(self._min_delta, (1 - self._confidence) / candidates)
+
+    def _may_win(
+        self,
+        result: CandidateResult,
+        best: CandidateResult,
+        last: CandidateResult | None,
+        candidates: int,
+        share: float,
+    ) -> bool:
+        if result.score.diverged or best.score.diverged:
+            return not result.score.diverged
+        # A larger one must be better by more than one standard error, a smaller one may be worse by no more than that.
+        errors = 1.0 if result.trainable_params > best.trainable_params else -1.0
+        chances = [self.difference(result, best).chance_to_end_above(errors, share)]
+        if last is not None:
+            gain = self.difference(result, last)
+            needed = gain.errors_above((1 - self._confidence) / candidates)
+            chances.append(gain.chance_to_end_above(needed, share, self._min_delta))
+        return min(chances) >= _LEAST_CHANCE
 
     def _smallest_of_the_best(self, contenders: Sequence[CandidateResult]) -> CandidateResult:
         best = min(contenders, key=self.rank)

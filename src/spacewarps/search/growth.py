@@ -36,6 +36,7 @@ class Growth:
         evaluator: evaluates them.
         rule: ranks them.
         trunks: the networks that the step grows from, the best first.
+        last: the last whose block joined; none at the first step.
         settings: how candidates are trained.
         compute: where, and in which precision.
         ladder: the rungs, and who goes on.
@@ -49,6 +50,7 @@ class Growth:
     evaluator: Evaluator
     rule: Rule
     trunks: list[Network]
+    last: CandidateResult | None
     settings: CandidateSettings
     compute: Compute
     ladder: Ladder
@@ -95,7 +97,7 @@ class Growth:
                 if last:
                     yield Network(result, tuple(ended[candidate][fold].network for fold in sorted(ended[candidate])))
             if not last:
-                go_on = self.ladder.go_on([results[candidate] for candidate in going], self.rule)
+                go_on = self.ladder.go_on([results[candidate] for candidate in going], self.rule, self.last)
                 for result in results.values():
                     if result not in go_on:
                         del going[result.candidate], ended[result.candidate]

@@ -167,6 +167,7 @@ def search_folds(
             evaluator,
             rule,
             trunks,
+            grown.result,
             settings.of_candidate(optimiser),
             compute,
             ladder,

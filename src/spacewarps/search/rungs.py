@@ -28,8 +28,10 @@ class Ladder(ABC):
     rungs: list[Rung]
 
     @abstractmethod
-    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
-        """Return those of ``results`` that are trained further."""
+    def go_on(
+        self, results: Sequence[CandidateResult], rule: Rule, last: CandidateResult | None
+    ) -> list[CandidateResult]:
+        """Return those of ``results`` that are trained further; ``last`` is the last whose block joined."""
 
     @abstractmethod
     def samples(self, folds: Sequence[Fold], candidates: int) -> int:
@@ -52,7 +54,12 @@ class Halving(Ladder):
         every = tuple(range(folds))
         self.rungs = [Rung(every, until) for until in sorted({-(-epochs // 2**times) for times in range(halvings + 1)})]
 
-    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
+    def go_on(
+        self,
+        results: Sequence[CandidateResult],
+        rule: Rule,
+        last: CandidateResult | None,  # noqa: ARG002
+    ) -> list[CandidateResult]:
         """Return the better half, rounded up."""
         return sorted(results, key=rule.rank)[: _half(len(results))]
 
@@ -66,10 +73,10 @@ class Halving(Ladder):
 
 
 class Racing(Ladder):
-    """After each fold those stop that are worse than the best beyond doubt (Hoeffding races: Maron & Moore 1994).
+    """After each fold those stop that have next to no chance to win (Hoeffding races: Maron & Moore 1994).
 
-    What doubt there is follows from paired differences, as in the races of irace (López-Ibáñez et al. 2016, Operations
-    Research Perspectives 3, 43).
+    What chance there is follows from paired differences, as in the races of irace (López-Ibáñez et al. 2016, Operations
+    Research Perspectives 3, 43), by :meth:`~spacewarps.search.decisions.Rule.in_the_race`.
 
     >>> Racing(epochs=6, folds=2).rungs
     [Rung(folds=(0,), epochs=6), Rung(folds=(1,), epochs=6)]
@@ -82,10 +89,11 @@ class Racing(Ladder):
     def __init__(self, epochs: int, folds: int) -> None:
         self.rungs = [Rung((fold,), epochs) for fold in range(folds)]
 
-    def go_on(self, results: Sequence[CandidateResult], rule: Rule) -> list[CandidateResult]:
-        """Return the best, and those that may still turn out to be as good."""
-        best = min(results, key=rule.rank)
-        return [result for result in results if result is best or not rule.lost(result, best)]
+    def go_on(
+        self, results: Sequence[CandidateResult], rule: Rule, last: CandidateResult | None
+    ) -> list[CandidateResult]:
+        """Return the best, and those that may still be preferred to it."""
+        return rule.in_the_race(results, last, len(self.rungs))
 
     def samples(self, folds: Sequence[Fold], candidates: int) -> int:
         """Return how many samples as many candidates learn from in a step if none stops."""

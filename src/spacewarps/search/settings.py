@@ -97,7 +97,7 @@ class SearchSettings:
         min_delta: a step must gain more than this in what decides; the first always may.
         patience: how many steps in turn may bring no gain before growth ends. The network has the blocks up to the
             last that gained.
-        racing: after each fold, candidates stop that have lost beyond doubt.
+        racing: after each fold, candidates stop that have next to no chance to win.
         halving: how often the worse half of a step's candidates stops early: once at half of the epochs, twice at a
             quarter and at half of them, and so on (successive halving: Li et al. 2018, arXiv:1603.06560).
         warm_start: how a candidate starts from networks that were trained before.
