@@ -1,4 +1,4 @@
-"""The command line: one command for each stage, one that checks the params, and one that makes a project."""
+"""The command line: one command for each stage, and those that check, show, deliver and make a project."""
 
 import argparse
 import contextlib
@@ -70,6 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command in _STAGES:
             # Before the params: another version may have others.
             check_installed_code(options.command)
+        if options.command == "sync":
+            importlib.import_module("spacewarps.commands.sync").run()
+            return 0
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
@@ -185,6 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     journal.add_argument("--older-than", type=_positive, metavar="DAYS", help="delete what was not used for as long")
     journal.add_argument("--larger-than", type=_positive, metavar="MB", help="delete the oldest beyond this size")
+    commands.add_parser(
+        "sync",
+        help="tell MLflow what it has not heard of yet",
+        description="Deliver to MLflow the notes that stages kept in .spacewarps/spool as MLflow did not answer.",
+    )
     check = commands.add_parser("params", help="print params.yaml as it is understood, or check it")
     check.add_argument("--check", action="store_true", help="only say whether it is valid")
     return parser

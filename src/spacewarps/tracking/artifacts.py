@@ -1,18 +1,16 @@
 """What MLflow keeps of the data and of the final network."""
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
-from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -42,25 +40,20 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
     """Log the prepared survey as a data set of the stage's run and the pipeline's, its DVC hash as digest."""
     digest = dvc_hash(prepared)
     profile = (prepared / "survey.json").read_text(encoding="utf-8")
-    dataset = LoggedDataset(
-        name=name,
-        digest=digest,
-        source_type="dvc",
-        source=json.dumps({"path": name, "md5": digest}),
-        profile=json.dumps(json.loads(profile)),
-    )
-    entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-    log_inputs = functools.partial(stage.tracker.client.log_inputs, datasets=[entry])
+    dataset = {
+        "name": name,
+        "digest": digest,
+        "source_type": "dvc",
+        "source": json.dumps({"path": name, "md5": digest}),
+        "profile": json.dumps(json.loads(profile)),
+    }
     for run_id in (stage.run_id, stage.pipeline_id):
-        if run_id is not None:
-            stage.tracker.attempt(functools.partial(log_inputs, run_id))
-            stage.tracker.log(run_id, tags={"data.hash": digest})
+        stage.tracker.log_data(run_id, dataset, context)
+        stage.tracker.log(run_id, tags={"data.hash": digest})
 
 
 def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example."""
-    if stage.run_id is None:
-        return
     channels, height, width = example.stamp_shape
     inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype("float32"), (-1, channels, height, width), "stamps")]
     count = min(2, len(example))
@@ -70,19 +63,19 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
         samples["features"] = example.features[:count].numpy()
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(example.classes)))])
 
-    def write() -> None:
-        # The model is stored through MLflow's own idea of the current store, experiment and run.
-        mlflow.set_tracking_uri(stage.tracker.client.tracking_uri)
-        mlflow.set_experiment(experiment_id=stage.tracker.experiment_id)
+    def save(path: Path) -> None:
         # MLflow advises type hints that it then refuses for tensors, past every filter of warnings.
-        with contextlib.redirect_stderr(io.StringIO()), mlflow.start_run(run_id=stage.run_id):
-            mlflow.pyfunc.log_model(
-                name="model",
+        with contextlib.redirect_stderr(io.StringIO()):
+            mlflow.pyfunc.save_model(
+                path=path,
                 python_model=str(Path(__file__).with_name("served_model.py")),
                 artifacts={"model": folder.resolve().as_uri()},
                 signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
                 input_example=samples,
                 pip_requirements=[f"spacewarps=={version('spacewarps')}"],
             )
+        # To check the input example, MLflow has imported what it saved.
+        for compiled in list(path.rglob("__pycache__")):
+            shutil.rmtree(compiled)
 
-    stage.tracker.attempt(write)
+    stage.tracker.log_model(stage.run_id, save)

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,38 +12,56 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spacewarps.tracking.database import check_database
-from spacewarps.tracking.failures import TrackingError, reason, without_password
-from spacewarps.tracking.store import URI_VARIABLE, find_store
-from spacewarps.tracking.tracker import Tracker
+from spacewarps.tracking.failures import TrackingError, UnansweredError, is_unanswered, reason, without_password
+from spacewarps.tracking.spool import Destination
+from spacewarps.tracking.store import URI_VARIABLE, Store
 
 EXPERIMENT = "space-warps"
 NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 
 
-def open_tracker(root: Path) -> Tracker:
-    """Connect to MLflow: to the store that ``MLFLOW_TRACKING_URI`` names, else to the database at the project's root.
+def destination(store: Store, root: Path) -> Destination:
+    """Return where the notes of this process go: ``store``, and the experiment that MLflow's variables name.
 
     ``MLFLOW_EXPERIMENT_NAME`` or ``MLFLOW_EXPERIMENT_ID`` names the runs' experiment, else it is ``space-warps``.
+    """
+    return Destination(store.public_name(root), os.environ.get(NAME_VARIABLE), os.environ.get(ID_VARIABLE))
+
+
+def open_experiment(root: Path, store: Store, named: Destination) -> tuple[MlflowClient, str]:
+    """Connect as :func:`connect` does, and let a new store of this machine lie in ``root``.
 
     Raises:
+        UnansweredError: the store is a server that does not answer.
         TrackingError: the store cannot be used, or has no such experiment.
     """
-    start = time.monotonic()
-    store = find_store(root)
+    if not store.is_local:
+        return connect(store, named)
+    # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
+    with contextlib.chdir(root), _alone_in(root if store.database is None else store.database.parent):
+        return connect(store, named)
+
+
+def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
+    """Return what asks ``store``, and the id of the experiment there, which is made if it is not there.
+
+    Raises:
+        UnansweredError: the store is a server that does not answer.
+        TrackingError: the store cannot be used, or has no such experiment.
+    """
     try:
-        # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
-        with contextlib.chdir(root), _alone_in(root if store.database is None else store.database.parent):
-            check_database(store)
-            client = MlflowClient(store.uri)
-            experiment = _find_or_create_experiment(client, store.artifacts)
+        check_database(store)
+        client = MlflowClient(store.uri)
+        return client, str(_find_or_create_experiment(client, named, store.artifacts).experiment_id)
     except TrackingError:
         raise
     except Exception as error:
         # Each kind of store fails with errors of its own.
+        if not store.is_local and is_unanswered(error):
+            raise UnansweredError(reason(error)) from None
         raise TrackingError(
             f"MLflow at {without_password(store.uri)} cannot be used ({reason(error)}); check {URI_VARIABLE}"
         ) from None
-    return Tracker(client, str(experiment.experiment_id), seconds=time.monotonic() - start)
 
 
 @contextmanager
@@ -61,8 +78,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _find_or_create_experiment(client: MlflowClient, artifacts: str | None) -> Experiment:
-    number, name = os.environ.get(ID_VARIABLE), os.environ.get(NAME_VARIABLE)
+def _find_or_create_experiment(client: MlflowClient, named: Destination, artifacts: str | None) -> Experiment:
+    number, name = named.number, named.experiment
     if number:
         experiment = _experiment_of_number(client, number)
         if name and experiment.name != name:

@@ -2,6 +2,9 @@
 
 import re
 
+import requests
+from sqlalchemy.exc import OperationalError
+
 from spacewarps.errors import SpaceWarpsError
 
 _LONGEST_REASON = 300
@@ -9,8 +12,33 @@ _LONGEST_REASON = 300
 _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
 
 
+# What comes of a server that is down, slow or overloaded, as opposed to one that has nothing under an address.
+_NO_ANSWER = (
+    ConnectionError,
+    TimeoutError,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.RetryError,
+    OperationalError,
+)
+
+
 class TrackingError(SpaceWarpsError):
     """MLflow cannot be used."""
+
+
+class UnansweredError(TrackingError):
+    """The store does not answer, for now."""
+
+
+def is_unanswered(error: BaseException | None) -> bool:
+    """Say whether an error comes of a store that does not answer, as MLflow wraps it."""
+    while error is not None:
+        if isinstance(error, _NO_ANSWER):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason(error: Exception) -> str:

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from spacewarps.processes import name_of
-from spacewarps.tracking.experiment import open_tracker
-from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.revision import git_and_dvc_tags
 from spacewarps.tracking.runner import runner_of_the_pipeline
 from spacewarps.tracking.store import project_root
@@ -26,8 +22,8 @@ class StageRun:
     """The run of one stage, below the run of the pipeline."""
 
     tracker: Tracker
-    pipeline_id: str | None
-    run_id: str | None
+    pipeline_id: str
+    run_id: str
 
     def log_metrics(self, metrics: Mapping[str, float], *, final: bool = False) -> None:
         """Log metrics on the stage's run; ``final`` ones on the pipeline's too."""
@@ -41,9 +37,7 @@ class StageRun:
 
     def log_artifacts(self, path: Path) -> None:
         """Store a file, or all files of a folder, with the stage's run."""
-        if (run_id := self.run_id) is not None:
-            store = self.tracker.client.log_artifacts if path.is_dir() else self.tracker.client.log_artifact
-            self.tracker.attempt(lambda: store(run_id, str(path)))
+        self.tracker.log_artifacts(self.run_id, path)
 
 
 @contextmanager
@@ -57,13 +51,11 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     Raises:
         TrackingError: the store cannot be used, or has no such experiment.
     """
-    tracker = open_tracker(project_root())
-    tracker.owner = name_of(psutil.Process())
+    tracker = Tracker(project_root())
     status = "FAILED"
     try:
-        end_abandoned_runs(tracker)
         common = git_and_dvc_tags()
-        pipeline_id = _find_or_start_pipeline_run(tracker, params, common)
+        pipeline_id = _start_pipeline_run(tracker, params, common)
         own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
@@ -73,24 +65,16 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         status = "KILLED"
         raise
     finally:
-        tracker.end_open_runs(status)
+        tracker.close(status)
 
 
-def _find_or_start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Mapping[str, str]) -> str | None:
-    key = _pipeline_key()
-    found = tracker.attempt(
-        lambda: tracker.client.search_runs([tracker.experiment_id], f"tags.`{PIPELINE_TAG}` = '{key}'", max_results=1)
-    )
-    if found:
-        run_id = str(found[0].info.run_id)
-        tracker.reopen_run(run_id)
-        return run_id
+def _start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+    """Start the run of this pipeline run, unless another stage has: then that one goes on."""
     experiment = os.environ.get("DVC_EXP_NAME")
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     name = experiment or (f"pipeline {commit}" if commit else "pipeline")
-    new_id = tracker.start_run(name, None, {**tags, PIPELINE_TAG: key, "mlflow.source.name": "dvc.yaml"})
-    tracker.log(new_id, params=params)
-    return new_id
+    labels = {**tags, PIPELINE_TAG: _pipeline_key(), "mlflow.source.name": "dvc.yaml"}
+    return tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
 
 
 def _pipeline_key() -> str:

@@ -11,15 +11,13 @@ class SearchRuns(SearchObserver):
     def __init__(self, stage: StageRun) -> None:
         self.stage = stage
         self.tracker = stage.tracker
-        self.step_id: str | None = None
+        self.step_id = ""
         # Candidates run side by side.
-        self.candidate_ids: dict[Candidate, str | None] = {}
-        # Where MLflow failed to start a run, what belongs below it stands below the next one up.
-        self._stage_id = stage.run_id or stage.pipeline_id
+        self.candidate_ids: dict[Candidate, str] = {}
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
         self.step_id = self.tracker.start_run(
-            f"step {step}", self._stage_id, {"spacewarps.level": "step", "spacewarps.step": str(step)}
+            f"step {step}", self.stage.run_id, {"spacewarps.level": "step", "spacewarps.step": str(step)}
         )
         on_trial = ", ".join(candidate.label for candidate in candidates)
         self.tracker.log(self.step_id, params={"step": step, "candidates": on_trial})
@@ -27,7 +25,7 @@ class SearchRuns(SearchObserver):
     def candidate_started(self, candidate: Candidate) -> None:
         self.candidate_ids[candidate] = self.tracker.start_run(
             candidate.label,
-            self.step_id or self._stage_id,
+            self.step_id,
             {"spacewarps.level": "candidate", "spacewarps.step": str(candidate.step)},
         )
 

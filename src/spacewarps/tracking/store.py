@@ -16,6 +16,8 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASE_SERVERS = frozenset({"postgresql", "mysql", "mssql"})
 # Words that MLflow takes for a server; any other word without a scheme is a folder.
 _DATABRICKS = frozenset({"databricks", "databricks-uc", "uc"})
+# To the last @, as a password may hold others, and a slash.
+_USER = re.compile(r"(?<=://)\S*@")
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 
 
@@ -34,6 +36,16 @@ class Store:
     artifacts: str | None = None
     database: Path | None = None
     answers_by_http: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file or a folder, and no server that may be away."""
+        return self.uri.startswith(("sqlite", "file:"))
+
+    def public_name(self, root: Path) -> str:
+        """Return a name that tells it from other stores: without user and password, and the same if ``root`` moves."""
+        address = _USER.sub("", self.uri).partition("?")[0]
+        return address.replace(f"{root}/", "") if self.is_local else address.rstrip("/")
 
 
 def project_root() -> Path:

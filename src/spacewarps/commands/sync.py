@@ -1,0 +1,47 @@
+"""The command ``sync``: what MLflow has not heard of yet is delivered."""
+
+from spacewarps.progress import say
+from spacewarps.tracking.delivery import Delivery
+from spacewarps.tracking.experiment import open_experiment
+from spacewarps.tracking.failures import TrackingError, UnansweredError, reason, without_password
+from spacewarps.tracking.owners import end_abandoned_runs
+from spacewarps.tracking.spool import Destination
+from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
+from spacewarps.tracking.waiting import SPOOL, count_waiting, deliver_waiting
+
+
+def run() -> None:
+    """Deliver the notes that stages which have ended left in the spool, and say how many there were.
+
+    Raises:
+        TrackingError: the store does not answer, or cannot be used; what was not delivered goes on waiting.
+    """
+    root = project_root()
+    store = find_store(root)
+    address, name = without_password(store.uri), store.public_name(root)
+    count = 0
+
+    def open_delivery(destination: Destination) -> Delivery:
+        client, experiment_id = open_experiment(root, store, destination)
+        delivery = Delivery(client, experiment_id, tell)
+        delivery.attempt(lambda: end_abandoned_runs(client, experiment_id))
+        return delivery
+
+    def tell(error: Exception) -> None:
+        say(f"MLflow did not take a note ({reason(error)})")
+
+    def note_progress() -> None:
+        nonlocal count
+        count += 1
+
+    try:
+        deliver_waiting(root, name, open_delivery, tell, note_progress, from_anywhere=True)
+    except UnansweredError as error:
+        left = count_waiting(root).get(name, 0)
+        raise TrackingError(
+            f"MLflow at {address} does not answer ({error}); {count} notes delivered, {left} go on waiting in {SPOOL}"
+        ) from None
+    say(f"{count} notes delivered to {address}" if count else f"no notes wait for {address}")
+    for other, left in count_waiting(root).items():
+        if other != name:
+            say(f"{left} notes wait for {other}; name it in {URI_VARIABLE} to deliver them")

@@ -1,0 +1,207 @@
+"""From the notes of a spool to MLflow, in order, so that a note that is delivered again doubles nothing.
+
+Metrics, params, tags, data sets and ends may be written twice: MLflow keeps one. A run or a model that a lost answer
+has left unknown is found again by what no other has.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model as SavedModel
+from mlflow.tracking import MlflowClient
+
+from spacewarps.tracking.failures import UnansweredError, reason
+from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
+from spacewarps.tracking.spool import Spool
+
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
+_PARAMS_A_BATCH = 100
+# A note that fails as often while the store answers is left out.
+_ATTEMPTS = 4
+_MODEL = "model"
+
+
+class Delivery:
+    """Brings notes into one experiment of a store.
+
+    Args:
+        client: asks the store.
+        experiment_id: the experiment's id there.
+        tell: hears why a note was left out.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, tell: Callable[[Exception], None]) -> None:
+        self._client, self._experiment_id, self._tell = client, experiment_id, tell
+
+    def attempt(self, ask: Callable[[], object]) -> None:
+        """Ask the store for something that is told, and left out, if it fails.
+
+        Raises:
+            UnansweredError: the store does not answer.
+        """
+        try:
+            ask()
+        except Exception as error:
+            self._check_that_it_answers(error)
+            self._tell(error)
+
+    def deliver_first(self, spool: Spool) -> None:
+        """Deliver the first of the notes of ``spool``; what the store will not have is left out and told.
+
+        Raises:
+            UnansweredError: the store does not answer.
+        """
+        note = spool.undelivered[0]
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                spool.delivered(self._send(note, spool))
+                return
+            except Exception as error:
+                # Stores of runs and of artifacts fail with errors of many kinds: MLflow's, the system's, the server's.
+                spool.uncertain = spool.suspect = True
+                if not is_refused(error):
+                    self._check_that_it_answers(error)
+                    if attempt < _ATTEMPTS:
+                        time.sleep(attempt)
+                        continue
+                self._tell(error)
+                spool.delivered(None)
+                return
+
+    def _check_that_it_answers(self, failure: Exception) -> None:
+        try:
+            self._client.get_experiment(self._experiment_id)
+        except Exception:
+            raise UnansweredError(reason(failure)) from None
+
+    def remove_twins(self, spool: Spool) -> None:
+        """Remove runs without content that a server made late, for requests that nobody waited for any more.
+
+        Raises:
+            UnansweredError: the store does not answer.
+        """
+        if not spool.suspect:
+            return
+        known = set(spool.runs.values())
+        try:
+            for run in self._search(f"tags.`{RUN_TAG}` LIKE '{spool.folder.name}.%'"):
+                if run.info.run_id not in known and run.data.tags[RUN_TAG] in spool.runs:
+                    self._client.delete_run(run.info.run_id)
+        except Exception as error:
+            raise UnansweredError(reason(error)) from None
+
+    def _search(self, what: str) -> list[Run]:
+        found: list[Run] = []
+        page: str | None = None
+        while page is None or page:
+            some = self._client.search_runs([self._experiment_id], what, max_results=1000, page_token=page)
+            found += some
+            page = some.token or ""
+        return found
+
+    def _send(self, note: Note, spool: Spool) -> str | None:
+        if isinstance(note, Start):
+            return self._start(note, spool)
+        run_id = spool.runs.get(note.run)
+        if run_id is None:
+            # MLflow would not have the run, which was told.
+            return None
+        match note:
+            case Entries():
+                entries = [
+                    *(Metric(*metric) for metric in note.metrics),
+                    *(Param(*param) for param in note.params),
+                    *(RunTag(*tag) for tag in note.tags),
+                ]
+                self._write(run_id, entries)
+            case Data():
+                tags = [InputTag("mlflow.data.context", note.context)]
+                self._client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**note.dataset), tags)])
+            case Artifact():
+                path = spool.kept(note.path)
+                store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+                store(run_id, str(path))
+            case Model():
+                self._store_model(run_id, spool.kept(note.path))
+            case End():
+                self._client.set_terminated(run_id, note.status, end_time=note.time)
+        return None
+
+    def _start(self, note: Start, spool: Spool) -> str:
+        found: list[Run] = []
+        if spool.uncertain or note.found_by != RUN_TAG:
+            found = self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'")
+        if found:
+            run = found[-1]
+            run_id, stands = str(run.info.run_id), run.data.params
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, OWNER_TAG, note.tags[OWNER_TAG])
+        else:
+            parent = spool.runs.get(note.parent or "")
+            below = {} if parent is None else {PARENT_TAG: parent}
+            run = self._client.create_run(
+                self._experiment_id, start_time=note.time, tags={**note.tags, **below}, run_name=note.name
+            )
+            run_id, stands = str(run.info.run_id), {}
+        self._write_missing(run_id, note.params, stands)
+        return run_id
+
+    def _write_missing(self, run_id: str, params: Mapping[str, str], stands: Mapping[str, str]) -> None:
+        missing = [Param(*param) for param in params.items() if param[0] not in stands]
+        for first in range(0, len(missing), _PARAMS_A_BATCH):
+            self._write(run_id, missing[first : first + _PARAMS_A_BATCH])
+
+    def _write(self, run_id: str, entries: list[Any]) -> None:
+        """Write entries in one request; if that is refused, halve it until only what is refused is left out."""
+        try:
+            self._client.log_batch(
+                run_id,
+                [entry for entry in entries if isinstance(entry, Metric)],
+                [entry for entry in entries if isinstance(entry, Param)],
+                [entry for entry in entries if isinstance(entry, RunTag)],
+            )
+        except MlflowException as error:
+            if not is_refused(error):
+                raise
+            if len(entries) == 1:
+                self._tell(error)
+                return
+            half = len(entries) // 2
+            self._write(run_id, entries[:half])
+            self._write(run_id, entries[half:])
+
+    def _store_model(self, run_id: str, folder: Path) -> None:
+        """Store a saved model as one that the run has logged, as MLflow itself does where it saves and logs at once."""
+        run = self._client.get_run(run_id)
+        named = self._client.search_logged_models([self._experiment_id], f"name = '{_MODEL}'")
+        model = next((model for model in named if model.source_run_id == run_id), None)
+        if model is None:
+            model = self._client.create_logged_model(
+                self._experiment_id, _MODEL, source_run_id=run_id, params=run.data.params
+            )
+        outputs = run.outputs.model_outputs if run.outputs else []
+        if model.model_id not in {output.model_id for output in outputs}:
+            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        # What a model is worth, MLflow shows beside it.
+        metrics = [
+            Metric(point.key, point.value, point.timestamp, 0, model_id=model.model_id, run_id=run_id)
+            for name in run.data.metrics
+            for point in self._client.get_metric_history(run_id, name)
+            if point.step == 0
+        ]
+        self._client.log_batch(run_id, metrics)
+        description = SavedModel.load(str(folder))
+        description.artifact_path, description.model_uuid = model.artifact_location, model.model_id
+        description.run_id, description.model_id = run_id, model.model_id
+        description.save(str(folder / "MLmodel"))
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        self._client.finalize_logged_model(model.model_id, "READY")
+
+
+def is_refused(error: Exception) -> bool:
+    """Say whether MLflow will not have a name or a value, as opposed to a store that fails."""
+    return isinstance(error, MlflowException) and error.error_code in _REFUSALS

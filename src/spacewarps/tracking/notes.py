@@ -1,0 +1,104 @@
+"""What MLflow is told, as notes that can wait in a file: each names its run by an id of this project's own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+PARENT_TAG = "mlflow.parentRunId"
+#: Which process a run belongs to.
+OWNER_TAG = "spacewarps.process"
+#: The id that a run has in the notes: MLflow gives ids of its own, in answers that may be lost.
+RUN_TAG = "spacewarps.run"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run begins, or one that another stage has ended goes on.
+
+    Args:
+        run: its id in the notes.
+        name: what MLflow shows.
+        parent: the id in the notes of the run above it.
+        tags: what stands on it, its ``RUN_TAG`` among them.
+        time: in milliseconds since 1970, as MLflow counts; so are all times of notes.
+        found_by: the tag whose value no other run has.
+        params: what stands on it unless it has them already.
+    """
+
+    run: str
+    name: str
+    parent: str | None
+    tags: dict[str, str]
+    time: int
+    found_by: str = RUN_TAG
+    params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Metrics (key, value, time, step), params and tags, no more than MLflow takes in one request."""
+
+    run: str
+    metrics: list[tuple[str, float, int, int]]
+    params: list[tuple[str, str]]
+    tags: list[tuple[str, str]]
+    time: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set that a run has used."""
+
+    run: str
+    dataset: dict[str, str]
+    context: str
+    time: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file, or all files of a folder, that are kept in the spool until MLflow has them."""
+
+    run: str
+    path: str
+    time: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that MLflow can serve, saved in the spool by MLflow itself."""
+
+    run: str
+    path: str
+    time: int
+
+
+@dataclass(frozen=True)
+class End:
+    """A run ends."""
+
+    run: str
+    status: str
+    time: int
+
+
+Note = Start | Entries | Data | Artifact | Model | End
+_KINDS: Mapping[str, type[Note]] = {kind.__name__: kind for kind in (Start, Entries, Data, Artifact, Model, End)}
+
+
+def as_line(note: Note) -> str:
+    """Return a note as one line of JSON."""
+    return json.dumps({"note": type(note).__name__, **asdict(note)}) + "\n"
+
+
+def from_line(line: str) -> Note:
+    """Return the note that a line holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        values = json.loads(line)
+        return _KINDS[values.pop("note")](**values)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no note: {error}") from None

@@ -1,0 +1,239 @@
+"""Notes on their way to MLflow, kept in the project's folder until they are there.
+
+Each stage has a folder of its own in ``.spacewarps/spool``. The file ``notes`` says in its first line whose they are
+and where they go; each further line is a note. The file ``sent`` has a line for each note that was delivered, with the
+id that MLflow gave to the run where the note begins one. ``files`` holds what is to be stored with the runs.
+
+The stage locks its notes for as long as it lives, so that whoever gets the lock knows that it has ended, and is the
+only one to deliver them.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from spacewarps.processes import has_ended, name_of
+from spacewarps.tracking.notes import End, Note, Start, as_line, from_line
+
+_NOTES, _SENT, _FILES = "notes", "sent", "files"
+# What has no notes after as long was left by a process that ended while it made or removed it.
+_LEFTOVER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where notes go.
+
+    Args:
+        store: the store, by a name without passwords.
+        experiment: the name of the experiment; None for the project's own.
+        number: its id in the store.
+    """
+
+    store: str
+    experiment: str | None = None
+    number: str | None = None
+
+
+class Spool:
+    """The notes of one stage.
+
+    Attributes:
+        destination: where they go.
+        undelivered: those that MLflow does not have, the oldest first.
+        runs: the ids that MLflow gave, by those in the notes.
+        uncertain: whether the first of the undelivered may have reached MLflow already.
+        suspect: whether any has been that.
+        killed: how many runs the stage left open.
+    """
+
+    def __init__(self, folder: Path, destination: Destination, lock: int) -> None:
+        self.folder, self.destination = folder, destination
+        self.undelivered: deque[Note] = deque()
+        self.runs: dict[str, str] = {}
+        self.uncertain = self.suspect = False
+        self.killed = 0
+        self._lock = lock
+        self._taken = False
+        # Not once it could not be written: a line may be torn then, and nothing may follow it.
+        self._writable = {_NOTES: True, _SENT: True}
+        self._kept = 0
+
+    @classmethod
+    def create(cls, place: Path, destination: Destination) -> Self:
+        """Make a spool of this process in the folder ``place``.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder = place / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(OSError):
+            # Where the system has no locks, the name of the owner says whether it lives.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        header = {"owner": name_of(psutil.Process()), **asdict(destination)}
+        os.write(lock, (json.dumps(header) + "\n").encode())
+        return cls(folder, destination, lock)
+
+    def append(self, note: Note) -> None:
+        """Add a note.
+
+        Raises:
+            OSError: it could not be written, nor will those that follow; it is delivered while this process lives.
+        """
+        self.undelivered.append(note)
+        self._write(_NOTES, as_line(note))
+
+    def keep(self, path: Path) -> str:
+        """Copy a file or a folder, as it is now, and return the name of the copy.
+
+        Raises:
+            OSError: it could not be copied.
+        """
+        name, place = self.new_name(path.name)
+        if path.is_dir():
+            shutil.copytree(path, place)
+        else:
+            shutil.copyfile(path, place)
+        return name
+
+    def new_name(self, name: str) -> tuple[str, Path]:
+        """Return a name for what is to be stored, and the path at which to write it.
+
+        Raises:
+            OSError: its folder cannot be made.
+        """
+        self._kept += 1
+        place = self.kept(f"{self._kept}/{name}")
+        place.parent.mkdir(parents=True)
+        return f"{self._kept}/{name}", place
+
+    def kept(self, name: str) -> Path:
+        """Return where the copy of that name lies."""
+        return self.folder / _FILES / name
+
+    def delivered(self, run_id: str | None) -> None:
+        """Note that the first of the undelivered was delivered, and the id that MLflow gave if it begins a run."""
+        note = self.undelivered[0]
+        if isinstance(note, Start) and run_id is not None:
+            self.runs[note.run] = run_id
+        with contextlib.suppress(OSError):
+            # It would be delivered again then, and no run is written twice by that.
+            self._write(_SENT, f"{run_id or '-'}\n")
+        self.undelivered.popleft()
+        # Of what another process has sent, not all need stand in its file.
+        self.uncertain = self._taken
+
+    def _write(self, name: str, line: str) -> None:
+        if not self._writable[name]:
+            return
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            self._writable[name] = False
+            raise
+
+    def discard(self) -> None:
+        """Remove all of it, the notes first: what is left of a removal is no spool."""
+        with contextlib.suppress(OSError):
+            (self.folder / _NOTES).unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """Leave the rest to whoever takes it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _read(self, lines: list[str]) -> None:
+        """Take up the notes of another process, an end of the runs that it left open among them."""
+        notes: list[Note] = []
+        for line in lines:
+            try:
+                notes.append(from_line(line))
+            except ValueError:
+                # The process, or its machine, ended while it wrote this.
+                break
+        began = [note for note in notes if isinstance(note, Start)]
+        ended = {note.run for note in notes if isinstance(note, End)}
+        left_open = [note.run for note in reversed(began) if note.run not in ended]
+        self.killed = len(left_open)
+        # When it was killed nobody knows; it lived when it wrote its last note.
+        notes += [End(run, "KILLED", notes[-1].time) for run in left_open]
+        sent: list[str] = []
+        with contextlib.suppress(OSError):
+            sent = (self.folder / _SENT).read_text(encoding="utf-8").split("\n")[:-1]
+        for note, run_id in zip(notes, sent, strict=False):
+            if isinstance(note, Start) and run_id != "-":
+                self.runs[note.run] = run_id
+        self.undelivered.extend(notes[len(sent) :])
+        self._taken = self.uncertain = self.suspect = True
+
+
+def spools(place: Path) -> list[Path]:
+    """Return the folders of all spools, the oldest first."""
+    return sorted(folder for folder in place.iterdir() if folder.is_dir()) if place.is_dir() else []
+
+
+@contextmanager
+def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
+    """Take the spool of a process that has ended; gives nothing if it lives, or if another has taken it.
+
+    Args:
+        folder: that of the spool.
+        from_anywhere: also that of another machine or container, if its lock is free.
+    """
+    spool = None
+    try:
+        lock = os.open(folder / _NOTES, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        yield None
+        return
+    try:
+        spool = _locked(folder, lock, from_anywhere=from_anywhere)
+        yield spool
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
+    locks = True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError:
+        locks = False
+    if os.fstat(lock).st_nlink == 0:
+        # Who had the lock before has delivered and removed it.
+        return None
+    header, *lines = (folder / _NOTES).read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        values = json.loads(header)
+        ended, destination = has_ended(values.pop("owner")), Destination(**values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # The machine lost power at once, or another version wrote it.
+        return None
+    # A process that lives has left its spool if it is not locked.
+    if not (ended or (locks and (from_anywhere or ended is False))):
+        return None
+    spool = Spool(folder, destination, lock)
+    spool._read(lines)
+    return spool
