@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.experiment import destination, open_experiment
+from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 
 
@@ -30,10 +31,11 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-        tracker = open_tracker(folder)
+        store = find_store(folder)
+        _, experiment_id = open_experiment(folder, store, destination(store, folder))
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         # It names this folder as the place of its artifacts.
-        connection.execute("DELETE FROM experiments WHERE experiment_id = ?", (tracker.experiment_id,))
+        connection.execute("DELETE FROM experiments WHERE experiment_id = ?", (experiment_id,))
         connection.commit()
     return folder / "mlflow.db"
 
@@ -46,5 +48,7 @@ def tracked(tables: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tracker(tracked: Path) -> Tracker:
-    return open_tracker(tracked)
+def tracker(tracked: Path) -> Iterator[Tracker]:
+    tracker = Tracker(tracked)
+    yield tracker
+    tracker.close("FINISHED")

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.store import find_store
+from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.ui import address
 from tests.complaints import complaint
 
 
 @pytest.fixture
 def database(tracked: Path) -> Path:
-    open_tracker(tracked).start_run("earlier", None, {})
+    tracker = Tracker(tracked)
+    tracker.start_run("earlier", None, {})
+    tracker.close("FINISHED")
     return tracked / "mlflow.db"
 
 
@@ -27,7 +30,7 @@ def set_version(database: Path, version: str) -> None:
 
 
 def refusal(folder: Path) -> str:
-    told = complaint(TrackingError, open_tracker, folder)
+    told = complaint(TrackingError, Tracker, folder)
     assert "move" not in told
     return told
 
@@ -88,8 +91,8 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
 
 def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from spacewarps.tracking.experiment import open_tracker; "
-        "open_tracker(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from spacewarps.tracking.tracker import Tracker; "
+        "Tracker(Path(sys.argv[1])).close('FINISHED')"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
@@ -100,7 +103,7 @@ def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None
 
 def test_make_ui_shows_the_database_that_the_stages_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert address() == open_tracker(tmp_path).client.tracking_uri
+    assert address() == find_store(tmp_path).uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
     with pytest.raises(TrackingError, match=r"open http://me:\*\*\*@host:5000 in a browser"):
         address()

@@ -8,28 +8,28 @@ import psutil
 import pytest
 
 from spacewarps.processes import name_of
+from spacewarps.tracking.notes import OWNER_TAG
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.pipeline_run import stage_run
-from spacewarps.tracking.tracker import OWNER_TAG, Tracker
+from spacewarps.tracking.tracker import Tracker
 from tests.processes import of_process
-from tests.tracking.runs import run_of
+from tests.tracking.runs import all_runs, client_of, run_of
 
 
 def test_only_running_runs_of_processes_that_ended_are_ended(
     tracker: Tracker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = {}
-    for name, owner in (("own", name_of(psutil.Process())), ("dead", of_process(os.getpid(), 1.0)), ("of whom", "")):
-        tracker.owner = owner
-        found[name] = tracker.start_run(name, None, {})
-    done = tracker.start_run("done", None, {OWNER_TAG: of_process(os.getpid(), 1.0)})
-    tracker.end_run(done)
-    end_abandoned_runs(tracker)
-    status = {name: run_of(tracker, run_id).info.status for name, run_id in found.items()}
-    assert status == {"own": "RUNNING", "dead": "KILLED", "of whom": "RUNNING"}
-    assert run_of(tracker, done).info.status == "FINISHED"
+    client = client_of(tracker)
+    experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
+    dead = of_process(os.getpid(), 1.0)
+    owners = {"own": name_of(psutil.Process()), "dead": dead, "of whom": "", "done": dead}
+    found = {name: client.create_run(experiment_id, tags={OWNER_TAG: owner}) for name, owner in owners.items()}
+    client.set_terminated(found["done"].info.run_id)
+    end_abandoned_runs(client, experiment_id)
+    status = {name: client.get_run(run.info.run_id).info.status for name, run in found.items()}
+    assert status == {"own": "RUNNING", "dead": "KILLED", "of whom": "RUNNING", "done": "FINISHED"}
     assert capsys.readouterr().out == "MLflow: 1 run is KILLED now, as the process that wrote there has ended\n"
-    end_abandoned_runs(tracker)
+    end_abandoned_runs(client, experiment_id)
     assert capsys.readouterr().out == ""
 
 
@@ -61,7 +61,7 @@ def test_the_next_stage_ends_what_a_killed_one_left(tmp_path: Path, monkeypatch:
     killed.kill()
     killed.wait()
     with stage_run("train", {}) as stage:
-        runs = stage.tracker.client.search_runs([stage.tracker.experiment_id])
+        runs = all_runs(stage.tracker)
         status = {run.info.run_id: run.info.status for run in runs}
         owners_of = {run.info.run_id: run.data.tags[OWNER_TAG].split(" ")[2] for run in runs}
         of_killed = [status[run_id] for run_id, number in owners_of.items() if number == str(killed.pid)]

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from spacewarps.tracking.experiment import open_tracker
+from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
-from tests.tracking.runs import run_of
+from tests.tracking.runs import all_runs, client_of, run_of
 
 
 @pytest.fixture
@@ -28,25 +29,14 @@ def test_everything_given_arrives_however_much_it_is(tracker: Tracker) -> None:
     run = run_of(tracker, run_id)
     assert len(run.data.params) == 250
     assert run.data.metrics == {"loss": 2000.0, "score": 0.5}
-    assert [m.step for m in tracker.client.get_metric_history(run.info.run_id, "loss")] == list(range(1, 2001))
+    assert [m.step for m in client_of(tracker).get_metric_history(run.info.run_id, "loss")] == list(range(1, 2001))
     assert run.info.status == "FINISHED"
-
-
-def test_a_database_that_fails_on_the_way_costs_the_log_and_not_the_work(
-    tracker: Tracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_id = tracker.start_run("first", None, {})
-    (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 1000)
-    tracker.log(run_id, metrics={"score": 0.5})
-    assert tracker.start_run("second", run_id, {}) is None
-    tracker.end_run(run_id)
-    assert capsys.readouterr().out.count("MLflow did not take a note") == 1
 
 
 def test_a_database_that_is_none_from_the_start_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(TrackingError, match=r"mlflow\.db") as caught:
-        open_tracker(tmp_path)
+        Tracker(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -61,7 +51,7 @@ def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(error: type[Ba
 
 @pytest.mark.usefixtures("project")
 def test_runs_below_a_stage_that_is_interrupted_end_with_it() -> None:
-    below: list[str | None] = []
+    below: list[str] = []
 
     def interrupted(stage: StageRun) -> None:
         below.append(stage.tracker.start_run("step 1", stage.run_id, {}))
@@ -80,7 +70,7 @@ def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(
     (project / "mlartifacts").write_text("in the way")
     with stage_run("evaluate", {"seed": 1}) as stage:
         stage.log_artifacts(project / "report.txt")
-    assert "MLflow did not take a note" in capsys.readouterr().out
+    assert "MLflow could not store something" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")
@@ -89,7 +79,8 @@ def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other() -> N
         pass
     with stage_run("train", {"seed": 1}) as train:
         assert run_of(train.tracker, train.pipeline_id).info.status == "RUNNING"
-    assert search.pipeline_id == train.pipeline_id
+    tops = [stage.tracker.spool.runs[stage.pipeline_id] for stage in (search, train)]
+    assert tops[0] == tops[1]
     assert search.run_id != train.run_id
 
 
@@ -103,27 +94,32 @@ def test_stages_that_run_in_another_folder_write_beside_the_project(
     monkeypatch.setenv("DVC_ROOT", str(root))
     monkeypatch.chdir(copy)
     with stage_run("train", {"seed": 1}) as stage:
-        uri = run_of(stage.tracker, stage.run_id).info.artifact_uri
-    assert uri == (root / "mlartifacts" / str(stage.run_id) / "artifacts").as_uri()
+        run = run_of(stage.tracker, stage.run_id).info
+    assert run.artifact_uri == (root / "mlartifacts" / run.run_id / "artifacts").as_uri()
     assert (root / "mlflow.db").exists()
     assert list(copy.iterdir()) == []
-    places = {experiment.artifact_location for experiment in stage.tracker.client.search_experiments()}
+    places = {experiment.artifact_location for experiment in client_of(stage.tracker).search_experiments()}
     assert not [place for place in places if "tmpabc" in place]
 
 
 def test_the_experiment_is_the_one_that_mlflows_variables_name(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> tuple[str, str]:
+        store = find_store(tracked)
+        client, number = open_experiment(tracked, store, destination(store, tracked))
+        return client.get_experiment(number).name, number
+
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "lenses")
-    tracker = open_tracker(tracked)
-    assert tracker.client.get_experiment(tracker.experiment_id).name == "lenses"
+    name, number = opened()
+    assert name == "lenses"
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", tracker.experiment_id)
-    assert open_tracker(tracked).experiment_id == tracker.experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    assert opened() == (name, number)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "quasars")
     with pytest.raises(TrackingError, match="is the experiment lenses, but MLFLOW_EXPERIMENT_NAME is quasars"):
-        open_tracker(tracked)
+        opened()
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
     with pytest.raises(TrackingError, match="MLFLOW_EXPERIMENT_ID=77: there is no such experiment"):
-        open_tracker(tracked)
+        opened()
 
 
 def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline(
@@ -135,19 +131,25 @@ def test_a_stage_without_git_and_in_an_experiment_with_quotes_finds_its_pipeline
         pass
     with stage_run("train", {"seed": 1}) as train:
         pass
-    assert search.pipeline_id == train.pipeline_id
-    assert search.pipeline_id is not None
+    tops = [stage.tracker.spool.runs[stage.pipeline_id] for stage in (search, train)]
+    assert tops[0] == tops[1]
 
 
 def test_an_interruption_before_the_stage_has_begun_ends_its_runs(project: Path) -> None:
     class Interrupts:
+        asked = 0
+
         def __str__(self) -> str:
-            raise KeyboardInterrupt
+            self.asked += 1
+            if self.asked > 1:
+                raise KeyboardInterrupt
+            return "1"
 
     with pytest.raises(KeyboardInterrupt), stage_run("search", {"seed": Interrupts()}):
         pass
-    tracker = open_tracker(project)
-    assert {run.info.status for run in tracker.client.search_runs([tracker.experiment_id])} == {"KILLED"}
+    tracker = Tracker(project)
+    assert [run.info.status for run in all_runs(tracker)] == ["KILLED", "KILLED"]
+    tracker.close("FINISHED")
 
 
 def test_flatten_names_nested_values_by_their_path() -> None:

@@ -6,13 +6,12 @@ from mlflow.entities import Run
 
 from spacewarps.model.settings import BlockSpec
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult, History
-from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.search_runs import SearchRuns
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.training.score import Epoch, Score
 from tests.search.results import TEN_WRONG, step_of
-from tests.tracking.runs import run_of
+from tests.tracking.runs import all_runs, client_of, run_of
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +19,12 @@ def tracker(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         folder = Path(shutil.copy(tables, tmp_path_factory.mktemp("mlflow"))).parent
-        return open_tracker(folder)
+        return Tracker(folder)
 
 
 @pytest.fixture
 def stage(tracker: Tracker) -> StageRun:
-    return StageRun(tracker, None, tracker.start_run("search", None, {}))
+    return StageRun(tracker, tracker.start_run("pipeline", None, {}), tracker.start_run("search", None, {}))
 
 
 def result(candidate: Candidate, accuracies: list[float], *, finished: bool = True) -> CandidateResult:
@@ -33,8 +32,8 @@ def result(candidate: Candidate, accuracies: list[float], *, finished: bool = Tr
     return CandidateResult(candidate, 1, 100 + candidate.block.k, (FoldResult(epochs, TEN_WRONG),), None, finished)
 
 
-def below(stage: StageRun, run_id: str | None) -> dict[str, Run]:
-    runs = stage.tracker.client.search_runs([stage.tracker.experiment_id])
+def below(stage: StageRun, run_id: str) -> dict[str, Run]:
+    runs = all_runs(stage.tracker)
     found = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == run_id]
     return {run.info.run_name: run for run in found}
 
@@ -53,7 +52,7 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
     history = History((step_of(1, ends[::-1], [ends[0]]),))
     watcher.search_finished(history)
 
-    (step,) = below(stage, stage.run_id).values()
+    (step,) = below(stage, run_of(stage.tracker, stage.run_id).info.run_id).values()
     assert step.info.run_name == "step 1"
     assert step.data.params == {"step": "1", "candidates": "conv k=4, residual 5x5 k=8 on trunk 2"}
     assert step.data.metrics == {"score": 0.75}
@@ -75,7 +74,7 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
         "5",
         "2",
     )
-    curve = stage.tracker.client.get_metric_history(other.info.run_id, "val_accuracy")
+    curve = client_of(stage.tracker).get_metric_history(other.info.run_id, "val_accuracy")
     assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.75)]
     assert (other.data.metrics["score"], other.data.metrics["trainable_params"]) == (0.75, 108)
     assert {run.info.status for run in (step, *runs.values())} == {"FINISHED"}
@@ -97,7 +96,7 @@ def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage: S
     watcher.candidate_started(candidates[0])
     watcher.candidate_finished(ends[0])
     watcher.step_finished(step_of(3, [ends[0]], [], [0.4]))
-    steps = below(stage, stage.run_id)
+    steps = below(stage, run_of(stage.tracker, stage.run_id).info.run_id)
     assert steps["step 2"].data.tags["spacewarps.chosen"] == "conv k=3 + conv k=2"
     assert steps["step 2"].data.metrics["predictor_rank_correlation"] == pytest.approx(-1)
     assert steps["step 3"].data.tags["spacewarps.chosen"] == "none: no gain"

@@ -3,16 +3,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mlflow.entities import LoggedModelStatus
 
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import save_model
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model
-from spacewarps.tracking.experiment import open_tracker
 from spacewarps.tracking.failures import TrackingError, reason, without_password
 from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.store import find_store
-from tests.tracking.runs import run_of
+from spacewarps.tracking.tracker import Tracker
+from tests.tracking.runs import client_of, run_of
 
 ODD_NAMES = ["C# &;[v2]@:", "100%", "what?", "50%20off", "Übung 'x'"]
 
@@ -86,12 +87,13 @@ def test_database_and_artifacts_are_in_a_folder_of_any_name(tmp_path: Path, name
     folder = tmp_path / name
     folder.mkdir()
     (folder / "report.txt").write_text("a report")
-    tracker = open_tracker(folder)
-    run_id = tracker.start_run("first", None, {})
-    assert run_id is not None
-    tracker.client.log_artifact(run_id, str(folder / "report.txt"))
-    assert [file.path for file in tracker.client.list_artifacts(run_id)] == ["report.txt"]
-    assert sorted(path.name for path in folder.iterdir()) == ["mlartifacts", "mlflow.db", "report.txt"]
+    tracker = Tracker(folder)
+    run = tracker.start_run("first", None, {})
+    tracker.log_artifacts(run, folder / "report.txt")
+    run_id = run_of(tracker, run).info.run_id
+    assert [file.path for file in client_of(tracker).list_artifacts(run_id)] == ["report.txt"]
+    tracker.close("FINISHED")
+    assert sorted(path.name for path in folder.iterdir()) == [".spacewarps", "mlartifacts", "mlflow.db", "report.txt"]
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -121,9 +123,14 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
         "stamps": np.stack([validation_data[i].images.numpy() for i in range(2)]).astype("float32"),
         "features": validation_data.features[:2].numpy(),
     }
-    served = mlflow.pyfunc.load_model(f"runs:/{stage.run_id}/model")
+    run = run_of(stage.tracker, stage.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.outputs is not None
+    (output,) = run.outputs.model_outputs
+    assert client_of(stage.tracker).get_logged_model(output.model_id).status == LoggedModelStatus.READY
+    mlflow.set_tracking_uri(find_store(folder).uri)
+    served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
     assert served.predict(example).shape == (2, 3)
-    assert run_of(stage.tracker, stage.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(

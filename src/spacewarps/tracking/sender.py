@@ -113,7 +113,7 @@ class Sender:
                         pause = _PAUSE_SECONDS
                     self.trouble = error
                     self._changed.notify_all()
-                    if is_last:
+                    if is_last or self._given_up:
                         return
                     self._changed.wait_for(lambda: self._closing, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

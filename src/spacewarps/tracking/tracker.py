@@ -30,6 +30,10 @@ class Tracker:
     Args:
         root: the project's folder.
 
+    Attributes:
+        seconds: how long the work has waited for it.
+        spool: where the notes are until MLflow has them.
+
     Raises:
         TrackingError: the store cannot be used, or has no such experiment.
         OSError: notes cannot be kept.
@@ -47,12 +51,12 @@ class Tracker:
             self._address = without_password(store.uri)
             named = destination(store, root)
             opened = open_experiment(root, store, named) if store.is_local else None
-            self._spool = Spool.create(root / SPOOL, named)
-            self._sender = Sender(root, store, self._spool, opened)
+            self.spool = Spool.create(root / SPOOL, named)
+            self._sender = Sender(root, store, self.spool, opened)
             try:
                 self._sender.wait_for_first_answer()
             except BaseException:
-                self._spool.discard()
+                self.spool.discard()
                 raise
 
     def start_run(
@@ -74,7 +78,7 @@ class Tracker:
             found_by: the tag by whose value a run of other stages is found, which then goes on.
         """
         self._count += 1
-        run = f"{self._spool.folder.name}.{self._count}"
+        run = f"{self.spool.folder.name}.{self._count}"
         settings = {acceptable_name(key): str(value)[:_PARAM_LENGTH] for key, value in (params or {}).items()}
         labels = _originals(params or {}) | {**tags, OWNER_TAG: self._owner, RUN_TAG: run}
         labels = {key: value[:_TAG_LENGTH] for key, value in labels.items()}
@@ -123,7 +127,7 @@ class Tracker:
     def log_artifacts(self, run: str, path: Path) -> None:
         """Store a file, or all files of a folder, as they are now, with a run."""
         with self._work_goes_on():
-            self._note(Artifact(run, self._spool.keep(path), _now()))
+            self._note(Artifact(run, self.spool.keep(path), _now()))
 
     def log_model(self, run: str, save: Callable[[Path], None]) -> None:
         """Store a model with a run.
@@ -133,7 +137,7 @@ class Tracker:
             save: lets MLflow save the model in the folder that it is given.
         """
         with self._work_goes_on():
-            name, path = self._spool.new_name("model")
+            name, path = self.spool.new_name("model")
             save(path)
             self._note(Model(run, name, _now()))
 

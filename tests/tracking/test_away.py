@@ -1,0 +1,282 @@
+"""A tracking server that is dead, dies, is slow or stands still: the work goes on, and everything arrives once."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from spacewarps.cli import main
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
+from spacewarps.tracking.pipeline_run import PIPELINE_TAG, stage_run
+from spacewarps.tracking.waiting import SPOOL
+from tests.tracking.servers import Line, Server
+from tests.tracking.two_stages import stages
+
+SCRIPT = Path(__file__).with_name("two_stages.py")
+
+
+@pytest.fixture(scope="module")
+def server(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Path(shutil.copy(tables, tmp_path_factory.mktemp("server"))).parent)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def line(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    line = Line(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.address.replace("//", "//me:geheim@"))
+    yield line
+    line.close()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's folder, whose runs are an experiment of their own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.txt").write_text("a report")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
+    return tmp_path
+
+
+def tree(server: Server, experiment: str | None = None) -> dict[str, Any]:
+    """Return all that stands in an experiment, run below run, without what differs each time."""
+    client = MlflowClient(server.address)
+    found = client.get_experiment_by_name(experiment or os.environ["MLFLOW_EXPERIMENT_NAME"])
+    runs = list(client.search_runs([found.experiment_id], max_results=1000)) if found else []
+
+    def below(parent: str | None) -> dict[str, Any]:
+        branches: dict[str, Any] = {}
+        for run in runs:
+            if run.data.tags.get(PARENT_TAG) != parent:
+                continue
+            assert run.info.run_name not in branches
+            owned = {OWNER_TAG, RUN_TAG, PARENT_TAG, PIPELINE_TAG}
+            histories = {
+                name: sorted(
+                    (point.step, repr(point.value)) for point in client.get_metric_history(run.info.run_id, name)
+                )
+                for name in run.data.metrics
+            }
+            for name in run.data.metrics:
+                for point in client.get_metric_history(run.info.run_id, name):
+                    assert run.info.start_time <= point.timestamp <= run.info.end_time
+            branches[run.info.run_name] = {
+                "status": run.info.status,
+                "metrics": histories,
+                "params": run.data.params,
+                "tags": {name: value for name, value in run.data.tags.items() if name not in owned},
+                "data": [entry.dataset.digest for entry in run.inputs.dataset_inputs] if run.inputs else [],
+                "artifacts": [file.path for file in client.list_artifacts(run.info.run_id)],
+                "below": below(run.info.run_id),
+            }
+        return branches
+
+    return below(None)
+
+
+@pytest.fixture(scope="module")
+def expected(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What stands in MLflow if nothing goes wrong."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server.address)
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "expected")
+        folder = tmp_path_factory.mktemp("expected")
+        (folder / "report.txt").write_text("a report")
+        patch.chdir(folder)
+        stages()
+        found = tree(server)
+    assert not list((folder / SPOOL).iterdir())
+    return found
+
+
+def sync() -> int:
+    return main(["sync"])
+
+
+def test_what_is_expected_is_a_whole_tree(expected: dict[str, Any]) -> None:
+    (pipeline,) = expected.values()
+    assert pipeline["below"].keys() == {"search", "train"}
+    (step,) = pipeline["below"]["search"]["below"].values()
+    assert step["below"].keys() == {"conv k=4", "conv k=8"}
+    assert pipeline["params"] == {"seed": "1", "RR_x002A_": "2"}
+    assert step["below"]["conv k=4"]["metrics"] == {
+        "loss": [(1, "3.0"), (2, "2.0"), (3, "2.0")],
+        "score": [(0, "0.4")],
+    }
+    assert pipeline["below"]["search"]["artifacts"] == ["report.txt"]
+
+
+def test_a_server_that_is_dead_from_the_start_gets_everything_later(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.allowed = 0
+    stages()
+    said = capsys.readouterr().out
+    assert said.count("the next stage or `spacewarps sync` delivers them") == 2
+    assert sync() == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "does not answer" in complaint
+    assert len(list((folder / SPOOL).iterdir())) == 2
+    kept = b"".join(path.read_bytes() for path in (folder / SPOOL).rglob("*") if path.is_file())
+    assert b"geheim" not in kept
+    line.allowed = sys.maxsize
+    before = time.time() * 1000
+    assert sync() == 0
+    told = capsys.readouterr()
+    assert "notes delivered to http://me:***@" in told.out
+    assert "geheim" not in said + complaint + told.out + told.err
+    assert tree(server) == expected
+    client = MlflowClient(server.address)
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    assert experiment is not None
+    assert all(run.info.end_time < before for run in client.search_runs([experiment.experiment_id]))
+    assert not list((folder / SPOOL).iterdir())
+    assert sync() == 0
+    assert "no notes wait" in capsys.readouterr().out
+
+
+def test_the_next_stage_delivers_what_the_one_before_it_could_not(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.allowed = 0
+    stages()
+    line.allowed = sys.maxsize
+    monkeypatch.setenv("DVC_EXP_NAME", "later")
+    with stage_run("evaluate", {}):
+        pass
+    found = tree(server)
+    assert found.pop("later")["below"].keys() == {"evaluate"}
+    assert found == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+@pytest.mark.parametrize("lost", range(1, 40, 3))
+def test_a_server_that_dies_as_it_answers_has_everything_once(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any], lost: int
+) -> None:
+    line.allowed = lost
+    stages()
+    # Deliveries that fail in turn, each a little further on.
+    for _ in range(3):
+        line.allowed = lost
+        if sync() == 0:
+            break
+    line.allowed = sys.maxsize
+    assert sync() == 0
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_slow_server_costs_the_stages_little_and_gets_everything(server: Server, line: Line) -> None:
+    line.seconds = 0.3
+    with stage_run("search", {}) as stage:
+        start = time.monotonic()
+        for number in range(50):
+            stage.tracker.end_run(stage.tracker.start_run(f"step {number}", stage.run_id, {}))
+        assert time.monotonic() - start < 1
+    line.seconds = 0
+    assert sync() == 0
+    (pipeline,) = tree(server).values()
+    assert len(pipeline["below"]["search"]["below"]) == 50
+
+
+def test_a_server_that_stands_still_is_not_waited_for(
+    server: Server, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    server.signal(signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        stages()
+        # Two seconds at the start of each stage, and five at most at its end.
+        assert time.monotonic() - start < 2 * (2 + 5) + 3
+        # The threads that ask it end with their requests.
+        time.sleep(6)
+    finally:
+        server.signal(signal.SIGCONT)
+    assert sync() == 0
+    assert tree(server) == expected
+
+
+def test_what_a_killed_stage_and_a_killed_sync_leave_arrives_once(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any]
+) -> None:
+    line.allowed = 0
+    subprocess.run([sys.executable, str(SCRIPT)], check=True, capture_output=True)
+    for reached in (8, 17):
+        line.allowed, line.count = sys.maxsize, 0
+        process = subprocess.Popen([sys.executable, "-m", "spacewarps.cli", "sync"], stdout=subprocess.DEVNULL)
+
+        def kill(count: int, reached: int = reached, process: subprocess.Popen[bytes] = process) -> None:
+            if count == reached:
+                process.kill()
+
+        line.heard = kill
+        assert process.wait() == -signal.SIGKILL
+    line.heard = lambda _count: None
+    assert sync() == 0
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_stage_that_was_killed_without_a_server_shows_as_killed(server: Server, line: Line) -> None:
+    line.allowed = 0
+    done = subprocess.run([sys.executable, str(SCRIPT), "killed"], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    line.allowed = sys.maxsize
+    assert sync() == 0
+    (pipeline,) = tree(server).values()
+    (search,) = pipeline["below"].values()
+    (step,) = search["below"].values()
+    assert {run["status"] for run in (pipeline, search, step)} == {"KILLED"}
+    assert {run["status"] for run in step["below"].values()} == {"FINISHED"}
+
+
+def test_notes_of_a_stage_that_runs_are_left_to_it(
+    server: Server, line: Line, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.allowed = 0
+    with stage_run("search", {}):
+        line.allowed = sys.maxsize
+        capsys.readouterr()
+        assert sync() == 0
+        assert "no notes wait" in capsys.readouterr().out
+        assert len(list((folder / SPOOL).iterdir())) == 1
+    (pipeline,) = tree(server).values()
+    assert pipeline["below"].keys() == {"search"}
+
+
+def test_an_experiment_that_a_server_does_not_have_ends_the_stage_at_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert line.count == 0
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    with pytest.raises(TrackingError, match="there is no such experiment"), stage_run("search", {}):
+        pass
+
+
+def test_notes_for_another_store_wait_for_it(
+    server: Server, line: Line, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.allowed = 0
+    with stage_run("search", {}):
+        pass
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    assert sync() == 0
+    told = capsys.readouterr().out
+    assert f"notes wait for {line.address}; name it in MLFLOW_TRACKING_URI" in told
+    assert tree(server) == {}
