@@ -127,7 +127,7 @@ def test_a_server_that_is_dead_from_the_start_gets_everything_later(
     assert sync() == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert "does not answer" in complaint
+    assert "go on waiting in .spacewarps/spool" in complaint
     assert len(list((folder / SPOOL).iterdir())) == 2
     kept = b"".join(path.read_bytes() for path in (folder / SPOOL).rglob("*") if path.is_file())
     assert b"geheim" not in kept

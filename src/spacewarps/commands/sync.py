@@ -20,6 +20,7 @@ def run() -> None:
     store = find_store(root)
     address, name = without_password(store.uri), store.public_name(root)
     count = 0
+    failures: list[Exception] = []
 
     def open_delivery(destination: Destination) -> Delivery:
         client, experiment_id = open_experiment(root, store, destination)
@@ -28,7 +29,9 @@ def run() -> None:
         return delivery
 
     def tell(error: Exception) -> None:
-        say(f"MLflow did not take a note ({reason(error)})")
+        failures.append(error)
+        if not isinstance(error, TrackingError):
+            say(f"MLflow did not take a note ({reason(error)})")
 
     def note_progress() -> None:
         nonlocal count
@@ -37,11 +40,13 @@ def run() -> None:
     try:
         deliver_waiting(root, name, open_delivery, tell, note_progress, from_anywhere=True)
     except UnansweredError as error:
-        left = count_waiting(root).get(name, 0)
-        raise TrackingError(
-            f"MLflow at {address} does not answer ({error}); {count} notes delivered, {left} go on waiting in {SPOOL}"
-        ) from None
+        failures.append(error)
+    waiting = count_waiting(root)
+    left = waiting.pop(name, 0)
+    if left:
+        last = failures[-1] if failures else "another process delivers them"
+        why = f"no answer ({last})" if isinstance(last, UnansweredError) else last
+        raise TrackingError(f"MLflow at {address}: {why}; {count} notes delivered, {left} go on waiting in {SPOOL}")
     say(f"{count} notes delivered to {address}" if count else f"no notes wait for {address}")
-    for other, left in count_waiting(root).items():
-        if other != name:
-            say(f"{left} notes wait for {other}; name it in {URI_VARIABLE} to deliver them")
+    for other, number in waiting.items():
+        say(f"{number} notes wait for {other}; name it in {URI_VARIABLE} to deliver them")

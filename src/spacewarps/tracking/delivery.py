@@ -197,7 +197,9 @@ class Delivery:
         description = SavedModel.load(str(folder))
         description.artifact_path, description.model_uuid = model.artifact_location, model.model_id
         description.run_id, description.model_id = run_id, model.model_id
-        description.save(str(folder / "MLmodel"))
+        # A delivery that is killed here is done again, and must find it whole.
+        description.save(str(folder / "MLmodel.new"))
+        (folder / "MLmodel.new").replace(folder / "MLmodel")
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, "READY")
 

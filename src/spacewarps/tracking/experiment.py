@@ -42,6 +42,19 @@ def open_experiment(root: Path, store: Store, named: Destination) -> tuple[Mlflo
         return connect(store, named)
 
 
+def check_kind(store: Store) -> None:
+    """See to it that MLflow knows stores of this kind, without asking the network.
+
+    Raises:
+        TrackingError: it knows none.
+    """
+    try:
+        if not store.is_local and store.artifacts is None:
+            MlflowClient(store.uri)
+    except Exception as error:
+        raise _unusable(store, error) from None
+
+
 def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
     """Return what asks ``store``, and the id of the experiment there, which is made if it is not there.
 
@@ -59,9 +72,13 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
         # Each kind of store fails with errors of its own.
         if not store.is_local and is_unanswered(error):
             raise UnansweredError(reason(error)) from None
-        raise TrackingError(
-            f"MLflow at {without_password(store.uri)} cannot be used ({reason(error)}); check {URI_VARIABLE}"
-        ) from None
+        raise _unusable(store, error) from None
+
+
+def _unusable(store: Store, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"MLflow at {without_password(store.uri)} cannot be used ({reason(error)}); check {URI_VARIABLE}"
+    )
 
 
 @contextmanager

@@ -18,9 +18,12 @@ from spacewarps.tracking.waiting import deliver_waiting
 
 # How long a stage waits for a server's first answer, to hear at once of an experiment that is not there.
 _FIRST_ANSWER_SECONDS = 2.0
-# How long a stage waits at its end for the last notes: in all, for the next to arrive, and for a server that has not
-# answered before.
-_LAST_SECONDS, _NEXT_SECONDS, _AWAY_SECONDS = 20.0, 5.0, 1.0
+# How long a stage waits at its end for the last notes: in all, and for the next to arrive. A store of this machine is
+# slow where the machine is busy, but never away.
+_LAST_SECONDS, _LAST_SECONDS_LOCALLY = 20.0, 60.0
+_NEXT_SECONDS, _NEXT_SECONDS_LOCALLY = 5.0, 20.0
+# And for a server that has not answered before.
+_AWAY_SECONDS = 1.0
 # Between two attempts to reach a store: at first, and at most.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
@@ -78,11 +81,13 @@ class Sender:
     def finish(self) -> int:
         """Wait for the last notes as long as they arrive; return how many go on waiting in the spool."""
         begin = time.monotonic()
+        last = _LAST_SECONDS_LOCALLY if self._store.is_local else _LAST_SECONDS
+        following = _NEXT_SECONDS_LOCALLY if self._store.is_local else _NEXT_SECONDS
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            while not self._done and (now := time.monotonic()) < begin + _LAST_SECONDS:
-                if now > (begin + _AWAY_SECONDS if self.trouble else self._since + _NEXT_SECONDS):
+            while not self._done and (now := time.monotonic()) < begin + last:
+                if now > (begin + _AWAY_SECONDS if self.trouble else self._since + following):
                     break
                 self._changed.wait(0.1)
             self._given_up = True

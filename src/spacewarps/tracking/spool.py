@@ -80,12 +80,16 @@ class Spool:
         """
         folder = place / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         folder.mkdir(parents=True)
-        lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(OSError):
-            # Where the system has no locks, the name of the owner says whether it lives.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        header = {"owner": name_of(psutil.Process()), **asdict(destination)}
-        os.write(lock, (json.dumps(header) + "\n").encode())
+        try:
+            lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with contextlib.suppress(OSError):
+                # Where the system has no locks, the name of the owner says whether it lives.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            header = {"owner": name_of(psutil.Process()), **asdict(destination)}
+            (folder / _NOTES).write_text(json.dumps(header) + "\n", encoding="utf-8")
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return cls(folder, destination, lock)
 
     def append(self, note: Note) -> None:
@@ -199,7 +203,7 @@ def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
     """
     spool = None
     try:
-        lock = os.open(folder / _NOTES, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:

@@ -1,5 +1,6 @@
 """What a stage tells MLflow: noted at once, and delivered beside the work, which no failure of MLflow harms."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +11,12 @@ import psutil
 
 from spacewarps.processes import name_of
 from spacewarps.progress import say
-from spacewarps.tracking.experiment import destination, open_experiment
+from spacewarps.tracking.experiment import check_kind, destination, open_experiment
 from spacewarps.tracking.failures import reason, without_password
 from spacewarps.tracking.names import acceptable_name
 from spacewarps.tracking.notes import OWNER_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
 from spacewarps.tracking.sender import Sender
-from spacewarps.tracking.spool import Spool
+from spacewarps.tracking.spool import Destination, Spool
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.waiting import SPOOL
 
@@ -36,7 +37,7 @@ class Tracker:
 
     Raises:
         TrackingError: the store cannot be used, or has no such experiment.
-        OSError: notes cannot be kept.
+        OSError: notes cannot even be kept in a temporary folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -50,14 +51,27 @@ class Tracker:
             store = find_store(root)
             self._address = without_password(store.uri)
             named = destination(store, root)
+            check_kind(store)
             opened = open_experiment(root, store, named) if store.is_local else None
-            self.spool = Spool.create(root / SPOOL, named)
+            self.spool = self._make_spool(root / SPOOL, named)
             self._sender = Sender(root, store, self.spool, opened)
             try:
                 self._sender.wait_for_first_answer()
             except BaseException:
                 self.spool.discard()
                 raise
+
+    def _make_spool(self, place: Path, named: Destination) -> Spool:
+        try:
+            return Spool.create(place, named)
+        except OSError as error:
+            self._tell_that_notes_are_not_kept(error)
+            return Spool.create(Path(tempfile.mkdtemp(prefix="spacewarps-")), named)
+
+    def _tell_that_notes_are_not_kept(self, error: OSError) -> None:
+        if self._is_kept:
+            say(f"notes for MLflow cannot be kept in {SPOOL} ({reason(error)}); those that it does not take are lost")
+        self._is_kept = False
 
     def start_run(
         self,
@@ -169,10 +183,7 @@ class Tracker:
             try:
                 self._sender.send(note)
             except OSError as error:
-                if self._is_kept:
-                    why = reason(error)
-                    say(f"notes for MLflow cannot be kept in {SPOOL} ({why}); those that it does not take are lost")
-                self._is_kept = False
+                self._tell_that_notes_are_not_kept(error)
 
     @contextmanager
     def _work_goes_on(self) -> Iterator[None]:

@@ -23,8 +23,8 @@ def deliver_waiting(
     note_progress: Callable[[], None],
     *,
     from_anywhere: bool = False,
-) -> int:
-    """Deliver to ``store`` the notes of processes that have ended, the oldest first, and return how many there were.
+) -> None:
+    """Deliver to ``store`` the notes of processes that have ended, the oldest first.
 
     Args:
         root: the project's folder.
@@ -37,9 +37,9 @@ def deliver_waiting(
     Raises:
         UnansweredError: the store does not answer.
     """
-    place, count = root / SPOOL, 0
+    place = root / SPOOL
     if not spools(place):
-        return 0
+        return
     with _one_at_a_time(place):
         for folder in spools(place):
             with taken(folder, from_anywhere=from_anywhere) as spool:
@@ -55,11 +55,9 @@ def deliver_waiting(
                 while spool.undelivered:
                     delivery.deliver_first(spool)
                     note_progress()
-                    count += 1
                 delivery.remove_twins(spool)
                 say_killed(spool.killed)
                 spool.discard()
-    return count
 
 
 def count_waiting(root: Path) -> dict[str, int]:
