@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model as SavedModel
 from mlflow.tracking import MlflowClient
 
-from spacewarps.tracking.failures import UnansweredError, reason
+from spacewarps.tracking.failures import UnansweredError, cause
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
 from spacewarps.tracking.spool import Spool
 
@@ -76,7 +76,7 @@ class Delivery:
         try:
             self._client.get_experiment(self._experiment_id)
         except Exception:
-            raise UnansweredError(reason(failure)) from None
+            raise UnansweredError(cause(failure)) from None
 
     def remove_twins(self, spool: Spool) -> None:
         """Remove runs without content that a server made late, for requests that nobody waited for any more.
@@ -92,7 +92,7 @@ class Delivery:
                 if run.info.run_id not in known and run.data.tags[RUN_TAG] in spool.runs:
                     self._client.delete_run(run.info.run_id)
         except Exception as error:
-            raise UnansweredError(reason(error)) from None
+            raise UnansweredError(cause(error)) from None
 
     def _search(self, what: str) -> list[Run]:
         found: list[Run] = []

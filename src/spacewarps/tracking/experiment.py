@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spacewarps.tracking.database import check_database
-from spacewarps.tracking.failures import TrackingError, UnansweredError, is_unanswered, reason, without_password
+from spacewarps.tracking.failures import TrackingError, UnansweredError, cause, is_unanswered, reason, without_password
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, Store
 
@@ -71,7 +71,7 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
     except Exception as error:
         # Each kind of store fails with errors of its own.
         if not store.is_local and is_unanswered(error):
-            raise UnansweredError(reason(error)) from None
+            raise UnansweredError(cause(error)) from None
         raise _unusable(store, error) from None
 
 

@@ -41,7 +41,7 @@ def is_unanswered(error: BaseException | None) -> bool:
     return False
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return why MLflow failed, on one line of bearable length, without passwords."""
     # SQLAlchemy adds the statement and its values.
     text = " ".join(without_password(str(error)).partition("\n[SQL:")[0].split())
@@ -49,6 +49,13 @@ def reason(error: Exception) -> str:
         return text
     # A failed connection gives its reason last.
     return f"{text[: _LONGEST_REASON // 2]} ... {text[-_LONGEST_REASON // 2 :]}"
+
+
+def cause(error: BaseException) -> str:
+    """Return what an error comes of in the end, in a few words: of a connection, why there is none."""
+    while found := error.__cause__ or error.__context__:
+        error = found
+    return reason(error)
 
 
 def without_password(text: str) -> str:

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from spacewarps.progress import say
 from spacewarps.tracking.delivery import Delivery, is_refused
 from spacewarps.tracking.experiment import connect
-from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
+from spacewarps.tracking.failures import TrackingError, UnansweredError, reason, without_password
 from spacewarps.tracking.notes import Note
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.spool import Destination, Spool
@@ -164,7 +164,8 @@ class Sender:
     def _tell(self, error: Exception) -> None:
         # A name that was refused is no reason to be silent about a server that is gone.
         if isinstance(error, UnansweredError):
-            kind, what = "away", f"MLflow does not answer ({error}); the work goes on, and what it is to know is kept"
+            address = without_password(self._store.uri)
+            kind, what = "away", f"MLflow at {address} does not answer ({error}); the work goes on, and its notes wait"
         elif is_refused(error):
             kind, what = "refused", f"MLflow did not take a note ({reason(error)}); the work goes on"
         else:

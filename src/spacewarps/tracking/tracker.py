@@ -12,7 +12,7 @@ import psutil
 from spacewarps.processes import name_of
 from spacewarps.progress import say
 from spacewarps.tracking.experiment import check_kind, destination, open_experiment
-from spacewarps.tracking.failures import reason, without_password
+from spacewarps.tracking.failures import UnansweredError, reason
 from spacewarps.tracking.names import acceptable_name
 from spacewarps.tracking.notes import OWNER_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
 from spacewarps.tracking.sender import Sender
@@ -49,7 +49,6 @@ class Tracker:
         self._open: dict[str, None] = {}
         with self._timed():
             store = find_store(root)
-            self._address = without_password(store.uri)
             named = destination(store, root)
             check_kind(store)
             opened = open_experiment(root, store, named) if store.is_local else None
@@ -172,11 +171,11 @@ class Tracker:
             left = self._sender.finish()
         if left:
             trouble = self._sender.trouble
-            why = reason(trouble) if trouble else "no answer yet"
-            count = "1 note" if left == 1 else f"{left} notes"
-            kept = f"{count} wait in {SPOOL}; the next stage or `spacewarps sync` delivers them"
-            lost = f"{count} are lost, as they could not be kept on disk"
-            say(f"MLflow at {self._address}: {why}; {kept if self._is_kept else lost}")
+            why = "" if trouble is None or isinstance(trouble, UnansweredError) else f" ({trouble})"
+            kept = f"wait in {SPOOL}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
+            say(f"{left} notes for MLflow {kept if self._is_kept else f'are lost{why}'}")
+        if not self._is_kept:
+            self.spool.discard()
 
     def _note(self, note: Note) -> None:
         with self._timed():
