@@ -162,7 +162,7 @@ def test_the_next_stage_delivers_what_the_one_before_it_could_not(
     assert not list((folder / SPOOL).iterdir())
 
 
-@pytest.mark.parametrize("lost", range(1, 40, 3))
+@pytest.mark.parametrize("lost", range(1, 40, 5))
 def test_a_server_that_dies_as_it_answers_has_everything_once(
     server: Server, line: Line, folder: Path, expected: dict[str, Any], lost: int
 ) -> None:
@@ -187,6 +187,8 @@ def test_a_slow_server_costs_the_stages_little_and_gets_everything(server: Serve
             stage.tracker.end_run(stage.tracker.start_run(f"step {number}", stage.run_id, {}))
         assert time.monotonic() - start < 1
     line.seconds = 0
+    # The thread of the stage ends with its request, and leaves the rest.
+    time.sleep(2)
     assert sync() == 0
     (pipeline,) = tree(server).values()
     assert len(pipeline["below"]["search"]["below"]) == 50

@@ -75,4 +75,4 @@ def test_notes_after_a_failure_wait_and_the_run_ends_as_what_it_was(
     tracker.close("KILLED")
     assert run_of(tracker, run).data.metrics["score"] == 0.5
     assert (status(tracker, run), status(tracker, second)) == ("FINISHED", "KILLED")
-    assert capsys.readouterr().out.count("MLflow does not answer") == 1
+    assert capsys.readouterr().out.count("does not answer") == 1

@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model as SavedModel
 from mlflow.tracking import MlflowClient
+from ruamel.yaml import YAML
 
 from spacewarps.tracking.failures import UnansweredError, cause
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
@@ -194,7 +195,8 @@ class Delivery:
             if point.step == 0
         ]
         self._client.log_batch(run_id, metrics)
-        description = SavedModel.load(str(folder))
+        # MLflow itself would take a path for an address, and some signs in it for others.
+        description = SavedModel.from_dict(YAML(typ="safe").load(folder / "MLmodel"))
         description.artifact_path, description.model_uuid = model.artifact_location, model.model_id
         description.run_id, description.model_id = run_id, model.model_id
         # A delivery that is killed here is done again, and must find it whole.

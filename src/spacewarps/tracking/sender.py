@@ -20,7 +20,7 @@ from spacewarps.tracking.waiting import deliver_waiting
 _FIRST_ANSWER_SECONDS = 2.0
 # How long a stage waits at its end for the last notes: in all, and for the next to arrive. A store of this machine is
 # slow where the machine is busy, but never away.
-_LAST_SECONDS, _LAST_SECONDS_LOCALLY = 20.0, 60.0
+_LAST_SECONDS, _LAST_SECONDS_LOCALLY = 10.0, 60.0
 _NEXT_SECONDS, _NEXT_SECONDS_LOCALLY = 5.0, 20.0
 # And for a server that has not answered before.
 _AWAY_SECONDS = 1.0
