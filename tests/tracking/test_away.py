@@ -49,11 +49,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def tree(server: Server, experiment: str | None = None) -> dict[str, Any]:
+def experiments(server: Server) -> list[str]:
+    """Return the id of the experiment of this test, if it is there."""
+    found = MlflowClient(server.address).get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    return [found.experiment_id] if found else []
+
+
+def tree(server: Server) -> dict[str, Any]:
     """Return all that stands in an experiment, run below run, without what differs each time."""
     client = MlflowClient(server.address)
-    found = client.get_experiment_by_name(experiment or os.environ["MLFLOW_EXPERIMENT_NAME"])
-    runs = list(client.search_runs([found.experiment_id], max_results=1000)) if found else []
+    found = experiments(server)
+    runs = list(client.search_runs(found, max_results=1000)) if found else []
 
     def below(parent: str | None) -> dict[str, Any]:
         branches: dict[str, Any] = {}
@@ -138,10 +144,7 @@ def test_a_server_that_is_dead_from_the_start_gets_everything_later(
     assert "notes delivered to http://me:***@" in told.out
     assert "geheim" not in said + complaint + told.out + told.err
     assert tree(server) == expected
-    client = MlflowClient(server.address)
-    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
-    assert experiment is not None
-    assert all(run.info.end_time < before for run in client.search_runs([experiment.experiment_id]))
+    assert all(run.info.end_time < before for run in MlflowClient(server.address).search_runs(experiments(server)))
     assert not list((folder / SPOOL).iterdir())
     assert sync() == 0
     assert "no notes wait" in capsys.readouterr().out
@@ -213,6 +216,48 @@ def test_a_server_that_stands_still_is_not_waited_for(
     assert tree(server) == expected
 
 
+def test_a_run_that_a_server_makes_late_does_not_stay(
+    server: Server, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with stage_run("search", {}) as stage:
+        while stage.tracker.spool.undelivered:
+            time.sleep(0.01)
+        line.late = 4.0
+        run = stage.tracker.start_run("step 1", stage.run_id, {})
+        stage.tracker.log(run, metrics={"score": 1.0})
+        time.sleep(6)
+        found = len(MlflowClient(server.address).search_runs(experiments(server)))
+    assert found == 4
+    (pipeline,) = tree(server).values()
+    assert pipeline["below"]["search"]["below"]["step 1"]["metrics"] == {"score": [(0, "1.0")]}
+
+
+def test_notes_that_are_delivered_a_second_time_change_nothing(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any]
+) -> None:
+    line.allowed = 0
+    stages()
+    shutil.copytree(folder / SPOOL, folder / "copy")
+    line.allowed = sys.maxsize
+    for _ in range(2):
+        assert sync() == 0
+        assert tree(server) == expected
+        shutil.copytree(folder / "copy", folder / SPOOL, dirs_exist_ok=True)
+
+
+def test_where_notes_cannot_be_kept_the_work_goes_on_and_a_server_hears_of_it(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".spacewarps").write_text("in the way")
+    stages()
+    assert capsys.readouterr().out.count("notes for MLflow cannot be kept in .spacewarps/spool") == 2
+    assert tree(server) == expected
+    line.allowed = 0
+    stages()
+    assert "are lost" in capsys.readouterr().out
+
+
 def test_what_a_killed_stage_and_a_killed_sync_leave_arrives_once(
     server: Server, line: Line, folder: Path, expected: dict[str, Any]
 ) -> None:
@@ -280,5 +325,5 @@ def test_notes_for_another_store_wait_for_it(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     assert sync() == 0
     told = capsys.readouterr().out
-    assert f"notes wait for {line.address}; name it in MLFLOW_TRACKING_URI" in told
+    assert f"notes for {line.address} go on waiting" in told
     assert tree(server) == {}

@@ -10,6 +10,7 @@ from spacewarps.model.storage import save_model
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason, without_password
+from spacewarps.tracking.notes import Model
 from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
@@ -131,6 +132,23 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
     mlflow.set_tracking_uri(find_store(folder).uri)
     served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
     assert served.predict(example).shape == (2, 3)
+
+
+def echo(model_input: list[str]) -> list[str]:
+    return model_input
+
+
+def test_a_model_that_is_delivered_a_second_time_is_one(tracker: Tracker) -> None:
+    run = tracker.start_run("train", None, {})
+    tracker.log(run, metrics={"best_epoch": 2.0})
+    tracker.log_model(run, lambda path: mlflow.pyfunc.save_model(path=path, python_model=echo, pip_requirements=[]))
+    tracker._sender.send(Model(run, "1/model", 0))
+    client, shown = client_of(tracker), run_of(tracker, run)
+    assert shown.outputs is not None
+    (output,) = shown.outputs.model_outputs
+    (model,) = client.search_logged_models([shown.info.experiment_id])
+    assert (model.model_id, model.status) == (output.model_id, LoggedModelStatus.READY)
+    assert {metric.key: metric.value for metric in model.metrics or ()} == {"best_epoch": 2.0}
 
 
 @pytest.mark.parametrize(

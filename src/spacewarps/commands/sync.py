@@ -46,7 +46,7 @@ def run() -> None:
     if left:
         last = failures[-1] if failures else "another process delivers them"
         why = f"no answer ({last})" if isinstance(last, UnansweredError) else last
-        raise TrackingError(f"MLflow at {address}: {why}; {count} notes delivered, {left} go on waiting in {SPOOL}")
-    say(f"{count} notes delivered to {address}" if count else f"no notes wait for {address}")
+        raise TrackingError(f"MLflow at {address}: {why}; {count} delivered, {left} go on waiting in {SPOOL}")
+    say(f"{count} note{'s' * (count != 1)} delivered to {address}" if count else f"no notes wait for {address}")
     for other, number in waiting.items():
-        say(f"{number} notes wait for {other}; name it in {URI_VARIABLE} to deliver them")
+        say(f"notes for {other} go on waiting ({number}); name it in {URI_VARIABLE} to deliver them")

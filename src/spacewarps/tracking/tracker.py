@@ -173,7 +173,7 @@ class Tracker:
             trouble = self._sender.trouble
             why = "" if trouble is None or isinstance(trouble, UnansweredError) else f" ({trouble})"
             kept = f"wait in {SPOOL}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
-            say(f"{left} notes for MLflow {kept if self._is_kept else f'are lost{why}'}")
+            say(f"notes for MLflow ({left}) {kept if self._is_kept else f'are lost{why}'}")
         if not self._is_kept:
             self.spool.discard()
 
