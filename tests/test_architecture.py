@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"survey", "model", "training", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "mlflow"}
-MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "cli"}
+MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "commands", "cli"}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -30,6 +30,7 @@ _STAGES = {
 }
 # What a stage that did not come to its end has put into the journal.
 _KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates"}
+_WITH_OPTIONS = ("journal", "compare")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         stage = Stage(options.command, params, began_with)
         with one_run_at_a_time() if options.command in _STAGES else contextlib.nullcontext():
-            importlib.import_module(module).run(stage, *([options] if options.command == "journal" else []))
+            status = importlib.import_module(module).run(
+                stage, *([options] if options.command in _WITH_OPTIONS else [])
+            )
         if options.command == "evaluate":
             # DVC records its params when it has ended, so they are not compared yet.
             importlib.import_module("spacewarps.commands.result").tell(stage)
@@ -125,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         what = short or getattr(error, "strerror", None) or error
         print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 def _goes_on(command: str, params: "Params | None") -> str:
@@ -180,6 +183,15 @@ def _parser() -> argparse.ArgumentParser:
         help="print the test accuracy and where the report is",
         description="Print what reports/metrics.json says, and where the report, the plots and the runs are.",
     )
+    compare = commands.add_parser(
+        "compare",
+        help="say what differs between two results, and whether it is more than noise",
+        description="Print what differs between two results in params, data and code, what both came to, and whether "
+        "the difference is more than noise: paired by test sample, with standard errors clustered by source. A and B "
+        "are DVC experiments, branches, tags or commits, or `workspace` for the files as they are.",
+    )
+    compare.add_argument("a", metavar="A", help="the result that is compared with")
+    compare.add_argument("b", metavar="B", nargs="?", default="workspace", help="the other one (default: workspace)")
     journal = commands.add_parser(
         "journal",
         help="list the journal, and prune it",

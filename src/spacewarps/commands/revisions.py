@@ -1,0 +1,107 @@
+"""The project's files as they are, or as they were in a DVC experiment, a branch, a tag or a commit."""
+
+import difflib
+import errno
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+from dvc.scm import RevError, resolve_rev
+from dvc_data.index import DataIndexDirError
+from scmrepo.git import Git
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.reading import read_bytes
+
+# What is wrong is said here, in one line.
+logging.getLogger("dvc").setLevel(logging.CRITICAL)
+
+#: The files as they are.
+WORKSPACE = "workspace"
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One state of the project.
+
+    Args:
+        name: what the user calls it.
+        commit: its commit; empty for the files as they are.
+        files: what DVC and git hold of that commit; nothing for the files as they are.
+        folder: the project's, in ``files``.
+    """
+
+    name: str
+    commit: str = ""
+    files: Any = None
+    folder: str = "/"
+
+    def read(self, path: PurePosixPath, *, at_most: int) -> bytes:
+        """Return what the file at ``path``, relative to the project, holds; from git, or from DVC's cache or remote.
+
+        Raises:
+            OSError: it is not there, cannot be read, or holds more than ``at_most`` bytes.
+        """
+        if self.files is None:
+            return read_bytes(Path(path), at_most=at_most)
+        place = str(PurePosixPath(self.folder, path))
+        try:
+            with self.files.open(place, "rb") as file:
+                content: bytes = file.read(at_most + 1)
+        except DataIndexDirError:
+            # Of a folder that DVC keeps, not even the list of its files is at hand.
+            raise FileNotFoundError(errno.ENOENT, "no such file", place) from None
+        except DvcException as error:
+            raise OSError(f"{' '.join(str(error).split()):.200}") from None
+        if len(content) > at_most:
+            raise OSError(f"larger than {at_most:,} bytes")
+        return content
+
+
+def find_revision(name: str) -> Revision:
+    """Return the state of the project that ``name`` names.
+
+    Raises:
+        SpaceWarpsError: there is none, or the project is not under git and DVC.
+    """
+    if name == WORKSPACE:
+        return Revision(name)
+    try:
+        repo = Repo()
+    except NotDvcRepoError:
+        raise SpaceWarpsError(f"{Path.cwd()}: not under DVC, so there is no {name!r:.80}") from None
+    except DvcException as error:
+        raise SpaceWarpsError(f"DVC cannot be used here: {' '.join(str(error).split()):.200}") from None
+    with repo:
+        if not isinstance(repo.scm, Git):
+            raise SpaceWarpsError(f"{Path.cwd()}: not under git, so there is no {name!r:.80}")
+        try:
+            # An empty name would be the last commit.
+            if not name.isprintable() or not name.strip():
+                raise RevError(f"unknown Git revision {name!r}")
+            # Of what git holds, a tag leads to a commit, and a file does not.
+            commit = str(resolve_rev(repo.scm, f"{resolve_rev(repo.scm, name)}^{{commit}}"))
+        except RevError as error:
+            raise SpaceWarpsError(_unknown(name, str(error), _names(repo))) from None
+        folder = Path.cwd().resolve().relative_to(Path(repo.root_dir).resolve())
+    return Revision(name, commit, DVCFileSystem(rev=commit), f"/{folder.as_posix()}")
+
+
+def _names(repo: Repo) -> list[str]:
+    experiments = [name for found in repo.experiments.ls(all_commits=True).values() for name, _ in found]
+    return sorted({*experiments, *repo.scm.list_branches(), *repo.scm.list_tags(), WORKSPACE})
+
+
+def _unknown(name: str, error: str, known: list[str]) -> str:
+    if "ambiguous" in error:
+        return f"several experiments are called {name!r:.80}; name one by its commit (`dvc exp list --all-commits`)"
+    close = difflib.get_close_matches(name, known, n=_NAMED, cutoff=0.5)
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    advice = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known[:_NAMED])}{more}"
+    return f"no experiment, branch, tag or commit is called {name!r:.80}; {advice}"
