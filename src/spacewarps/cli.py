@@ -30,7 +30,9 @@ _STAGES = {
 }
 # What a stage that did not come to its end has put into the journal.
 _KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates"}
-_WITH_OPTIONS = ("journal", "compare")
+# Commands that are no stages, but ask a network as these do.
+_COMPUTING = ("plan", "promote")
+_WITH_OPTIONS = ("journal", "compare", "promote")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         # Before the code that it names is imported.
         began_with = Dependencies.of(options.command, params)
-        if options.command in _STAGES or options.command == "plan":
+        if options.command in _STAGES or options.command in _COMPUTING:
             # Only native kernels compute in bfloat16.
             in_bf16 = (params.compute.kernels, params.compute.precision) == ("auto", "bf16")
             pin_kernels("native" if in_bf16 else params.compute.kernels)
@@ -192,6 +194,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("a", metavar="A", help="the result that is compared with")
     compare.add_argument("b", metavar="B", nargs="?", default="workspace", help="the other one (default: workspace)")
+    promote = commands.add_parser(
+        "promote",
+        help="register the final network in MLflow, as champion if it beats the one that is",
+        description="Register the final network in MLflow's model registry. It gets the alias `champion` if there is "
+        "none, or if its log loss on the test split is lower than the champion's by more than noise "
+        "(evaluate.confidence). Exit status 1 if it does not.",
+    )
+    promote.add_argument("--back", action="store_true", help="give the alias back to the champion before")
     journal = commands.add_parser(
         "journal",
         help="list the journal, and prune it",

@@ -58,8 +58,13 @@ def finished(make_once: MakeOnce) -> Project:
 @pytest.fixture
 def on_prepared(prepared_folder: Path, tmp_path: Path) -> Project:
     """A project that holds no more than params, for one candidate, and a small prepared survey."""
-    project = Project(tmp_path / "project")
-    shutil.copytree(prepared_folder, project.folder / "data/prepared")
+    return project_on(prepared_folder, tmp_path / "project")
+
+
+def project_on(prepared: Path, folder: Path) -> Project:
+    """Return a new project in ``folder`` that holds params, for one candidate, and a copy of a prepared survey."""
+    project = Project(folder)
+    shutil.copytree(prepared, project.folder / "data/prepared")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for section, values in TINY.items():
         params[section] |= values

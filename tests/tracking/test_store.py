@@ -141,13 +141,18 @@ def echo(model_input: list[str]) -> list[str]:
 def test_a_model_that_is_delivered_a_second_time_is_one(tracker: Tracker) -> None:
     run = tracker.start_run("train", None, {})
     tracker.log(run, metrics={"best_epoch": 2.0})
-    tracker.log_model(run, lambda path: mlflow.pyfunc.save_model(path=path, python_model=echo, pip_requirements=[]))
-    tracker._sender.send(Model(run, "1/model", 0))
+
+    def save(path: Path) -> None:
+        mlflow.pyfunc.save_model(path=path, python_model=echo, pip_requirements=[])
+
+    tracker.log_model(run, save, tags={"model.hash": "0.dir"})
+    tracker._sender.send(Model(run, "1/model", {"model.hash": "0.dir"}, 0))
     client, shown = client_of(tracker), run_of(tracker, run)
     assert shown.outputs is not None
     (output,) = shown.outputs.model_outputs
     (model,) = client.search_logged_models([shown.info.experiment_id])
     assert (model.model_id, model.status) == (output.model_id, LoggedModelStatus.READY)
+    assert model.tags["model.hash"] == "0.dir"
     assert {metric.key: metric.value for metric in model.metrics or ()} == {"best_epoch": 2.0}
 
 

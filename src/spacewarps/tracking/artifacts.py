@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     # A stage that has no network does without torch, which takes seconds to import.
     from spacewarps.survey.dataset import Space_Galaxi
 
+#: The DVC hash of a logged network, and of a version of it in the registry.
+MODEL_TAG = "model.hash"
+
 
 def dvc_hash(path: Path) -> str:
     """Return the hash under which DVC keeps the folder ``path``, as ``dvc.lock`` shows it.
@@ -53,7 +56,10 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
 
 
 def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
-    """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example."""
+    """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example.
+
+    The registry finds it by its DVC hash.
+    """
     channels, height, width = example.stamp_shape
     inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype("float32"), (-1, channels, height, width), "stamps")]
     count = min(2, len(example))
@@ -78,4 +84,4 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
         for compiled in list(path.rglob("__pycache__")):
             shutil.rmtree(compiled)
 
-    stage.tracker.log_model(stage.run_id, save)
+    stage.tracker.log_model(stage.run_id, save, tags={MODEL_TAG: dvc_hash(folder)})

@@ -127,7 +127,7 @@ class Delivery:
                 store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
                 store(run_id, str(path))
             case Model():
-                self._store_model(run_id, spool.kept(note.path))
+                self._store_model(run_id, spool.kept(note.path), note.tags)
             case End():
                 self._client.set_terminated(run_id, note.status, end_time=note.time)
         return None
@@ -175,14 +175,14 @@ class Delivery:
             self._write(run_id, entries[:half])
             self._write(run_id, entries[half:])
 
-    def _store_model(self, run_id: str, folder: Path) -> None:
+    def _store_model(self, run_id: str, folder: Path, tags: dict[str, str]) -> None:
         """Store a saved model as one that the run has logged, as MLflow itself does where it saves and logs at once."""
         run = self._client.get_run(run_id)
         named = self._client.search_logged_models([self._experiment_id], f"name = '{_MODEL}'")
         model = next((model for model in named if model.source_run_id == run_id), None)
         if model is None:
             model = self._client.create_logged_model(
-                self._experiment_id, _MODEL, source_run_id=run_id, params=run.data.params
+                self._experiment_id, _MODEL, source_run_id=run_id, params=run.data.params, tags=tags
             )
         outputs = run.outputs.model_outputs if run.outputs else []
         if model.model_id not in {output.model_id for output in outputs}:

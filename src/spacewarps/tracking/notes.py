@@ -70,6 +70,7 @@ class Model:
 
     run: str
     path: str
+    tags: dict[str, str]
     time: int
 
 

@@ -142,17 +142,18 @@ class Tracker:
         with self._work_goes_on():
             self._note(Artifact(run, self.spool.keep(path), _now()))
 
-    def log_model(self, run: str, save: Callable[[Path], None]) -> None:
+    def log_model(self, run: str, save: Callable[[Path], None], *, tags: Mapping[str, str]) -> None:
         """Store a model with a run.
 
         Args:
             run: the run's id.
             save: lets MLflow save the model in the folder that it is given.
+            tags: what stands on the model.
         """
         with self._work_goes_on():
             name, path = self.spool.new_name("model")
             save(path)
-            self._note(Model(run, name, _now()))
+            self._note(Model(run, name, dict(tags), _now()))
 
     def end_run(self, run: str, status: str = "FINISHED") -> None:
         """End a run."""
