@@ -204,10 +204,20 @@ def _parser() -> argparse.ArgumentParser:
     promote.add_argument("--back", action="store_true", help="give the alias back to the champion before")
     journal = commands.add_parser(
         "journal",
-        help="list the journal, and prune it",
+        help="list the journal, prune it, and share it",
         description="List the candidates that the journal knows, the last used first. Deleting some, or the whole "
         "folder, costs time and changes no result.",
     )
+    journal.set_defaults(action=None)
+    actions = journal.add_subparsers(dest="action", metavar="ACTION")
+    for action, what in {
+        "push": "copy what the journal knows to FOLDER, for others to pull",
+        "pull": "copy what FOLDER knows into the journal",
+    }.items():
+        copying = actions.add_parser(
+            action, help=what, description=f"{what[0].upper()}{what[1:]}. Each entry is checked."
+        )
+        copying.add_argument("folder", type=_folder, metavar="FOLDER")
     journal.add_argument("--older-than", type=_positive, metavar="DAYS", help="delete what was not used for as long")
     journal.add_argument("--larger-than", type=_positive, metavar="MB", help="delete the oldest beyond this size")
     commands.add_parser(

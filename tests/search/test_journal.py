@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from spacewarps.model.storage import pack_model
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search import keys as keys_module
 from spacewarps.search.candidate import Checkpoint, Evaluation
-from spacewarps.search.entries import list_entries, prune
+from spacewarps.search.entries import Copied, copy_entries, list_entries, prune
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
 from spacewarps.search.journal import FolderJournal, Journal, JournalError, ReadOnlyJournal
@@ -90,6 +91,56 @@ def test_what_is_written_is_found(journal: FolderJournal, evaluation: Evaluation
     assert journal.find(KEY) == checkpoint
     assert journal.find(OTHER_KEY) is None
     assert [path.name for path in journal.folder.iterdir() if path != entry(journal)] == ["claims"]
+
+
+def test_an_entry_is_for_all_whom_the_system_lets_read(journal: FolderJournal, evaluation: Evaluation) -> None:
+    before = os.umask(0o027)
+    try:
+        journal.write(KEY, evaluation, WHOLE)
+    finally:
+        os.umask(before)
+    assert entry(journal).stat().st_mode & 0o777 == 0o640
+
+
+def test_entries_are_copied_where_the_other_journal_does_not_know_them_or_not_as_far(
+    journal: FolderJournal, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    third = hashlib.sha256(b"third").hexdigest()
+    with closing(FolderJournal(tmp_path / "other")) as other:
+        for key, mine, theirs in ((KEY, WHOLE, None), (OTHER_KEY, WHOLE, HALF), (third, HALF, WHOLE)):
+            journal.write(key, evaluation, mine)
+            if theirs is not None:
+                other.write(key, evaluation, theirs)
+        assert copy_entries(journal.folder, other.folder) == Copied(new=2, known=1, damaged=0)
+        assert [other.find(key) for key in (KEY, OTHER_KEY, third)] == [WHOLE] * 3
+        assert entry(other).read_bytes() == entry(journal).read_bytes()
+        assert copy_entries(journal.folder, other.folder) == Copied(new=0, known=3, damaged=0)
+
+
+@pytest.mark.parametrize("fault", ["torn", "altered", "of another name", "a folder"])
+def test_a_damaged_entry_is_not_copied_and_one_in_the_other_journal_is_replaced(
+    journal: FolderJournal, evaluation: Evaluation, tmp_path: Path, fault: str
+) -> None:
+    journal.write(KEY, evaluation, WHOLE)
+    good = entry(journal).read_bytes()
+    with closing(FolderJournal(tmp_path / "other")) as other:
+        damaged = entry(other)
+        match fault:
+            case "torn":
+                damaged.write_bytes(good[:-1])
+            case "altered":
+                damaged.write_bytes(with_header(good, format="spacewarps-journal-0"))
+            case "of another name":
+                other.write(OTHER_KEY, evaluation, WHOLE)
+                entry(other, OTHER_KEY).rename(damaged)
+            case _:
+                damaged.mkdir()
+        expected = Copied(new=0, known=0, damaged=0 if fault == "a folder" else 1)
+        assert copy_entries(other.folder, tmp_path) == expected
+        assert not list(tmp_path.glob("*.candidate"))
+        if fault != "a folder":
+            assert copy_entries(journal.folder, other.folder) == Copied(new=1, known=0, damaged=0)
+            assert damaged.read_bytes() == good
 
 
 def test_a_later_epoch_takes_the_place_of_an_earlier_one(journal: FolderJournal, evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""The files of a journal, one for each evaluation: written, read, listed and pruned."""
+"""The files of a journal, one for each evaluation: written, read, listed, copied and pruned."""
 
 import contextlib
 import itertools
@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from spacewarps.errors import ModelError
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.keys import FORMAT
@@ -61,6 +62,21 @@ class Entry:
     of_epochs: int
     size: int
     modified: float
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What :func:`copy_entries` did.
+
+    Args:
+        new: how many entries it copied.
+        known: how many were in the target already, as far as in the source or further.
+        damaged: how many it left out.
+    """
+
+    new: int
+    known: int
+    damaged: int
 
 
 def write_entry(path: Path, key: str, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
@@ -140,6 +156,36 @@ def list_entries(folder: Path) -> Iterator[Entry]:
             header = _Header.model_validate_json(file.readline(_HEADER_AT_MOST), strict=False)
             accuracy = header.epochs[-1][1]
             yield Entry(path, header.what, accuracy, len(header.epochs), header.of_epochs, size, modified)
+
+
+def copy_entries(source: Path, target: Path) -> Copied:
+    """Copy what the journal in ``source`` knows, and the one in ``target`` does not, or not as far.
+
+    Each entry is read as a search reads it: one that is torn, altered or that of another candidate than its name says
+    is left out, and one of these in ``target`` is replaced. Searches may use both journals meanwhile.
+
+    Raises:
+        OSError: an entry cannot be written; those before it are there, and nothing is left of it.
+    """
+    new = known = damaged = 0
+    for _, _, path in _files(source):
+        epochs = _epochs_of(path)
+        if not epochs:
+            damaged += 1
+        elif epochs <= _epochs_of(target / path.name):
+            known += 1
+        else:
+            write_sealed(target / path.name, read_sealed(path))
+            new += 1
+    return Copied(new, known, damaged)
+
+
+def _epochs_of(path: Path) -> int:
+    """Return how many epochs an entry holds; none if it is missing or damaged."""
+    try:
+        return len(read_entry(path, path.name.removesuffix(SUFFIX)).epochs)
+    except (OSError, ValueError, ModelError):
+        return 0
 
 
 def prune(folder: Path, *, older_than: float | None, larger_than: int | None) -> tuple[int, int]:
