@@ -10,6 +10,7 @@ TOOLS = {
     "errors",
     "features",
     "files",
+    "git",
     "interrupts",
     "portability",
     "processes",
@@ -25,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "features": set(),
     "files": set(),
+    "git": set(),
     "interrupts": set(),
     "own_code": set(),
     "project": {"project_files", "recorded_code"},
@@ -47,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"survey", "model"},
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
-    "tracking": {"survey", "model", "training", "search", "progress"},
+    "tracking": {"survey", "model", "training", "search", "progress", "recorded_code", "yaml_params"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {
         "simulation",
@@ -74,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "progress",
         "yaml_params",
     },
-    "cli": {"own_code", "stages", "params", "progress", "project", "recorded_code", "yaml_params"},
+    "cli": {"own_code", "commands", "stages", "params", "progress", "project", "recorded_code", "yaml_params"},
     "__init__": {"survey", "model", "training", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "mlflow"}

@@ -70,6 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "init":
             print((update_project if options.update else init_project)(options.folder), end="", flush=True)
             return 0
+        if options.command == "checkout":
+            from spacewarps.commands import checkout
+
+            checkout.run(options.run, options.folder)
+            return 0
         if options.command in _STAGES:
             # Before the params: another version may have others.
             check_installed_code(options.command)
@@ -172,6 +177,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument("folder", type=_folder, metavar="FOLDER")
     init.add_argument("--update", action="store_true", help="only record the code that is installed now")
+    checkout = commands.add_parser(
+        "checkout",
+        help="make a working tree as it was for a run that MLflow has",
+        description="Make a git worktree in FOLDER, at the commit of a run that MLflow has and with its params, and "
+        "bring its data where the cache or the remote has it. If FOLDER is such a worktree already, say whether its "
+        "dvc.lock has the hashes of the run.",
+    )
+    checkout.add_argument("run", metavar="RUN_ID", help="as MLflow shows it; one of a stage or a candidate will do")
+    checkout.add_argument("folder", type=_folder, metavar="FOLDER")
     for name, what in _STAGES.items():
         commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}, as params.yaml says.")
     commands.add_parser(

@@ -4,11 +4,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import outputs
+from spacewarps.git import last_line, run_git
 from spacewarps.project_files import PACKED, PROJECT_FILES
 from spacewarps.recorded_code import CODE, installed_code
 from spacewarps.writing import write_json, write_text
@@ -38,7 +38,7 @@ def init_project(folder: Path) -> str:
     if not standing.is_dir():
         raise SpaceWarpsError(f"{standing} is a file, but a folder is to be written there; name another")
     under_git = _in_work_tree(standing)
-    if under_git and _git(standing, "check-ignore", str(place / _PIPELINE), may_fail=True).returncode == 0:
+    if under_git and run_git(standing, "check-ignore", str(place / _PIPELINE), may_fail=True).returncode == 0:
         raise SpaceWarpsError(f"git ignores {folder}, so DVC would see nothing there; name another folder")
     texts, code = _texts(), installed_code()
     with outputs() as out:
@@ -113,9 +113,9 @@ def depending_on_recorded_code(pipeline: str) -> str:
 
 
 def _in_work_tree(folder: Path) -> bool:
-    done = _git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True)
+    done = run_git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True)
     if done.returncode and "not a git repository" not in done.stderr:
-        raise SpaceWarpsError(f"git cannot be used in {folder}: {_last_line(done.stderr)}")
+        raise SpaceWarpsError(f"git cannot be used in {folder}: {last_line(done.stderr)}")
     if done.stdout.strip() == "false":
         raise SpaceWarpsError(f"{folder} is git's own folder, or a bare repository's; name one outside of it")
     return done.returncode == 0
@@ -126,31 +126,8 @@ def _make_repository(standing: Path, place: Path) -> None:
     gits_own = place / ".git"
     was_there = os.path.lexists(gits_own)
     try:
-        _git(standing, "init", "--quiet", str(place))
+        run_git(standing, "init", "--quiet", str(place))
     except BaseException:
         if not was_there:
             shutil.rmtree(gits_own, ignore_errors=True)
         raise
-
-
-def _git(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[str]:
-    try:
-        # In git's own English, which is read here.
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        raise SpaceWarpsError("git is not installed; DVC needs it, so install it first") from None
-    if done.returncode and not may_fail:
-        raise SpaceWarpsError(f"git {arguments[0]} failed in {folder}: {_last_line(done.stderr)}")
-    return done
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["git gave no message"])[-1]

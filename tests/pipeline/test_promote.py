@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
 from spacewarps.project import init_project
-from spacewarps.tracking.artifacts import dvc_hash
+from spacewarps.tracking.hashes import dvc_hash
 from tests.pipeline.conftest import SpacewarpsHere, project_on
 from tests.pipeline.project import Project
 

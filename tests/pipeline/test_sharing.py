@@ -1,5 +1,7 @@
 """Results that one clone has, in another: data through DVC's remote, candidates through a folder."""
 
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,47 @@ def test_a_search_finds_the_candidates_of_a_colleague(shared: Project, tmp_path:
     said = theirs.dvc("repro", "--force", "--single-item", "search").stdout
     assert "0 candidates evaluated, 4 found in the journal" in said
     assert theirs.git("status", "--porcelain") == ""
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """The address of an S3 server on this machine, whose bucket ``survey`` is empty."""
+    pytest.importorskip("dvc_s3")
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        address = f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/survey", method="PUT")) as answer:
+            assert answer.status == 200
+        yield address
+    finally:
+        server.stop()
+
+
+def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    project = finished.copy(tmp_path / "project")
+    project.dvc("remote", "add", "--default", "lab", "s3://survey/demo")
+    project.dvc("remote", "modify", "lab", "endpointurl", bucket)
+    project.commit("Name the remote")
+    keys = {"access_key_id": "me", "secret_access_key": "a word of mine"}
+    for name, value in keys.items():
+        project.dvc("remote", "modify", "--local", "lab", name, value)
+    assert project.git("status", "--porcelain") == ""
+    assert "pushed" in project.dvc("push").stdout
+    clone = clone_of(project, tmp_path / "clone")
+    # Nobody's keys are under git.
+    assert not (clone.folder / ".dvc/config.local").exists()
+    for name, value in keys.items():
+        monkeypatch.setenv({"access_key_id": "AWS_ACCESS_KEY_ID"}.get(name, "AWS_SECRET_ACCESS_KEY"), value)
+    clone.dvc("pull")
+    assert nothing_is_left_to_do(clone)
+    assert files_of(clone.folder / "models") == files_of(project.folder / "models")
 
 
 def test_a_folder_without_a_journal_is_refused_in_one_line(shared: Project, tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ from spacewarps.reading import read_bytes
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.tracking.artifacts import MODEL_TAG, dvc_hash, log_model
+from spacewarps.tracking.artifacts import MODEL_TAG, log_model
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
+from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.registry import CHAMPION, Registry
-from spacewarps.tracking.revision import git_and_dvc_tags
+from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root
 from spacewarps.training.prediction import predict
 
@@ -145,7 +146,7 @@ def _checked(result: Result, path: str, found: str) -> str:
 
 def _commit() -> dict[str, str]:
     """Return the commit, and which of the files that tell of the result are not as they are there."""
-    commit = git_and_dvc_tags().get("mlflow.source.git.commit")
+    commit = git_and_dvc_tags(()).get(COMMIT_TAG)
     if commit is None:
         return {}
     done = subprocess.run(

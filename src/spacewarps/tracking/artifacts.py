@@ -1,7 +1,6 @@
 """What MLflow keeps of the data and of the final network."""
 
 import contextlib
-import hashlib
 import io
 import json
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.pipeline_run import StageRun
 
 if TYPE_CHECKING:
@@ -22,21 +22,6 @@ if TYPE_CHECKING:
 
 #: The DVC hash of a logged network, and of a version of it in the registry.
 MODEL_TAG = "model.hash"
-
-
-def dvc_hash(path: Path) -> str:
-    """Return the hash under which DVC keeps the folder ``path``, as ``dvc.lock`` shows it.
-
-    It is the MD5 of a list of all files, each with its own MD5, as JSON.
-    """
-    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    entries = [{"md5": _md5(file), "relpath": name} for name, file in files]
-    return f"{hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest()}.dir"
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None:

@@ -1,20 +1,28 @@
 """Which MLflow run a stage belongs to: one top-level run for each run of the pipeline, one below it for each stage."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spacewarps.processes import name_of
-from spacewarps.tracking.revision import git_and_dvc_tags
+from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
+from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
 from spacewarps.tracking.runner import runner_of_the_pipeline
 from spacewarps.tracking.store import project_root
 from spacewarps.tracking.tracker import Tracker
 
 PIPELINE_TAG = "spacewarps.pipeline"
+STAGE_TAG = "spacewarps.stage"
+#: The outputs of a stage with the hashes that ``dvc.lock`` has of them, as JSON.
+OUTPUTS_TAG = "spacewarps.outputs"
+#: The file of params, as an artifact: with its types and comments, which the run's params do not have.
+PARAMS_FILE = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,16 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     tracker = Tracker(project_root())
     status = "FAILED"
     try:
-        common = git_and_dvc_tags()
+        stages = listed_stages(params)
+        common = git_and_dvc_tags(stages.values())
         pipeline_id = _start_pipeline_run(tracker, params, common)
-        own = {"spacewarps.stage": stage, "mlflow.source.name": f"spacewarps {stage}"}
+        own = {STAGE_TAG: stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
         yield StageRun(tracker, pipeline_id, run_id)
         status = "FINISHED"
+        if stage in stages:
+            _log_outputs(tracker, run_id, stages[stage])
     except KeyboardInterrupt:
         status = "KILLED"
         raise
@@ -68,13 +79,24 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         tracker.close(status)
 
 
+def _log_outputs(tracker: Tracker, run: str, stage: ListedStage) -> None:
+    # DVC writes its lock when the stage's process has ended. The work is done, and does not fail for want of a note.
+    with suppress(OSError):
+        hashes = {str(path): dvc_hash(path) for path in stage.outputs if path.exists()}
+        tracker.log(run, tags={OUTPUTS_TAG: json.dumps(hashes)})
+
+
 def _start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
     """Start the run of this pipeline run, unless another stage has: then that one goes on."""
     experiment = os.environ.get("DVC_EXP_NAME")
-    commit = tags.get("mlflow.source.git.commit", "")[:7]
+    commit = tags.get(COMMIT_TAG, "")[:7]
     name = experiment or (f"pipeline {commit}" if commit else "pipeline")
     labels = {**tags, PIPELINE_TAG: _pipeline_key(), "mlflow.source.name": "dvc.yaml"}
-    return tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
+    run = tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
+    # Only MLflow knows whether another stage has stored it; it is the same.
+    if Path(PARAMS_FILE).is_file():
+        tracker.log_artifacts(run, Path(PARAMS_FILE))
+    return run
 
 
 def _pipeline_key() -> str:

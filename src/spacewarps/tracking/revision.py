@@ -1,23 +1,57 @@
-"""Which commit and which DVC experiment a run belongs to."""
+"""Which commit and which DVC experiment a run belongs to, and whether its files were those of the commit."""
 
+import json
 import os
 import re
-import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.git import run_git
+from spacewarps.recorded_code import CODE
+from spacewarps.tracking.pipeline_file import PIPELINES, ListedStage
+
+COMMIT_TAG = "mlflow.source.git.commit"
+EXPERIMENT_TAG = "dvc.experiment"
+#: The files that were not as in the commit, as JSON; params and outputs do not count.
+CHANGED_TAG = "spacewarps.changed"
+
+_NAMED = 20
 
 
-def git_and_dvc_tags() -> dict[str, str]:
-    """Return the commit and the DVC experiment as tags of a run, as far as there are any."""
+def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
+    """Return the commit, what of the code and inputs of ``stages`` is not of it, and the DVC experiment, as tags.
+
+    There are as many as can be told.
+    """
     tags = {}
+    here = Path.cwd()
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False)
-    except OSError:
-        # There is no git, or it cannot be run.
-        commit = None
-    else:
-        commit = re.match(rb"[0-9a-f]{40,64}$", done.stdout.strip())
-    if commit:
-        tags["mlflow.source.git.commit"] = commit[0].decode()
-    for variable, tag in (("DVC_EXP_NAME", "dvc.experiment"), ("DVC_EXP_BASELINE_REV", "dvc.baseline")):
+        commit = re.match(r"[0-9a-f]{40,64}$", run_git(here, "rev-parse", "HEAD").stdout.strip())
+        if commit:
+            tags[COMMIT_TAG] = commit[0]
+            tags[CHANGED_TAG] = json.dumps(_changed_files(here, stages)[:_NAMED])
+    except (SpaceWarpsError, OSError):
+        # There is no git or no repository, or git cannot be run.
+        pass
+    for variable, tag in (("DVC_EXP_NAME", EXPERIMENT_TAG), ("DVC_EXP_BASELINE_REV", "dvc.baseline")):
         if os.environ.get(variable):
             tags[tag] = os.environ[variable]
     return tags
+
+
+def _changed_files(folder: Path, stages: Iterable[ListedStage]) -> list[str]:
+    """Return what decides the results of ``stages``, and is neither in the commit nor ignored by git."""
+    stages = list(stages)
+    outputs = [output for stage in stages for output in stage.outputs]
+    inputs = {place for stage in stages for place in stage.inputs if not any(map(place.is_relative_to, outputs))}
+    # What lies outside the project is nobody's commit. DVC's own small file stands for data that DVC tracks.
+    inside = sorted(str(place) for place in inputs if not place.is_absolute() and ".." not in place.parts)
+    places = [*map(str, PIPELINES), str(CODE), *inside, *(f"{place}.dvc" for place in inside)]
+    said = run_git(
+        folder,
+        *("--no-optional-locks", "--literal-pathspecs"),
+        *("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--"),
+        *places,
+    ).stdout
+    return [line[3:] for line in said.split("\0") if line]

@@ -1,0 +1,198 @@
+"""The command ``checkout``: a working tree that is as one was when a run of the pipeline began."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spacewarps.commands.recorded_outputs import differing_outputs, read_outputs
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.git import last_line, run_git
+from spacewarps.progress import say
+from spacewarps.tracking.pipeline_file import PIPELINES
+from spacewarps.tracking.recorded_run import RecordedRun, find_recorded_run
+
+_PARAMS = "params.yaml"
+_LOCAL_SETTINGS = Path(".dvc/config.local")
+
+
+def run(run_id: str, folder: Path) -> None:
+    """Make a git worktree of the run's commit in ``folder``, with its params and, where they can be had, its results.
+
+    If ``folder`` is such a worktree already, say whether the results in it are those of the run.
+
+    Raises:
+        SpaceWarpsError: the run cannot be repeated from git, or ``folder`` is taken; nothing is left of it.
+    """
+    project = Path.cwd()
+    recorded = find_recorded_run(run_id, project)
+    below = Path(run_git(project, "rev-parse", "--show-prefix").stdout.rstrip("\n"))
+    _check_commit(project, recorded)
+    if _is_tree_of(recorded, folder, below):
+        _compare(recorded, folder / below)
+        return
+    if os.path.lexists(folder):
+        raise SpaceWarpsError(f"{folder} is there already, and is no working tree of this run; name another folder")
+    try:
+        run_git(project, "worktree", "add", "--quiet", "--detach", str(folder.absolute()), recorded.commit)
+        tree = folder.absolute() / below
+        (tree / _PARAMS).write_bytes(recorded.params_file)
+        results = _commit_with_results(tree, recorded)
+        if results:
+            _take_results(tree, results)
+        _share_cache(project, tree)
+        _fetch_data(tree)
+        left = _left_to_do(tree, recorded)
+    except BaseException:
+        with contextlib.suppress(SpaceWarpsError):
+            run_git(project, "worktree", "remove", "--force", str(folder.absolute()), may_fail=True)
+        raise
+    _tell(recorded, folder / below, results, left)
+
+
+def _check_commit(project: Path, recorded: RecordedRun) -> None:
+    commit, which = recorded.commit, f"run {recorded.run_id} ({recorded.name})"
+    if run_git(project, "cat-file", "-e", f"{commit}^{{commit}}", may_fail=True).returncode:
+        raise SpaceWarpsError(
+            f"{which}: its commit {commit[:12]} is not in this repository; `git fetch --all` may bring it, unless it "
+            "is gone, or the run is another project's"
+        )
+    if run_git(project, "cat-file", "-e", f"{commit}:./{recorded.pipeline}", may_fail=True).returncode:
+        raise SpaceWarpsError(
+            f"{which}: its commit {commit[:12]} has no {recorded.pipeline} here; run this in its project"
+        )
+    if recorded.changed:
+        (first, *others), name = recorded.changed, recorded.experiment
+        more = f" and {len(others)} more" if others else ""
+        advice = f"`dvc exp apply {name}` may have them" if name else "commit first, and run it again"
+        raise SpaceWarpsError(
+            f"{which}: {first}{more} had changes when it ran that are not in its commit {commit[:12]}; {advice}"
+        )
+
+
+def _is_tree_of(recorded: RecordedRun, folder: Path, below: Path) -> bool:
+    """Return whether ``folder`` holds what :func:`run` has made for the same run."""
+    try:
+        params = (folder / below / _PARAMS).read_bytes()
+        at = run_git(folder, "rev-parse", "HEAD", "--show-cdup").stdout.split("\n")
+    except (OSError, SpaceWarpsError):
+        return False
+    return params == recorded.params_file and at[:2] == [recorded.commit, ""]
+
+
+def _commit_with_results(tree: Path, recorded: RecordedRun) -> str | None:
+    """Return a commit, on whatever branch or of whatever experiment, whose ``dvc.lock`` has the hashes of the run."""
+    if not recorded.outputs:
+        return None
+    # The last that was written tells most.
+    newest = list(recorded.outputs.values())[-1]
+    found = run_git(tree, "log", "--all", "--format=%H", f"-S{newest}", "--", str(_lock_of(recorded))).stdout.split()
+    for commit in found:
+        lock = run_git(tree, "show", f"{commit}:./{_lock_of(recorded)}", may_fail=True)
+        if not lock.returncode and not differing_outputs(lock.stdout, recorded.outputs):
+            return commit
+    return None
+
+
+def _lock_of(recorded: RecordedRun) -> Path:
+    return recorded.pipeline.with_suffix(".lock")
+
+
+def _take_results(tree: Path, commit: str) -> None:
+    """Take the locks, and the outputs that git holds, such as metrics, from ``commit``."""
+    names: list[str] = []
+    for file in PIPELINES:
+        lock = run_git(tree, "show", f"{commit}:./{file.with_suffix('.lock')}", may_fail=True).stdout
+        names += [str(file.with_suffix(".lock")), *read_outputs(lock)]
+    held = run_git(tree, "ls-tree", "-r", "-z", "--name-only", commit, "--", *names).stdout
+    run_git(tree, "restore", f"--source={commit}", "--", *filter(None, held.split("\0")))
+
+
+def _share_cache(project: Path, tree: Path) -> None:
+    """Let DVC find in ``tree`` what the project has in its cache, and the remotes that only this clone knows."""
+    cache = _dvc(project, "cache", "dir").stdout.strip()
+    if (project / _LOCAL_SETTINGS).is_file():
+        shutil.copy(project / _LOCAL_SETTINGS, tree / _LOCAL_SETTINGS)
+    _dvc(tree, "cache", "dir", "--local", str(project / cache))
+
+
+def _fetch_data(tree: Path) -> None:
+    """Bring what ``dvc.lock`` names from the cache, or else from the remote."""
+    if not _dvc(tree, "checkout", "--quiet", may_fail=True).returncode:
+        return
+    pulled = _dvc(tree, "pull", "--quiet", "--allow-missing", may_fail=True)
+    if pulled.returncode:
+        say(f"not all data can be had: {last_line(pulled.stderr).removeprefix('ERROR: ')}")
+        _dvc(tree, "checkout", "--quiet", "--allow-missing", may_fail=True)
+
+
+def _left_to_do(tree: Path, recorded: RecordedRun) -> dict[str, list[Any]]:
+    """Return the stages that ``dvc repro`` would run, in its words what has changed for each."""
+    left: dict[str, list[Any]] = json.loads(_dvc(tree, "status", "--json", str(recorded.pipeline)).stdout)
+    return left
+
+
+def _compare(recorded: RecordedRun, tree: Path) -> None:
+    differ = differing_outputs(_text_of(tree / _lock_of(recorded)), recorded.outputs)
+    if differ:
+        raise SpaceWarpsError(
+            f"{tree / _lock_of(recorded)}: {len(differ)} of {len(recorded.outputs)} outputs are not those of run "
+            f"{recorded.run_id} (the first is {differ[0]}); `dvc repro` in {tree} makes them"
+        )
+    say(f"{tree / _lock_of(recorded)} has the hashes of all {len(recorded.outputs)} outputs of run {recorded.run_id}")
+
+
+def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[str, list[Any]]) -> None:
+    say(f"{tree}: commit {recorded.commit[:12]} with the params of run {recorded.run_id} ({recorded.name})")
+    if results:
+        say(f"  results: those that commit {results[:12]} holds, with the hashes of the run")
+    else:
+        say("  results: no commit holds those of the run; data is what this commit has")
+    if absent := _absent_inputs(tree, recorded, left):
+        say(f"  not there: {', '.join(absent)}")
+    repro = "dvc repro" if recorded.pipeline == PIPELINES[0] else f"dvc repro {recorded.pipeline}"
+    if not left:
+        say(f"  `{repro}` there has nothing to do")
+        return
+    say(f"  `{repro}` there runs {', '.join(left)}, and what depends on {'them' if len(left) > 1 else 'it'}")
+    say("  `spacewarps journal pull FOLDER` there brings candidates that another journal knows; the same checkout")
+    say("  command then says whether the hashes are those of the run")
+
+
+def _absent_inputs(tree: Path, recorded: RecordedRun, left: Mapping[str, list[Any]]) -> list[str]:
+    """Return the inputs that are missing in ``tree`` and that no stage makes: a survey that git and DVC do not hold."""
+    outputs = {*recorded.outputs, *read_outputs(_text_of(tree / _lock_of(recorded)))}
+    changes = [change for changes in left.values() for change in changes if isinstance(change, dict)]
+    deps = [dep for change in changes for dep in change.get("changed deps", {}).items()]
+    absent = dict.fromkeys(path for path, state in deps if state == "deleted")
+    return [path for path in absent if not any(map(Path(path).is_relative_to, outputs))]
+
+
+def _text_of(lock: Path) -> str:
+    """Return what a lock holds; nothing where there is none that can be read."""
+    try:
+        return lock.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _dvc(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[str]:
+    # Which project DVC is to work in is said here, and not by a DVC that may have started this process.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode and not may_fail:
+        raise SpaceWarpsError(f"dvc {arguments[0]} failed in {folder}: {last_line(done.stderr)}")
+    return done

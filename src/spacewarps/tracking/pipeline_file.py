@@ -1,0 +1,62 @@
+"""What ``dvc.yaml`` lists for its stages: inputs and outputs, with the params that name them put in."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from spacewarps.yaml_params import NotYamlError, read_yaml_file
+
+PIPELINES = (Path("dvc.yaml"), Path("crossvalidation/dvc.yaml"))
+
+_VARIABLE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
+
+
+class _Entry(BaseModel):
+    wdir: str = "."
+    deps: list[str] = []
+    outs: list[str | dict[str, Any]] = []
+    metrics: list[str | dict[str, Any]] = []
+
+
+class _Pipeline(BaseModel):
+    stages: dict[str, _Entry]
+
+
+@dataclass(frozen=True)
+class ListedStage:
+    """Inputs, code among them, and outputs of a stage, relative to the project."""
+
+    inputs: list[Path]
+    outputs: list[Path]
+
+
+def listed_stages(params: Mapping[str, object]) -> dict[str, ListedStage]:
+    """Return the stages of the pipelines in this folder by their names; none of a pipeline that cannot be read.
+
+    Args:
+        params: all params, flat.
+    """
+    found = {}
+    for file in PIPELINES:
+        try:
+            pipeline = _Pipeline.model_validate(read_yaml_file(file))
+        except (OSError, UnicodeDecodeError, NotYamlError, ValidationError):
+            continue
+        for name, entry in pipeline.stages.items():
+            folder = file.parent / entry.wdir
+            # An output with options is a section of one name.
+            outputs = [out if isinstance(out, str) else next(iter(out)) for out in (*entry.outs, *entry.metrics)]
+            found[name] = ListedStage(
+                [_place(folder, dep, params) for dep in entry.deps],
+                [_place(folder, out, params) for out in outputs],
+            )
+    return found
+
+
+def _place(folder: Path, name: str, params: Mapping[str, object]) -> Path:
+    return Path(os.path.normpath(folder / _VARIABLE.sub(lambda found: str(params.get(found[1], found[0])), name)))

@@ -1,0 +1,59 @@
+"""The comment on a pull request, as `.github/scripts/compare` writes it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import ROOT, Project
+
+COMPARE = str(ROOT / ".github/scripts/compare")
+
+
+@pytest.fixture
+def clone(finished: Project, tmp_path: Path) -> Project:
+    """A clone as CI has it: what is under git, and no data."""
+    finished.git("clone", "--quiet", str(finished.folder), str(tmp_path / "clone"))
+    return finished.at(tmp_path / "clone")
+
+
+def test_a_pull_request_is_told_what_it_changes(clone: Project) -> None:
+    params = clone.params()
+    params["train"]["epochs"] = 3
+    clone.write_params(params)
+    metrics = clone.folder / "reports/metrics.json"
+    values = json.loads(metrics.read_text())
+    was, values["test"]["accuracy"] = values["test"]["accuracy"], 0.9876
+    metrics.write_text(json.dumps(values))
+    clone.commit("A change")
+    said = clone.run(COMPARE, "HEAD~1").stdout
+    assert said.startswith("## Results against HEAD~1\n\n### Metrics\n\n| Path ")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("|")]
+    (changed,) = [row for row in rows if row[1] == "test.accuracy"]
+    assert changed[:4] == ["reports/metrics.json", "test.accuracy", f"{was:.5g}", "0.9876"]
+    (changed,) = [row for row in rows if row[0] == "params.yaml"]
+    assert changed[1:] == ["train.epochs", "2", "3"]
+    assert "`dvc repro` would run train" in said
+
+
+def test_a_pull_request_that_changes_no_result_is_told_so(clone: Project) -> None:
+    (clone.folder / "README.md").write_text("Words.\n")
+    clone.commit("Words")
+    said = clone.run(COMPARE, "HEAD~1").stdout
+    assert "No metric differs." in said
+    assert "No param differs." in said
+    assert said.endswith("`dvc.lock` is that of this code and these params.\n")
+
+
+def test_a_revision_that_the_clone_does_not_have_is_one_line(clone: Project) -> None:
+    done = clone.run(COMPARE, "origin/nowhere", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "fetch it first" in done.stderr
+
+
+def test_plots_are_drawn_beside_those_of_the_other_revision(clone: Project) -> None:
+    shutil.rmtree(clone.folder / "models", ignore_errors=True)
+    clone.dvc("plots", "diff", "HEAD", "--out", "plots")
+    assert "vega" in (clone.folder / "plots/index.html").read_text()
