@@ -1,5 +1,6 @@
 """Results that one clone has, in another: data through DVC's remote, candidates through a folder."""
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_a_clone_that_pulls_has_every_result_and_nothing_left_to_do(shared: Proj
     assert nothing_is_left_to_do(clone)
     assert clone.git("status", "--porcelain") == ""
     for command in (("metrics", "show", "--json"), ("params", "diff", "--all", "--json"), ("plots", "diff", "--json")):
-        assert clone.dvc(*command).stdout == shared.dvc(*command).stdout, command
+        assert json.loads(clone.dvc(*command).stdout) == json.loads(shared.dvc(*command).stdout), command
     results = [project.spacewarps("result") for project in (clone, shared)]
     assert [done.returncode for done in results] == [0, 0]
     assert results[0].stdout == results[1].stdout

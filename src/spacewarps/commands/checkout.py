@@ -127,7 +127,7 @@ def _fetch_data(tree: Path) -> None:
         return
     pulled = _dvc(tree, "pull", "--quiet", "--allow-missing", may_fail=True)
     if pulled.returncode:
-        say(f"not all data can be had: {last_line(pulled.stderr).removeprefix('ERROR: ')}")
+        say(f"no data could be pulled: {last_line(pulled.stderr).removeprefix('ERROR: ')}")
         _dvc(tree, "checkout", "--quiet", "--allow-missing", may_fail=True)
 
 
@@ -153,6 +153,8 @@ def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[
         say(f"  results: those that commit {results[:12]} holds, with the hashes of the run")
     else:
         say("  results: no commit holds those of the run; data is what this commit has")
+    if lacking := [path for path, state in _changes(left, "changed outs") if state == "not in cache"]:
+        say(f"  neither in the cache of this clone nor in a remote: {', '.join(lacking)}")
     if absent := _absent_inputs(tree, recorded, left):
         say(f"  not there: {', '.join(absent)}")
     repro = "dvc repro" if recorded.pipeline == PIPELINES[0] else f"dvc repro {recorded.pipeline}"
@@ -167,10 +169,14 @@ def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[
 def _absent_inputs(tree: Path, recorded: RecordedRun, left: Mapping[str, list[Any]]) -> list[str]:
     """Return the inputs that are missing in ``tree`` and that no stage makes: a survey that git and DVC do not hold."""
     outputs = {*recorded.outputs, *read_outputs(_text_of(tree / _lock_of(recorded)))}
-    changes = [change for changes in left.values() for change in changes if isinstance(change, dict)]
-    deps = [dep for change in changes for dep in change.get("changed deps", {}).items()]
-    absent = dict.fromkeys(path for path, state in deps if state == "deleted")
+    absent = dict.fromkeys(path for path, state in _changes(left, "changed deps") if state == "deleted")
     return [path for path in absent if not any(map(Path(path).is_relative_to, outputs))]
+
+
+def _changes(left: Mapping[str, list[Any]], what: str) -> list[tuple[str, Any]]:
+    """Return what DVC says of each dependency or output that has changed."""
+    found = [change for changes in left.values() for change in changes if isinstance(change, dict)]
+    return [each for change in found for each in change.get(what, {}).items()]
 
 
 def _text_of(lock: Path) -> str:

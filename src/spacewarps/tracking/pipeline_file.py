@@ -50,7 +50,7 @@ def listed_stages(params: Mapping[str, object]) -> dict[str, ListedStage]:
         for name, entry in pipeline.stages.items():
             folder = file.parent / entry.wdir
             # An output with options is a section of one name.
-            outputs = [out if isinstance(out, str) else next(iter(out)) for out in (*entry.outs, *entry.metrics)]
+            outputs = [out if isinstance(out, str) else next(iter(out), "") for out in (*entry.outs, *entry.metrics)]
             found[name] = ListedStage(
                 [_place(folder, dep, params) for dep in entry.deps],
                 [_place(folder, out, params) for out in outputs],

@@ -16,7 +16,8 @@ EXPERIMENT_TAG = "dvc.experiment"
 #: The files that were not as in the commit, as JSON; params and outputs do not count.
 CHANGED_TAG = "spacewarps.changed"
 
-_NAMED = 20
+# So that they fit into a tag.
+_NAMED = 10
 
 
 def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
