@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare ui clean
+.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,8 +61,12 @@ compare: $(READY) ## search beside Optuna and fixed networks, in outer folds of 
 	python benchmarks/comparison.py data/prepared .spacewarps/comparison
 	python benchmarks/search_settings.py data/prepared .spacewarps/comparison
 
+# Without these words DVC's table has a column for each file of code, and for each param that no experiment changes.
+experiments: versioned $(READY) ## list the experiments: what was changed, and what came of it
+	@dvc exp show --no-pager --only-changed --keep '(accuracy|log_loss|ece|blocks)$$' --drop 'Created|.*/'
+
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
-	@uri=$$(python -m spacewarps.tracking.ui) && \
+	@uri=$$(python -m spacewarps.tracking.ui $(PORT)) && \
 	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
 
 clean: ## remove the virtual environment

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -19,7 +20,7 @@ from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
 from spacewarps.training.settings import ComputeSettings
 from tests.pipeline.conftest import SpacewarpsHere
-from tests.pipeline.project import Project, processes_of_session
+from tests.pipeline.project import ROOT, Project, processes_of_session
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def test_what_dvc_hashes_names_no_machine_and_no_time(finished: Project) -> None
         "reports/search.json",
         "reports/training.json",
         "reports/metrics.json",
+        "reports/result.json",
         "models/final/model.json",
         "reports/report/report.md",
     ]
@@ -100,7 +102,8 @@ def test_mlflow_shows_one_pipeline_run_with_a_run_for_each_stage(finished: Proje
     (top,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.run_name for run in children(runs, top)] == ["simulate", "prepare", "search", "train", "evaluate"]
     metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
-    assert top.data.metrics["test.accuracy"] == metrics["test"]["accuracy"]
+    assert top.data.metrics["test/accuracy"] == metrics["test"]["accuracy"]
+    assert f"**Test accuracy {metrics['test']['accuracy']:.4f}**" in top.data.tags["mlflow.note.content"]
     assert top.data.params["search.max_layers"] == "2"
     start = finished.git("rev-list", "--max-parents=0", "HEAD").strip()
     assert top.data.tags["mlflow.source.git.commit"] == start
@@ -116,7 +119,13 @@ def test_mlflow_shows_each_step_and_below_it_each_candidate(finished: Project, r
         assert step.data.tags["spacewarps.chosen"] == (f"conv k={chosen[0]['k']}" if chosen else "none: no gain")
         for run in children(runs, step):
             shown.append((int(run.data.params["step"]), int(run.data.params["k"]), run.data.metrics["score"]))
-            assert {"train_loss", "val_loss", "val_accuracy"} <= run.data.metrics.keys()
+            assert {"train_loss", "val_loss", "val_accuracy", "seconds", "trainable_params"} <= run.data.metrics.keys()
+            joined = [f"conv k={c['k']}" for c in chosen]
+            assert run.data.params["joined"] == (
+                "yes" if run.info.run_name.removesuffix(", joined") in joined else "no"
+            )
+            # Nothing that an axis of parallel coordinates has no room for.
+            assert all(len(value) < 12 for value in run.data.params.values())
     assert sorted(shown) == sorted((c["layer"], c["k"], c["val_accuracy"]) for c in summary["candidates"])
 
 
@@ -147,12 +156,24 @@ def test_mlflow_serves_the_final_network_from_raw_stamps_and_features(finished: 
 
 def test_plots_and_metrics_are_there_for_dvc(finished: Project) -> None:
     shown = finished.dvc("metrics", "show", "--json").stdout
-    assert "test" in json.loads(shown)[""]["data"]["reports/metrics.json"]["data"]
+    ((path, found),) = json.loads(shown)[""]["data"].items()
+    assert path == "reports/result.json"
+    metrics = json.loads((finished.folder / "reports/metrics.json").read_text())
+    assert found["data"]["accuracy"] == metrics["test"]["accuracy"]
     finished.dvc("plots", "show", "--out", "dvc_plots")
     page = (finished.folder / "dvc_plots" / "index.html").read_text()
-    for name in ("accuracy over depth", "validation accuracy", "loss", "confusion matrix", "ROC"):
+    for name in ("accuracy over depth", "loss over depth", "validation accuracy", "loss", "confusion matrix", "ROC"):
         assert name in page
     finished.run("rm", "-r", "dvc_plots")
+
+
+@pytest.mark.parametrize(("columns", "command"), [(80, "metrics show"), (80, "exp show"), (120, "exp show")])
+def test_tables_of_dvc_fit_a_terminal(finished: Project, columns: int, command: str) -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\nexperiments:")[2].splitlines()[1]
+    options = shlex.split(recipe.replace("$$", "$"))[3:] if command == "exp show" else []
+    shown = finished.dvc(*command.split(), *options).stdout
+    assert "accuracy" in shown
+    assert max(map(len, shown.splitlines())) <= columns
 
 
 def test_report_shows_every_picture_it_names(finished: Project) -> None:

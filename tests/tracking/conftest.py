@@ -35,7 +35,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _, experiment_id = open_experiment(folder, store, destination(store, folder))
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         # It names this folder as the place of its artifacts.
-        connection.execute("DELETE FROM experiments WHERE experiment_id = ?", (experiment_id,))
+        for table in ("experiment_tags", "experiments"):
+            connection.execute(f"DELETE FROM {table} WHERE experiment_id = ?", (experiment_id,))
         connection.commit()
     return folder / "mlflow.db"
 

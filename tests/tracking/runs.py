@@ -1,8 +1,10 @@
 import time
+from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 
@@ -28,3 +30,9 @@ def run_of(tracker: Tracker, run: str) -> Run:
     """Return what MLflow shows of a run, by its id in the notes."""
     client = client_of(tracker)
     return client.get_run(tracker.spool.runs[run])
+
+
+def experiment_of(root: Path) -> tuple[MlflowClient, str]:
+    """Open the experiment of the project in ``root``; return what asks the store, and the experiment's id."""
+    store = find_store(root)
+    return open_experiment(root, store, destination(store, root))

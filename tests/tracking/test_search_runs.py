@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,17 +59,20 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
     assert step.data.metrics == {"score": 0.75}
     assert step.data.tags["spacewarps.chosen"] == "residual 5x5 k=8 on trunk 2"
     runs = below(stage, step.info.run_id)
-    assert runs.keys() == {"conv k=4", "residual 5x5 k=8 on trunk 2"}
+    assert runs.keys() == {"conv k=4", "residual 5x5 k=8 on trunk 2, joined"}
     assert runs["conv k=4"].data.params == {
         "step": "1",
         "trunk": "1",
         "kind": "conv",
         "k": "4",
         "kernel_size": "3",
-        "seed": "7",
         "epochs": "1",
+        "joined": "no",
     }
-    other = runs["residual 5x5 k=8 on trunk 2"]
+    assert runs["conv k=4"].data.tags["spacewarps.seed"] == "7"
+    other = runs["residual 5x5 k=8 on trunk 2, joined"]
+    assert (other.data.params["joined"], other.data.tags["spacewarps.joined"]) == ("yes", "yes")
+    assert 0 <= other.data.metrics["seconds"] < 60
     assert (other.data.params["kind"], other.data.params["kernel_size"], other.data.params["trunk"]) == (
         "residual",
         "5",
@@ -101,3 +105,33 @@ def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage: S
     assert steps["step 2"].data.metrics["predictor_rank_correlation"] == pytest.approx(-1)
     assert steps["step 3"].data.tags["spacewarps.chosen"] == "none: no gain"
     assert "predictor_rank_correlation" not in steps["step 3"].data.metrics
+
+
+def test_a_block_that_comes_in_with_a_later_one_has_joined_as_well(stage: StageRun) -> None:
+    watcher = SearchRuns(stage)
+    first = result(Candidate(1, BlockSpec(4), 7), [0.5])
+    second = replace(result(Candidate(2, BlockSpec(8), 8), [0.5]), parent=first)
+    third = replace(result(Candidate(3, BlockSpec(16), 9), [0.75]), parent=second)
+    told = []
+    for number, end, kept in ((1, first, [first]), (2, second, []), (3, third, [third])):
+        watcher.step_started(number, [end.candidate], 1000)
+        watcher.candidate_started(end.candidate)
+        watcher.candidate_finished(end)
+        watcher.step_finished(step_of(number, [end], kept))
+        of_second = watcher._ended.get(second.candidate)
+        told.append(of_second and run_of(stage.tracker, of_second).data.tags["spacewarps.joined"])
+    assert told == [None, "no", "yes"]
+    watcher.search_finished(History(tuple(step_of(end.candidate.step, [end], [end]) for end in (first, second, third))))
+    steps = below(stage, stage.run_id)
+    (run,) = below(stage, steps["step 2"].info.run_id).values()
+    assert (run.info.run_name, run.data.params["joined"]) == ("conv k=8, joined", "yes")
+
+
+def test_the_run_of_the_pipeline_describes_the_search(stage: StageRun) -> None:
+    top = stage.tracker.start_run("pipeline", None, {})
+    watcher = SearchRuns(StageRun(stage.tracker, top, stage.run_id))
+    end = result(Candidate(1, BlockSpec(4), 7), [0.5])
+    watcher.search_finished(History((step_of(1, [end], [end]),)))
+    tags = run_of(stage.tracker, top).data.tags
+    assert tags["spacewarps.architecture"] == "conv k=4"
+    assert "| 1 | conv k=4 | 1 to 4 | 0.5000 |" in tags["mlflow.note.content"]

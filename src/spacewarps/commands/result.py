@@ -1,16 +1,13 @@
 """The last word of a run: the test accuracy, what it hides, and where to look further."""
 
-from pathlib import Path
-
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.progress import say
 from spacewarps.stages.context import Stage
 from spacewarps.stages.reports import MetricsReport, read_report
-
-_UI = "`make ui` opens MLflow on this project's runs"
-_MLFLOW_UI = "`mlflow ui --backend-store-uri sqlite:///mlflow.db` opens MLflow on this project's runs"
+from spacewarps.tracking.store import project_root
+from spacewarps.tracking.ui import where_to_look
 
 
 def run(stage: Stage) -> None:
@@ -52,7 +49,8 @@ def tell(stage: Stage) -> None:
     lines += [
         f"  report and pictures: {report}",
         f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",
-        f"  every candidate: {_UI if Path('Makefile').exists() else _MLFLOW_UI}",
     ]
     for line in lines:
         say(line)
+    # Last, as a server may be slow to answer, or not answer at all.
+    say(f"  every candidate: {where_to_look(project_root())}")

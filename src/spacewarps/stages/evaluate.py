@@ -1,7 +1,10 @@
 """The stage ``evaluate``: the final network on the test split, once."""
 
 from pathlib import Path
+from typing import Any
 
+from spacewarps.evaluation.blind_spots import blind_spots
+from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_model
@@ -9,13 +12,15 @@ from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
 from spacewarps.tracking.artifacts import log_survey
+from spacewarps.tracking.description import pipeline_tags
+from spacewarps.tracking.groups import in_groups
 from spacewarps.tracking.pipeline_run import flatten
 from spacewarps.training.prediction import predict
 from spacewarps.writing import write_csv, write_json
 
 
 def run(stage: Stage) -> None:
-    """Write ``reports/metrics.json``, the tables of the plots, and the report with its pictures."""
+    """Write ``reports/metrics.json``, ``result.json``, the tables of the plots, and the report with its pictures."""
     reports = stage.reports
     check_replaceable(reports / "report")
     compute = set_up(stage, stage.params.compute.threads)
@@ -47,6 +52,13 @@ def run(stage: Stage) -> None:
             write_csv(out.file(reports / "plots" / "confusion.csv"), confusion_table(evaluation))
             write_csv(out.file(reports / "plots" / "roc.csv"), roc_table(evaluation))
             write_json(out.file(reports / "metrics.json"), evaluation.metrics)
-        numbers = {name: value for name, value in flatten(evaluation.metrics).items() if isinstance(value, int | float)}
-        tracked.log_metrics(numbers, final=True)
+            write_json(out.file(reports / "result.json"), _for_tables(evaluation.metrics["test"], search))
+        tracked.log_metrics(in_groups(flatten(evaluation.metrics)), final=True)
+        warnings = blind_spots(evaluation.metrics, markdown_text)
+        tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
         tracked.log_artifacts(reports / "report")
+
+
+def _for_tables(test: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:
+    """Return the few figures that DVC's tables have room for, each in a column of its own."""
+    return {**{name: test[name] for name in ("accuracy", "log_loss", "ece")}, "blocks": search["num_layers"]}

@@ -8,7 +8,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # What MLflow says of its own doings would drown what the stage says.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# The address of a server, which MLflow would print for each run, may hold a password.
+# MLflow would name the page of every run that ends on a server, by an address that may hold a password; the project
+# names one page, where the work ends.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 # Notes wait in the spool for a server that does not answer. MLflow itself would repeat a request whose answer was lost,
 # and make a run twice.

@@ -15,6 +15,7 @@ from spacewarps.tracking.database import check_database
 from spacewarps.tracking.failures import TrackingError, UnansweredError, cause, is_unanswered, reason, without_password
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, Store
+from spacewarps.tracking.views import experiment_tags, tags_of_any_experiment
 
 EXPERIMENT = "space-warps"
 NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
@@ -81,6 +82,14 @@ def _unusable(store: Store, error: Exception) -> TrackingError:
     )
 
 
+def find_experiment(client: MlflowClient) -> str | None:
+    """Return the number of the experiment that the stages write to, if there is one by now."""
+    if number := os.environ.get(ID_VARIABLE):
+        return number
+    found = client.get_experiment_by_name(os.environ.get(NAME_VARIABLE) or EXPERIMENT)
+    return str(found.experiment_id) if found else None
+
+
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time make the tables of a new database in ``folder``, where the system can see to it."""
@@ -107,7 +116,18 @@ def _find_or_create_experiment(client: MlflowClient, named: Destination, artifac
         experiment = _experiment_of_name(client, name or EXPERIMENT, artifacts)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
+    _add_tags_that_are_missing(client, experiment)
     return experiment
+
+
+def _add_tags_that_are_missing(client: MlflowClient, experiment: Experiment) -> None:
+    # An experiment of another name may be shared with others, who describe it themselves.
+    tags = experiment_tags() if experiment.name == EXPERIMENT else tags_of_any_experiment()
+    # A server may let nobody but its owner change an experiment; what its pages show first is not worth a run.
+    with contextlib.suppress(MlflowException):
+        for name, value in tags.items():
+            if name not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, name, value)
 
 
 def _experiment_of_number(client: MlflowClient, number: str) -> Experiment:
@@ -125,7 +145,8 @@ def _experiment_of_name(client: MlflowClient, name: str, artifacts: str | None) 
     if found := client.get_experiment_by_name(name):
         return found
     try:
-        return client.get_experiment(client.create_experiment(name, artifact_location=artifacts))
+        number = client.create_experiment(name, artifact_location=artifacts, tags=experiment_tags())
+        return client.get_experiment(number)
     except MlflowException:
         # Another pipeline run may have been first.
         if found := client.get_experiment_by_name(name):

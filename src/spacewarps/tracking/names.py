@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+from spacewarps.tracking.groups import GROUPS
+
 # MLflow allows 250 characters; a store of files allows 255 bytes in a name.
 _LONGEST = 250
 _HASH_DIGITS = 16
@@ -16,15 +18,23 @@ def acceptable_name(name: str) -> str:
     """Return ``name`` as MLflow accepts it: itself where possible; different names stay different.
 
     A character that MLflow refuses becomes ``_xHHHH_``, its code in hexadecimal as in Office Open XML: ``RR*`` becomes
-    ``RR_x002A_``. Of a name that is too long, the end becomes a hash of the whole.
+    ``RR_x002A_``. Of a name that is too long, the end becomes a hash of the whole. The slash behind one of
+    :data:`~spacewarps.tracking.groups.GROUPS` stays.
     """
+    group, slash, figure = name.partition("/")
+    if slash and figure and group in GROUPS:
+        return f"{group}/{_acceptable(figure, _LONGEST - len(group) - 1)}"
+    return _acceptable(name, _LONGEST)
+
+
+def _acceptable(name: str, longest: int) -> str:
     escaped = _escape(name)
-    if len(escaped.encode()) <= _LONGEST:
+    if len(escaped.encode()) <= longest:
         return escaped
     mark = f"_x{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:_HASH_DIGITS].upper()}_"
     # No escape is cut in two, so that what stands before the mark never runs into it.
-    kept = name[:_LONGEST]
-    while len(_escape(kept).encode()) > _LONGEST - len(mark):
+    kept = name[:longest]
+    while len(_escape(kept).encode()) > longest - len(mark):
         kept = kept[:-1]
     return _escape(kept) + mark
 

@@ -1,12 +1,23 @@
 """The search as nested MLflow runs: one for each step, and below it one for each candidate."""
 
+import time
+
 from spacewarps.search.history import Candidate, CandidateResult, History, Step, block_as_json
 from spacewarps.search.observer import SearchObserver
+from spacewarps.tracking.description import ARCHITECTURE_TAG, pipeline_tags
 from spacewarps.tracking.pipeline_run import StageRun
+
+_JOINED_TAG = "spacewarps.joined"
+# What MLflow shows as the name of a run.
+_NAME_TAG = "mlflow.runName"
 
 
 class SearchRuns(SearchObserver):
-    """Logs the search below the run of its stage, each candidate in one batch when it has its score."""
+    """Logs the search below the run of its stage, each candidate in one batch when it has its score.
+
+    Whether a candidate has joined is a tag from the end of its step on, and a param once the search is over: a step
+    without gain may come in with a later one, and a param is written once.
+    """
 
     def __init__(self, stage: StageRun) -> None:
         self.stage = stage
@@ -14,6 +25,10 @@ class SearchRuns(SearchObserver):
         self.step_id = ""
         # Candidates run side by side.
         self.candidate_ids: dict[Candidate, str] = {}
+        self._since: dict[Candidate, float] = {}
+        self._ended: dict[Candidate, str] = {}
+        self._joined: dict[Candidate, bool] = {}
+        self._network: set[Candidate] = set()
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:  # noqa: ARG002
         self.step_id = self.tracker.start_run(
@@ -26,8 +41,14 @@ class SearchRuns(SearchObserver):
         self.candidate_ids[candidate] = self.tracker.start_run(
             candidate.label,
             self.step_id,
-            {"spacewarps.level": "candidate", "spacewarps.step": str(candidate.step)},
+            {
+                "spacewarps.level": "candidate",
+                "spacewarps.step": str(candidate.step),
+                # As a param, its many digits would take the room of an axis.
+                "spacewarps.seed": str(candidate.seed),
+            },
         )
+        self._since[candidate] = time.perf_counter()
 
     def candidate_finished(self, result: CandidateResult) -> None:
         candidate, run_id = result.candidate, self.candidate_ids.pop(result.candidate)
@@ -37,7 +58,6 @@ class SearchRuns(SearchObserver):
                 "step": candidate.step,
                 "trunk": candidate.trunk + 1,
                 **block_as_json(candidate.block),
-                "seed": candidate.seed,
                 "epochs": len(result.epochs),
             },
             curves={
@@ -45,9 +65,14 @@ class SearchRuns(SearchObserver):
                 "val_loss": [epoch.validation.loss for epoch in result.epochs],
                 "val_accuracy": [epoch.validation.accuracy for epoch in result.epochs],
             },
-            metrics={"score": result.score.accuracy, "trainable_params": result.trainable_params},
+            metrics={
+                "score": result.score.accuracy,
+                "trainable_params": result.trainable_params,
+                "seconds": time.perf_counter() - self._since.pop(candidate),
+            },
         )
         self.tracker.end_run(run_id)
+        self._ended[candidate] = run_id
 
     def step_finished(self, step: Step) -> None:
         joined = [result.candidate.label for result in step.kept] if step.decision.joins else []
@@ -64,9 +89,21 @@ class SearchRuns(SearchObserver):
             tags={"spacewarps.chosen": chosen, "mlflow.note.content": step.decision.sentence},
         )
         self.tracker.end_run(self.step_id)
+        if step.decision.joins:
+            self._network = {result.candidate for result in step.best.path}
+        for candidate, candidate_id in self._ended.items():
+            is_in = candidate in self._network
+            if self._joined.get(candidate) != is_in:
+                self._joined[candidate] = is_in
+                self.tracker.log(candidate_id, tags={_JOINED_TAG: _yes_or_no(is_in)})
 
     def search_finished(self, history: History) -> None:
         blocks = history.blocks
+        for candidate, run_id in self._ended.items():
+            self.tracker.log(run_id, params={"joined": _yes_or_no(candidate in self._network)})
+            if candidate in self._network:
+                self.tracker.log(run_id, tags={_NAME_TAG: f"{candidate.label}, joined"})
+        self.tracker.log(self.stage.pipeline_id, tags=pipeline_tags(history.as_json()))
         self.tracker.log(
             self.stage.run_id,
             metrics={
@@ -76,5 +113,9 @@ class SearchRuns(SearchObserver):
                 "total_trainable_params": blocks[-1].trainable_params,
             },
             curves={"val_accuracy_by_layer": [block.score.accuracy for block in blocks]},
-            tags={"spacewarps.architecture": ", ".join(block.candidate.label for block in blocks)},
+            tags={ARCHITECTURE_TAG: ", ".join(block.candidate.label for block in blocks)},
         )
+
+
+def _yes_or_no(joined: bool) -> str:
+    return "yes" if joined else "no"

@@ -1,10 +1,19 @@
-"""Prints the address of the store that the stages write to, for ``make ui``."""
+"""Where to look at runs: for ``make ui``, which needs the address of the store, and for the last word of a run."""
 
+import os
 import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow.tracking import MlflowClient
 
 from spacewarps.tracking.database import check_database
-from spacewarps.tracking.failures import TrackingError, without_password
-from spacewarps.tracking.store import find_store, project_root
+from spacewarps.tracking.experiment import find_experiment
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.store import URI_VARIABLE, Store, find_store, project_root
+from spacewarps.tracking.views import results_page
+
+_USUAL_PORT = "5000"
 
 
 def address() -> str:
@@ -15,13 +24,51 @@ def address() -> str:
     """
     store = find_store(project_root())
     if store.answers_by_http:
-        raise TrackingError(f"the runs are on a server; open {without_password(store.uri)} in a browser")
+        raise TrackingError(f"the runs are on a server; open {_page(store)} in a browser")
     check_database(store)
     return store.uri
+
+
+def where_to_look(root: Path) -> str:
+    """Return in words how to see the runs of the project in ``root``."""
+    try:
+        store = find_store(root)
+    except TrackingError as error:
+        return str(error)
+    if store.answers_by_http:
+        return _page(store)
+    named = os.environ.get(URI_VARIABLE, "").strip()
+    if (root / "Makefile").exists():
+        how = f"`make ui`, with {URI_VARIABLE} as it is now," if named else "`make ui`"
+        return f"{how} opens MLflow on this project's runs"
+    uri = f'"${URI_VARIABLE}"' if named else "sqlite:///mlflow.db"
+    return f"`mlflow ui --backend-store-uri {uri}` serves {_page(store)}"
+
+
+def _page(store: Store, port: str = _USUAL_PORT) -> str:
+    """Return the page of the project's runs, or the first one of a server that does not say which that is."""
+    server = _without_user(store.uri) if store.answers_by_http else f"http://127.0.0.1:{port}"
+    # Nobody waits long for a server only to be told where it is.
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "2"
+    try:
+        # To ask a database that is not there would make one.
+        known = store.database is None or store.database.exists()
+        check_database(store)
+        experiment = find_experiment(MlflowClient(store.uri)) if known else None
+    except Exception:
+        # Each kind of store fails with errors of its own, and what is asked for is only the way to it.
+        experiment = None
+    return results_page(server, experiment) if experiment else server
+
+
+def _without_user(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 if __name__ == "__main__":
     try:
         print(address())
+        print(f"MLflow will be at {_page(find_store(project_root()), sys.argv[1])}", file=sys.stderr)
     except TrackingError as error:
         sys.exit(f"make ui: {error}")

@@ -1,0 +1,98 @@
+"""What a run of the pipeline came to, as the description that MLflow shows on its page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spacewarps.model.settings import BlockSpec
+from spacewarps.tracking.views import NOTE_TAG
+
+ARCHITECTURE_TAG = "spacewarps.architecture"
+# Not named, as in the labels of candidates.
+_USUAL_KERNEL = BlockSpec(1).kernel_size
+
+
+def pipeline_tags(
+    search: Mapping[str, Any], metrics: Mapping[str, Any] | None = None, warnings: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the tags of the pipeline's run: its description, and its architecture in one line.
+
+    Args:
+        search: what ``reports/search.json`` holds.
+        metrics: what ``reports/metrics.json`` holds, once the test split was met.
+        warnings: what accuracy hides, as Markdown.
+    """
+    parts = [
+        _result(metrics, warnings) if metrics else ["The test split was not met yet.", ""],
+        _architecture(search),
+        _what_next(search),
+        # Last, as MLflow's limit on a tag may cut off its end.
+        _decisions(search),
+    ]
+    return {
+        NOTE_TAG: "\n".join(line for part in parts for line in part),
+        ARCHITECTURE_TAG: ", ".join(map(_label, search["architecture"])),
+    }
+
+
+def _label(block: Mapping[str, Any]) -> str:
+    size = block["kernel_size"]
+    return f"{block['kind']}{'' if size == _USUAL_KERNEL else f' {size}x{size}'} k={block['k']}"
+
+
+def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
+    test, alone = metrics["test"], metrics["baseline"].get("features_alone")
+    told = (
+        f"**Test accuracy {test['accuracy']:.4f}**, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+        f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources); log loss "
+        f"{test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
+    )
+    if alone:
+        told += f" Gradient boosting on the features alone: {alone['accuracy']:.4f}."
+    return [told, "", *(f"- **{warning}**" for warning in warnings), *([""] if warnings else [])]
+
+
+def _architecture(search: Mapping[str, Any]) -> list[str]:
+    layers = [
+        f"| {block['layer']} | {_label(block)} | {block['channels'][0]} to {block['channels'][1]} | "
+        f"{block['val_accuracy']:.4f} |"
+        for block in search["architecture"]
+    ]
+    blocks = search["num_layers"]
+    return [
+        f"### {blocks} block{'s' * (blocks != 1)}, {search['total_trainable_params']:,} parameters",
+        "",
+        "| step | block | channels | validation accuracy |",
+        "| --- | --- | --- | --- |",
+        *layers,
+        "",
+    ]
+
+
+def _what_next(search: Mapping[str, Any]) -> list[str]:
+    steps = max(candidate["layer"] for candidate in search["candidates"])
+    grow = (
+        f"- Growth ended at `search.max_layers`, not for lack of gain. Let it go on: "
+        f"`dvc exp run --set-param search.max_layers={steps + 2}`; what was evaluated is in the journal."
+    )
+    return [
+        "### What can be done next",
+        "",
+        *([grow] if search["stopped"] == "max_layers" else []),
+        "- Look at the report, an artifact of the run `evaluate`: which classes are taken for which, and the surest "
+        "mistakes. The network is the model of the run `train`.",
+        "- Try other params: `dvc exp run --set-param NAME=VALUE`. The view Results has a row for each, and so has "
+        "`dvc exp show --only-changed --drop '.*/'`.",
+        "- Quote a figure of the whole survey, not of one split: `dvc repro crossvalidation/dvc.yaml`.",
+        "",
+    ]
+
+
+def _decisions(search: Mapping[str, Any]) -> list[str]:
+    if "decisions" in search:
+        told = [f"- {decision['sentence']}" for decision in search["decisions"]]
+    else:
+        told = [
+            f"- step {block['layer']}: {_label(block)} joined, validation accuracy {block['val_accuracy']:.4f}"
+            for block in search["architecture"]
+        ]
+    return ["### What each step decided", "", *told, ""]
