@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments ui clean
+.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments plots ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,7 +63,13 @@ compare: $(READY) ## search beside Optuna and fixed networks, in outer folds of 
 
 # Without these words DVC's table has a column for each file of code, and for each param that no experiment changes.
 experiments: versioned $(READY) ## list the experiments: what was changed, and what came of it
-	@dvc exp show --no-pager --only-changed --keep '(accuracy|log_loss|ece|blocks)$$' --drop 'Created|.*/'
+	@dvc exp show --only-changed --keep '(accuracy|log_loss|blocks)$$' --drop 'Created|ece|.*/'
+
+# DVC's own page loads its scripts from the network. They come with a package of 33 MB, so only who asks gets it.
+plots: versioned $(READY) ## draw DVC's plots on a page that works without a network (REV='HEAD NAME' compares two)
+	@python -c 'import vl_convert' 2>/dev/null || python -m pip install --quiet 'vl-convert-python>=1.7,<2'
+	@mkdir -p build && python -m spacewarps.commands.plots_page build/plots.html
+	@dvc plots $(if $(REV),diff $(REV),show) --html-template build/plots.html
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	@uri=$$(python -m spacewarps.tracking.ui $(PORT)) && \

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,11 @@ class Project:
 
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+
+    def experiments(self) -> str:
+        """Return what ``make experiments`` shows."""
+        recipe = (ROOT / "Makefile").read_text().partition("\nexperiments:")[2].splitlines()[1]
+        return self.dvc(*shlex.split(recipe.replace("$$", "$"))[1:]).stdout
 
     def spacewarps(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "spacewarps.cli", *arguments, check=False)

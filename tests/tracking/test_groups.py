@@ -36,6 +36,11 @@ NAMES = {
 
 def test_each_figure_is_in_the_group_that_it_belongs_to() -> None:
     assert in_groups(flatten(METRICS)) == NAMES
+    assert list(in_groups(flatten(METRICS)))[:3] == [
+        "test/accuracy",
+        "test/log_loss",
+        "test-baseline/features_alone.accuracy",
+    ]
     assert sorted(GROUPS)[0] == "test"
 
 
@@ -44,6 +49,7 @@ def test_groups_arrive_in_every_store_whatever_the_classes_are_called(
     tracked: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    # MLflow keeps stores of files for those who ask for one.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     tracker = Tracker(tracked)
     top = tracker.start_run("pipeline", None, {})

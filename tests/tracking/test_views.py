@@ -125,3 +125,4 @@ def test_a_description_has_result_architecture_decisions_and_what_is_next() -> N
 def test_a_description_before_the_test_split_says_so() -> None:
     note = pipeline_tags(SEARCH)["mlflow.note.content"]
     assert note.startswith("The test split was not met yet.")
+    assert "report" not in note

@@ -24,7 +24,7 @@ def pipeline_tags(
     parts = [
         _result(metrics, warnings) if metrics else ["The test split was not met yet.", ""],
         _architecture(search),
-        _what_next(search),
+        _what_next(search, tested=metrics is not None),
         # Last, as MLflow's limit on a tag may cut off its end.
         _decisions(search),
     ]
@@ -68,20 +68,23 @@ def _architecture(search: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _what_next(search: Mapping[str, Any]) -> list[str]:
+def _what_next(search: Mapping[str, Any], *, tested: bool) -> list[str]:
     steps = max(candidate["layer"] for candidate in search["candidates"])
     grow = (
         f"- Growth ended at `search.max_layers`, not for lack of gain. Let it go on: "
         f"`dvc exp run --set-param search.max_layers={steps + 2}`; what was evaluated is in the journal."
     )
+    look = (
+        "- Look at the report, an artifact of the run `evaluate`: which classes are taken for which, and the surest "
+        "mistakes. The network is the model of the run `train`."
+    )
     return [
         "### What can be done next",
         "",
         *([grow] if search["stopped"] == "max_layers" else []),
-        "- Look at the report, an artifact of the run `evaluate`: which classes are taken for which, and the surest "
-        "mistakes. The network is the model of the run `train`.",
+        *([look] if tested else []),
         "- Try other params: `dvc exp run --set-param NAME=VALUE`. The view Results has a row for each, and so has "
-        "`dvc exp show --only-changed --drop '.*/'`.",
+        "`dvc exp show --only-changed --drop 'Created|ece|.*/'`.",
         "- Quote a figure of the whole survey, not of one split: `dvc repro crossvalidation/dvc.yaml`.",
         "",
     ]

@@ -15,9 +15,13 @@ _OF_INTERVAL = ("_low", "_high", "confidence")
 
 
 def in_groups(metrics: Mapping[str, object]) -> dict[str, float]:
-    """Return the numbers among flat ``metrics``, such as ``test.accuracy``, by their names in MLflow."""
+    """Return the numbers among flat ``metrics``, such as ``test.accuracy``, by their names in MLflow, group by group.
+
+    A run's page lists metrics in the order in which they were written.
+    """
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return {_grouped(name): float(value) for name, value in numbers.items()}
+    grouped = {_grouped(name): float(value) for name, value in numbers.items()}
+    return dict(sorted(grouped.items(), key=lambda item: item[0].partition("/")))
 
 
 def _grouped(name: str) -> str:

@@ -92,10 +92,10 @@ class SearchRuns(SearchObserver):
         if step.decision.joins:
             self._network = {result.candidate for result in step.best.path}
         for candidate, candidate_id in self._ended.items():
-            is_in = candidate in self._network
-            if self._joined.get(candidate) != is_in:
-                self._joined[candidate] = is_in
-                self.tracker.log(candidate_id, tags={_JOINED_TAG: _yes_or_no(is_in)})
+            has_joined = candidate in self._network
+            if self._joined.get(candidate) != has_joined:
+                self._joined[candidate] = has_joined
+                self.tracker.log(candidate_id, tags={_JOINED_TAG: _yes_or_no(has_joined)})
 
     def search_finished(self, history: History) -> None:
         blocks = history.blocks

@@ -39,11 +39,14 @@ def tags_of_any_experiment() -> dict[str, str]:
         "Results",
         _SHOWN_FIRST,
         {"searchFilter": "tags.`spacewarps.pipeline` LIKE '%'"},
-        [
-            *_columns("metrics", f"{TEST}/accuracy", f"{INTERVAL}/accuracy_low", f"{INTERVAL}/accuracy_high"),
-            *_columns("metrics", f"{TEST}/log_loss", f"{TEST}/ece", f"{BASELINE}/features_alone.accuracy"),
-            *_columns("tags", "spacewarps.architecture"),
-        ],
+        {
+            f"metrics.`{TEST}/accuracy`": 110,
+            f"metrics.`{TEST}/log_loss`": 110,
+            "tags.`spacewarps.architecture`": 280,
+            f"metrics.`{INTERVAL}/accuracy_low`": 190,
+            f"metrics.`{INTERVAL}/accuracy_high`": 190,
+            f"metrics.`{BASELINE}/features_alone.accuracy`": 270,
+        },
         [],
     )
     candidates = _view(
@@ -55,17 +58,24 @@ def tags_of_any_experiment() -> dict[str, str]:
             "orderByKey": "metrics.`val_loss`",
             "orderByAsc": True,
         },
-        [
-            *_columns("params", "step", "joined"),
-            *_columns("metrics", "val_loss", "val_accuracy", "trainable_params", "seconds"),
-            *_columns("params", "kind", "k", "kernel_size"),
-        ],
+        {
+            "params.`step`": 70,
+            "params.`joined`": 80,
+            "metrics.`val_loss`": 110,
+            "metrics.`val_accuracy`": 110,
+            "metrics.`trainable_params`": 130,
+            "metrics.`seconds`": 90,
+            "params.`kind`": 90,
+            "params.`k`": 60,
+            "params.`kernel_size`": 100,
+        },
         [
             {
                 "type": "PARALLEL",
                 "displayName": "every candidate",
                 "selectedParams": ["step", "kind", "k", "joined"],
-                "selectedMetrics": ["trainable_params", "seconds", "val_loss", "val_accuracy"],
+                # The last one is what lines are coloured by.
+                "selectedMetrics": ["trainable_params", "seconds", "val_accuracy", "val_loss"],
                 "showAllRuns": False,
             },
             {
@@ -91,11 +101,10 @@ def results_page(server: str, experiment_id: str) -> str:
     return f"{page}?workflowType=machine_learning&viewStateShareKey={_RESULTS}"
 
 
-def _columns(kind: str, *names: str) -> list[str]:
-    return [f"{kind}.`{name}`" for name in names]
-
-
-def _view(name: str, place: int, facets: dict[str, Any], columns: list[str], charts: Iterable[dict[str, Any]]) -> str:
+def _view(
+    name: str, place: int, facets: dict[str, Any], widths: dict[str, int], charts: Iterable[dict[str, Any]]
+) -> str:
+    """Return a view whose table has columns of these ``widths``, in this order, and whose charts are one to a row."""
     section = {
         "uuid": name,
         "name": name,
@@ -103,12 +112,14 @@ def _view(name: str, place: int, facets: dict[str, Any], columns: list[str], cha
         "isReordered": False,
         "deleted": False,
         "isGenerated": False,
+        "columns": 1,
     }
     cards = [
         {"uuid": str(number), "metricSectionId": name, "deleted": False, "isGenerated": False, **chart}
         for number, chart in enumerate(charts)
     ]
-    state: dict[str, Any] = {**facets, "selectedColumns": columns, "columnOrder": columns}
+    columns = list(widths)
+    state = {**facets, "selectedColumns": columns, "columnOrder": columns, "columnWidths": widths}
     if cards:
         state |= {"compareRunCharts": cards, "compareRunSections": [section], "runsHiddenMode": "SHOW_ALL"}
     # Times decide the order alone: the moment of this run would be one more thing that differs.
