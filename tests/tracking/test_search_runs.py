@@ -122,7 +122,7 @@ def test_a_block_that_comes_in_with_a_later_one_has_joined_as_well(stage: StageR
         told.append(of_second and run_of(stage.tracker, of_second).data.tags["spacewarps.joined"])
     assert told == [None, "no", "yes"]
     watcher.search_finished(History(tuple(step_of(end.candidate.step, [end], [end]) for end in (first, second, third))))
-    steps = below(stage, stage.run_id)
+    steps = below(stage, run_of(stage.tracker, stage.run_id).info.run_id)
     (run,) = below(stage, steps["step 2"].info.run_id).values()
     assert (run.info.run_name, run.data.params["joined"]) == ("conv k=8, joined", "yes")
 
