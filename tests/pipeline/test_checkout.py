@@ -40,7 +40,7 @@ def test_a_run_of_dvc_repro_becomes_a_working_tree_with_its_results(finished: Pr
     assert tree.lock() == project.lock()
 
     lock = tree.folder / "dvc.lock"
-    lock.write_text(lock.read_text().replace(project.lock()["stages"]["train"]["outs"][0]["md5"], "0" * 32))
+    lock.write_text(lock.read_text().replace(project.lock()["stages"]["train"]["outs"][0]["md5"], "f" * 32))
     other = project.spacewarps("checkout", run_id, "../tree")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "1 of 12 outputs are not those of run" in other.stderr
