@@ -98,6 +98,9 @@ class Sender:
             self._try_until_told_to_end()
         except TrackingError as error:
             self.trouble = error
+        except Exception as error:
+            # Whatever it is, the notes are on disk, and the work goes on.
+            self.trouble = TrackingError(reason(error))
         finally:
             with self._changed:
                 self._done = True
@@ -132,9 +135,9 @@ class Sender:
         """
         if self._opened is None:
             self._opened = connect(self._store, self._spool.destination)
+            self._note_progress()
         client, experiment_id = self._opened
         delivery = Delivery(client, experiment_id, self._tell)
-        self._note_progress()
         if self._is_first:
             name = self._spool.destination.store
             deliver_waiting(self._root, name, self._open_delivery, self._tell, self._note_progress)
