@@ -53,9 +53,14 @@ def reason(error: BaseException) -> str:
 
 def cause(error: BaseException) -> str:
     """Return what an error comes of in the end, in a few words: of a connection, why there is none."""
-    while found := error.__cause__ or error.__context__:
+    while found := error.__cause__ or error.__context__ or _last_of(error.args):
         error = found
     return reason(error)
+
+
+def _last_of(arguments: tuple[object, ...]) -> BaseException | None:
+    """Return the error that another one was made of, as those of connections are."""
+    return arguments[-1] if arguments and isinstance(arguments[-1], BaseException) else None
 
 
 def without_password(text: str) -> str:
