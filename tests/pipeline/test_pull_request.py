@@ -22,16 +22,16 @@ def test_a_pull_request_is_told_what_it_changes(clone: Project) -> None:
     params = clone.params()
     params["train"]["epochs"] = 3
     clone.write_params(params)
-    metrics = clone.folder / "reports/metrics.json"
+    metrics = clone.folder / "reports/result.json"
     values = json.loads(metrics.read_text())
-    was, values["test"]["accuracy"] = values["test"]["accuracy"], 0.9876
+    was, values["accuracy"] = values["accuracy"], 0.9876
     metrics.write_text(json.dumps(values))
     clone.commit("A change")
     said = clone.run(COMPARE, "HEAD~1").stdout
     assert said.startswith("## Results against HEAD~1\n\n### Metrics\n\n| Path ")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("|")]
-    (changed,) = [row for row in rows if row[1] == "test.accuracy"]
-    assert changed[:4] == ["reports/metrics.json", "test.accuracy", f"{was:.5g}", "0.9876"]
+    (changed,) = [row for row in rows if row[1] == "accuracy"]
+    assert changed[:4] == ["reports/result.json", "accuracy", f"{was:.5g}", "0.9876"]
     (changed,) = [row for row in rows if row[0] == "params.yaml"]
     assert changed[1:] == ["train.epochs", "2", "3"]
     assert "`dvc repro` would run train" in said

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
 from spacewarps.tracking.description import pipeline_tags
 from spacewarps.tracking.tracker import Tracker
@@ -71,10 +70,6 @@ def test_the_last_word_names_the_page_of_the_store_that_was_written_to(
     assert "`make ui`, with MLFLOW_TRACKING_URI as it is now, opens" in where_to_look(tracked)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert where_to_look(tracked) == "`make ui` opens MLflow on this project's runs"
-
-
-def test_mlflow_prints_no_page_of_its_own() -> None:
-    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get() is True
 
 
 def test_asking_where_to_look_makes_no_database(tmp_path: Path) -> None:
