@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from spacewarps.tracking.waiting import SPOOL
 from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import Project
-from tests.tracking.servers import Line, Server
+from tests.tracking.servers import Line, Server, wait_for_senders
 
 pytestmark = pytest.mark.long
 
@@ -57,6 +57,7 @@ def test_a_search_whose_server_is_killed_has_the_same_bytes_and_tells_it_later(
     assert "spacewarps sync" in said
     assert outputs_of(other) == outputs_of(on_prepared)
     line.heard = lambda _count: None
+    wait_for_senders()
 
     status, _, errors = spacewarps_here(other, "sync")
     assert (status, errors.count("\n")) == (2, 1)

@@ -123,3 +123,10 @@ class Line:
         """Take the line away."""
         self._http.shutdown()
         self._http.server_close()
+
+
+def wait_for_senders() -> None:
+    """Wait until the threads of stages that have ended in this process have ended, with their last requests."""
+    for thread in threading.enumerate():
+        if thread.name == "notes for MLflow":
+            thread.join()

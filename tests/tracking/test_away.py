@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
 from spacewarps.tracking.pipeline_run import PIPELINE_TAG, stage_run
 from spacewarps.tracking.waiting import SPOOL
-from tests.tracking.servers import Line, Server
+from tests.tracking.servers import Line, Server, wait_for_senders
 from tests.tracking.two_stages import stages
 
 SCRIPT = Path(__file__).with_name("two_stages.py")
@@ -110,10 +109,8 @@ def expected(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def sync() -> int:
-    """Deliver, once the threads of stages that have ended in this process have ended with their last requests."""
-    for thread in threading.enumerate():
-        if thread.name == "notes for MLflow":
-            thread.join()
+    """Deliver what the stages have left."""
+    wait_for_senders()
     return main(["sync"])
 
 
