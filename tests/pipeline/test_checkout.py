@@ -34,7 +34,7 @@ def test_a_run_of_dvc_repro_becomes_a_working_tree_with_its_results(finished: Pr
 
     # A candidate's run leads to the same.
     again = project.spacewarps("checkout", id_of(project, "step 1"), "../tree")
-    assert (again.returncode, "has the hashes of all 12 outputs" in again.stdout) == (0, True)
+    assert (again.returncode, "has the hashes of all 13 outputs" in again.stdout) == (0, True)
     tree.dvc("repro", "--force")
     assert project.spacewarps("checkout", run_id, "../tree").returncode == 0
     assert tree.lock() == project.lock()

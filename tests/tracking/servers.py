@@ -129,4 +129,5 @@ def wait_for_senders() -> None:
     """Wait until the threads of stages that have ended in this process have ended, with their last requests."""
     for thread in threading.enumerate():
         if thread.name == "notes for MLflow":
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive()

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from tests.tracking.runs import all_runs, client_of, run_of
 
 
 @pytest.fixture(scope="module")
-def tracker(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def tracker(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         folder = Path(shutil.copy(tables, tmp_path_factory.mktemp("mlflow"))).parent
-        return Tracker(folder)
+        tracker = Tracker(folder)
+    yield tracker
+    tracker.close("FINISHED")
 
 
 @pytest.fixture

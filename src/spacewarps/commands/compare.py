@@ -12,6 +12,7 @@ from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import STAGE, Result, read_result
 from spacewarps.commands.revisions import WORKSPACE, Revision, find_revision
+from spacewarps.model.settings import block_label
 from spacewarps.progress import say
 from spacewarps.settings import shown
 from spacewarps.stages.context import Stage
@@ -21,7 +22,6 @@ _WIDTH = 80
 _LONGEST_NAME = 30
 _DIGITS = 7
 _NAMED = 3
-_USUAL_KERNEL = 3
 
 #: A name and the values that A and B have there.
 _Row = tuple[str, str, str]
@@ -142,7 +142,9 @@ def _results(a: Result, b: Result) -> list[_Row]:
 def _figures(result: Result) -> dict[str, str]:
     test, search, training = result.metrics, result.search, result.training
     figures = {
-        "blocks": ", ".join(map(_block, search["architecture"])),
+        "blocks": ", ".join(
+            block_label(block["kind"], block["k"], block["kernel_size"]) for block in search["architecture"]
+        ),
         "parameters": f"{search['total_trainable_params']:,}",
         "search accuracy": f"{search['final_val_accuracy']:.4f}",
     }
@@ -158,11 +160,6 @@ def _figures(result: Result) -> dict[str, str]:
     if test.get("ece") is not None:
         figures["calibration error"] = f"{test['ece']:.4f}"
     return figures
-
-
-def _block(block: Mapping[str, Any]) -> str:
-    side = block["kernel_size"]
-    return f"{block['kind']}{'' if side == _USUAL_KERNEL else f' {side}x{side}'} k={block['k']}"
 
 
 def _noise(a: Result, b: Result, revisions: Sequence[Revision], confidence: float) -> Iterable[str]:

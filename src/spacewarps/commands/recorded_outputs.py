@@ -1,32 +1,20 @@
-"""The outputs that a ``dvc.lock`` records, with their hashes."""
+"""The outputs that a ``dvc.lock`` records, against those of a run."""
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from spacewarps.commands.lock import Lock
 from spacewarps.yaml_params import NotYamlError, read_yaml
-
-
-class _Output(BaseModel):
-    path: str
-    md5: str
-
-
-class _Stage(BaseModel):
-    outs: list[_Output] = []
-
-
-class _Lock(BaseModel):
-    stages: dict[str, _Stage]
 
 
 def read_outputs(lock: str) -> dict[str, str]:
     """Return the hash of each output by its path; nothing where ``lock`` is no ``dvc.lock``."""
     try:
-        stages = _Lock.model_validate(read_yaml(lock)).stages
+        stages = Lock.model_validate(read_yaml(lock)).stages
     except (NotYamlError, ValidationError):
         return {}
-    return {output.path: output.md5 for stage in stages.values() for output in stage.outs}
+    return {str(output.path): output.md5 for stage in stages.values() for output in stage.outs}
 
 
 def differing_outputs(lock: str, outputs: Mapping[str, str]) -> list[str]:

@@ -45,6 +45,16 @@ def whole_number(what: str, value: Any) -> int:
     return int(value)
 
 
+def block_label(kind: str, k: int, kernel_size: int) -> str:
+    """Return what people call a block; its kernel only where that is another than usual.
+
+    >>> block_label("conv", 16, 3), block_label("residual", 8, 5)
+    ('conv k=16', 'residual 5x5 k=8')
+    """
+    kernel = "" if kernel_size == BlockSpec.kernel_size else f" {kernel_size}x{kernel_size}"
+    return f"{kind}{kernel} k={k}"
+
+
 @dataclass(frozen=True)
 class BlockSpec:
     """What a block is, apart from its weights.

@@ -4,12 +4,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from spacewarps.model.settings import BlockSpec
+from spacewarps.model.settings import BlockSpec, block_label
 from spacewarps.search.clustered import Estimate
 from spacewarps.search.settings import Measure
 from spacewarps.training.score import Epoch, Outcomes, Score, pooled_epochs
-
-_USUAL_KERNEL = 3
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,8 @@ class Candidate:
     @property
     def label(self) -> str:
         """What people call it."""
-        block = self.block
-        kernel = "" if block.kernel_size == _USUAL_KERNEL else f" {block.kernel_size}x{block.kernel_size}"
-        return f"{block.kind}{kernel} k={block.k}" + (f" on trunk {self.trunk + 1}" if self.trunk else "")
+        label = block_label(self.block.kind, self.block.k, self.block.kernel_size)
+        return f"{label} on trunk {self.trunk + 1}" if self.trunk else label
 
 
 @dataclass(frozen=True)

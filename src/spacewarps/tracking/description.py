@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spacewarps.model.settings import BlockSpec
+from spacewarps.model.settings import block_label
 from spacewarps.tracking.views import NOTE_TAG
 
 ARCHITECTURE_TAG = "spacewarps.architecture"
-# Not named, as in the labels of candidates.
-_USUAL_KERNEL = BlockSpec(1).kernel_size
 
 
 def pipeline_tags(
@@ -35,8 +33,7 @@ def pipeline_tags(
 
 
 def _label(block: Mapping[str, Any]) -> str:
-    size = block["kernel_size"]
-    return f"{block['kind']}{'' if size == _USUAL_KERNEL else f' {size}x{size}'} k={block['k']}"
+    return block_label(block["kind"], block["k"], block["kernel_size"])
 
 
 def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
