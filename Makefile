@@ -67,7 +67,7 @@ experiments: versioned $(READY) ## list the experiments: what was changed, and w
 
 # DVC's own page loads its scripts from the network. They come with a package of 33 MB, so only who asks gets it.
 plots: versioned $(READY) ## draw DVC's plots on a page that works without a network (REV='HEAD NAME' compares two)
-	@python -c 'import vl_convert' 2>/dev/null || python -m pip install --quiet 'vl-convert-python>=1.7,<2'
+	@python -c 'import vl_convert' 2>/dev/null || python -m pip install --quiet --constraint constraints.txt --editable '.[plots]'
 	@mkdir -p build && python -m spacewarps.commands.plots_page build/plots.html
 	@dvc plots $(if $(REV),diff $(REV),show) --html-template build/plots.html
 
