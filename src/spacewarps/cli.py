@@ -36,7 +36,8 @@ _WITH_OPTIONS = ("journal", "compare", "promote")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 2 for what the user can put right, 130 when interrupted.
+    """Run one command; return the exit status: 0, 1 where `promote` refuses, 2 for what the user can put
+    right, 130 when interrupted.
 
     Args:
         arguments: the command's words. Without them, those that this process was started with; then a project that

@@ -44,7 +44,9 @@ def test_a_clone_that_pulls_has_every_result_and_nothing_left_to_do(shared: Proj
         assert json.loads(clone.dvc(*command).stdout) == json.loads(shared.dvc(*command).stdout), command
     results = [project.spacewarps("result") for project in (clone, shared)]
     assert [done.returncode for done in results] == [0, 0]
-    assert results[0].stdout == results[1].stdout
+    # The last line leads to MLflow, which the clone has no runs in.
+    said = [done.stdout.splitlines()[:-1] for done in results]
+    assert said[0] == said[1] != []
     for name in ("data/prepared", "models/search", "models/final", "reports"):
         assert files_of(clone.folder / name) == files_of(shared.folder / name), name
 

@@ -14,10 +14,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
-from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
 from spacewarps.tracking.pipeline_run import PIPELINE_TAG, stage_run
+from spacewarps.tracking.spool import Spool, taken
+from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
+from tests.tracking.runs import client_of
 from tests.tracking.servers import Line, Server, wait_for_senders
 from tests.tracking.two_stages import stages
 
@@ -145,7 +148,7 @@ def test_a_server_that_is_dead_from_the_start_gets_everything_later(
     before = time.time() * 1000
     assert sync() == 0
     told = capsys.readouterr()
-    assert "notes delivered to http://me:***@" in told.out
+    assert f"notes delivered to {line.address}\n" in told.out
     assert "geheim" not in said + complaint + told.out + told.err
     assert tree(server) == expected
     assert all(run.info.end_time < before for run in MlflowClient(server.address).search_runs(experiments(server)))
@@ -162,8 +165,7 @@ def test_the_next_stage_delivers_what_the_one_before_it_could_not(
     line.allowed = sys.maxsize
     monkeypatch.setenv("DVC_EXP_NAME", "later")
     with stage_run("evaluate", {}) as stage:
-        while stage.tracker.spool.undelivered:
-            time.sleep(0.01)
+        client_of(stage.tracker)
     assert sync() == 0
     found = tree(server)
     assert found.pop("later")["below"].keys() == {"evaluate"}
@@ -226,8 +228,7 @@ def test_a_run_that_a_server_makes_late_does_not_stay(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with stage_run("search", {}) as stage:
-        while stage.tracker.spool.undelivered:
-            time.sleep(0.01)
+        client_of(stage.tracker)
         line.late = 4.0
         run = stage.tracker.start_run("step 1", stage.run_id, {})
         stage.tracker.log(run, metrics={"score": 1.0})
@@ -335,3 +336,67 @@ def test_notes_for_another_store_wait_for_it(
     told = capsys.readouterr().out
     assert f"notes for {line.address} go on waiting" in told
     assert tree(server) == {}
+
+
+@pytest.mark.usefixtures("server")
+def test_nobody_takes_the_notes_of_a_stage_that_lives(
+    line: Line, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999999")
+    line.allowed = 0
+    tracker = Tracker(folder)
+    tracker.start_run("pipeline", None, {})
+    line.allowed = sys.maxsize
+    # The server, back again, has no such experiment: nothing more is sent.
+    deadline = time.monotonic() + 60
+    while tracker._sender.trouble is None or isinstance(tracker._sender.trouble, UnansweredError):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    tracker._sender._thread.join(60)
+    with taken(tracker.spool.folder, from_anywhere=True) as spool:
+        assert spool is None
+    tracker.close("FINISHED")
+    with taken(tracker.spool.folder, from_anywhere=True) as spool:
+        assert spool is not None
+        assert len(spool.undelivered) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_a_note_that_cannot_be_kept_costs_none_that_are(
+    line: Line, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.allowed = 0
+    tracker = Tracker(folder)
+    run = tracker.start_run("pipeline", None, {})
+
+    def disk_is_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Spool, "_write", disk_is_full)
+    tracker.log(run, metrics={"score": 1.0})
+    tracker.close("FINISHED")
+    said = capsys.readouterr().out
+    assert said.count("No space left on device") == 1
+    assert "wait in .spacewarps/spool, but for those that could not be kept" in said
+    with taken(tracker.spool.folder, from_anywhere=True) as spool:
+        assert spool is not None
+        assert spool.undelivered[0].run == run
+
+
+def test_what_a_full_disk_has_torn_is_not_taken_for_an_id(folder: Path) -> None:
+    tracker = Tracker(folder)
+    first, second = (tracker.start_run(name, None, {}) for name in ("one", "two"))
+    client_of(tracker)
+    shutil.copytree(tracker.spool.folder, folder / "copy")
+    tracker.close("FINISHED")
+    sent = folder / "copy" / "sent"
+    (of_first, _of_second) = sent.read_text().splitlines()
+    sent.write_text(f"{of_first}\n3f2a")
+    with taken(folder / "copy", from_anywhere=True) as spool:
+        # It is this process's, which lives, but nobody holds it.
+        assert spool is not None
+        assert spool.runs == {first: of_first}
+        spool.delivered("the id of two")
+        assert spool.runs[second] == "the id of two"
+    assert sent.read_text() == f"{of_first}\nthe id of two\n"

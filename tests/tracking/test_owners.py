@@ -38,7 +38,9 @@ import time
 from spacewarps.tracking.pipeline_run import stage_run
 with stage_run("search", {}) as stage:
     stage.tracker.start_run("step 1", stage.run_id, {})
-    while stage.tracker.spool.undelivered:
+    for _ in range(6000):
+        if not stage.tracker.spool.undelivered:
+            break
         time.sleep(0.01)
     print("running", flush=True)
     time.sleep(60)

@@ -138,6 +138,10 @@ def _left_to_do(tree: Path, recorded: RecordedRun) -> dict[str, list[Any]]:
 
 
 def _compare(recorded: RecordedRun, tree: Path) -> None:
+    if not recorded.outputs:
+        raise SpaceWarpsError(
+            f"run {recorded.run_id}: no stage of it has ended, so there are no hashes to compare with"
+        )
     differ = differing_outputs(_text_of(tree / _lock_of(recorded)), recorded.outputs)
     if differ:
         raise SpaceWarpsError(

@@ -25,8 +25,8 @@ class Gain:
     estimate: Estimate
 
     def beats(self, confidence: float) -> bool:
-        """Say whether the network is better by more than noise, asked for that alone."""
-        return self.estimate.above(0.0, 1 - confidence)
+        """Say whether the network is better by more than noise, as :meth:`verdict` has it."""
+        return self.estimate.above(0.0, (1 - confidence) / 2)
 
     def verdict(self, confidence: float) -> str:
         """Return whether the two differ by more than noise, whichever is better."""

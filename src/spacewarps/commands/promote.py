@@ -1,9 +1,7 @@
 """The command ``promote``: the final network into MLflow's registry, and the alias of the champion if it earns it."""
 
 import argparse
-import hashlib
 import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import ANSWERS, METRICS, STAGE, Result, read_result
 from spacewarps.commands.revisions import WORKSPACE, find_revision
 from spacewarps.errors import ModelError, SpaceWarpsError
+from spacewarps.git import run_git
 from spacewarps.model.storage import load_model
 from spacewarps.progress import say
 from spacewarps.reading import read_bytes
@@ -30,7 +29,7 @@ from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.registry import CHAMPION, Registry
-from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
+from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root
 from spacewarps.training.prediction import predict
 
@@ -128,8 +127,7 @@ def _challenger(stage: Stage) -> _Challenger:
         **_commit(),
     }
     metrics = Path(result.reports / METRICS)
-    digest = hashlib.md5(metrics.read_bytes(), usedforsecurity=False).hexdigest()
-    _checked(result, str(metrics), digest)
+    _checked(result, str(metrics), dvc_hash(metrics))
     return _Challenger(result, result.answers, tags)
 
 
@@ -149,14 +147,8 @@ def _commit() -> dict[str, str]:
     commit = git_and_dvc_tags(()).get(COMMIT_TAG)
     if commit is None:
         return {}
-    done = subprocess.run(
-        ["git", "status", "--porcelain", "--", "params.yaml", "dvc.yaml", str(LOCK)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    changed = ", ".join(line[3:] for line in done.stdout.splitlines())
+    said = run_git(Path.cwd(), "status", "--porcelain", "--", "params.yaml", "dvc.yaml", str(LOCK)).stdout
+    changed = ", ".join(line[3:] for line in said.splitlines())
     return {"git.commit": commit, **({"git.uncommitted": changed} if changed else {})}
 
 
@@ -165,6 +157,8 @@ def _registered(stage: Stage, registry: Registry, challenger: _Challenger) -> Mo
     digest = challenger.tags[MODEL_TAG]
     same = {name: challenger.tags[name] for name in (MODEL_TAG, _DATA_TAG)}
     if found := registry.version_with(same):
+        # An earlier attempt may have been cut short before it.
+        registry.keep_answers(found, Path(challenger.result.reports / ANSWERS))
         return found
     logged = registry.logged_model(digest)
     if logged is None:
@@ -173,9 +167,9 @@ def _registered(stage: Stage, registry: Registry, challenger: _Challenger) -> Mo
             log_model(tracked, Path(stage.params.paths.final), *open_splits(stage, "test"))
         logged = registry.logged_model(digest)
     if logged is None:
-        raise TrackingError("MLflow did not take the model, so it cannot be registered")
-    experiment = registry.run_tags(logged).get("dvc.experiment")
-    tags = challenger.tags | ({"dvc.experiment": experiment} if experiment else {})
+        raise TrackingError("MLflow does not have the whole model yet; run `spacewarps sync`, then this again")
+    experiment = registry.run_tags(logged).get(EXPERIMENT_TAG)
+    tags = challenger.tags | ({EXPERIMENT_TAG: experiment} if experiment else {})
     version = registry.register(logged, tags)
     registry.keep_answers(version, Path(challenger.result.reports / ANSWERS))
     return version

@@ -3,7 +3,7 @@
 from spacewarps.progress import say
 from spacewarps.tracking.delivery import Delivery
 from spacewarps.tracking.experiment import open_experiment
-from spacewarps.tracking.failures import TrackingError, UnansweredError, reason, without_password
+from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
@@ -18,7 +18,7 @@ def run() -> None:
     """
     root = project_root()
     store = find_store(root)
-    address, name = without_password(store.uri), store.public_name(root)
+    name = store.public_name(root)
     count = 0
     failures: list[Exception] = []
 
@@ -46,7 +46,7 @@ def run() -> None:
     if left:
         last = failures[-1] if failures else "another process delivers them"
         why = f"no answer ({last})" if isinstance(last, UnansweredError) else last
-        raise TrackingError(f"MLflow at {address}: {why}; {count} delivered, {left} go on waiting in {SPOOL}")
-    say(f"{count} note{'s' * (count != 1)} delivered to {address}" if count else f"no notes wait for {address}")
+        raise TrackingError(f"MLflow at {name}: {why}; {count} delivered, {left} go on waiting in {SPOOL}")
+    say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     for other, number in waiting.items():
         say(f"notes for {other} go on waiting ({number}); name it in {URI_VARIABLE} to deliver them")

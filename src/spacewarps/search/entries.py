@@ -118,7 +118,11 @@ def read_entry(path: Path, key: str) -> Checkpoint:
         OSError: there is none.
         ValueError, ModelError: it is torn, altered, or that of another evaluation.
     """
-    line, _, body = read_sealed(path).partition(b"\n")
+    return _unpacked(read_sealed(path), key)
+
+
+def _unpacked(content: bytes, key: str) -> Checkpoint:
+    line, _, body = content.partition(b"\n")
     try:
         header = _Header.model_validate_json(line, strict=False)
     except ValidationError as error:
@@ -169,23 +173,24 @@ def copy_entries(source: Path, target: Path) -> Copied:
     """
     new = known = damaged = 0
     for _, _, path in _files(source):
-        epochs = _epochs_of(path)
+        content, epochs = _content_of(path)
         if not epochs:
             damaged += 1
-        elif epochs <= _epochs_of(target / path.name):
+        elif epochs <= _content_of(target / path.name)[1]:
             known += 1
         else:
-            write_sealed(target / path.name, read_sealed(path))
+            write_sealed(target / path.name, content)
             new += 1
     return Copied(new, known, damaged)
 
 
-def _epochs_of(path: Path) -> int:
-    """Return how many epochs an entry holds; none if it is missing or damaged."""
+def _content_of(path: Path) -> tuple[bytes, int]:
+    """Return what an entry holds, and of how many epochs; of none if it is missing or damaged."""
     try:
-        return len(read_entry(path, path.name.removesuffix(SUFFIX)).epochs)
+        content = read_sealed(path)
+        return content, len(_unpacked(content, path.name.removesuffix(SUFFIX)).epochs)
     except (OSError, ValueError, ModelError):
-        return 0
+        return b"", 0
 
 
 def prune(folder: Path, *, older_than: float | None, larger_than: int | None) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def _start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Ma
     name = experiment or (f"pipeline {commit}" if commit else "pipeline")
     labels = {**tags, PIPELINE_TAG: _pipeline_key(), "mlflow.source.name": "dvc.yaml"}
     run = tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
-    # Only MLflow knows whether another stage has stored it; it is the same.
+    # Only MLflow knows whether another stage has stored it.
     if Path(PARAMS_FILE).is_file():
         tracker.log_artifacts(run, Path(PARAMS_FILE))
     return run

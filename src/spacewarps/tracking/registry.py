@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -70,12 +70,13 @@ class Registry:
         return max(found, key=lambda version: int(version.version), default=None)
 
     def logged_model(self, digest: str) -> LoggedModel | None:
-        """Return the latest model of this DVC hash that a run of the experiment has logged, or nothing."""
+        """Return the latest model of this DVC hash that a run of the experiment has logged whole, or nothing."""
         with self._asked():
             found = self.client.search_logged_models(
                 [self.experiment_id], f"tags.`{MODEL_TAG}` = '{digest}'", max_results=1000
             )
-        return max(found, key=lambda model: model.creation_timestamp, default=None)
+        whole = [model for model in found if model.status == LoggedModelStatus.READY]
+        return max(whole, key=lambda model: model.creation_timestamp, default=None)
 
     def register(self, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
         """Make a version of a logged model."""

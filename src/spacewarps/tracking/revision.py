@@ -17,7 +17,8 @@ EXPERIMENT_TAG = "dvc.experiment"
 CHANGED_TAG = "spacewarps.changed"
 
 # So that they fit into a tag.
-_NAMED = 10
+# MLflow takes a tag that holds so many names of such a length, whatever characters they have.
+_NAMED, _LENGTH = 8, 100
 
 
 def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
@@ -31,7 +32,7 @@ def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
         commit = re.match(r"[0-9a-f]{40,64}$", run_git(here, "rev-parse", "HEAD").stdout.strip())
         if commit:
             tags[COMMIT_TAG] = commit[0]
-            tags[CHANGED_TAG] = json.dumps(_changed_files(here, stages)[:_NAMED])
+            tags[CHANGED_TAG] = json.dumps([name[:_LENGTH] for name in _changed_files(here, stages)[:_NAMED]])
     except (SpaceWarpsError, OSError):
         # There is no git or no repository, or git cannot be run.
         pass

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from spacewarps.progress import say
 from spacewarps.tracking.delivery import Delivery, is_refused
 from spacewarps.tracking.experiment import connect
-from spacewarps.tracking.failures import TrackingError, UnansweredError, reason, without_password
+from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.notes import Note
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.spool import Destination, Spool
@@ -91,6 +91,8 @@ class Sender:
                     break
                 self._changed.wait(0.1)
             self._given_up = True
+            if self._done:
+                self._spool.release()
         return len(self._spool.undelivered)
 
     def _work(self) -> None:
@@ -104,8 +106,10 @@ class Sender:
         finally:
             with self._changed:
                 self._done = True
+                # Until the stage ends, nobody else may take its notes.
+                if self._closing:
+                    self._spool.release()
                 self._changed.notify_all()
-            self._spool.release()
 
     def _try_until_told_to_end(self) -> None:
         pause = _PAUSE_SECONDS
@@ -167,7 +171,7 @@ class Sender:
     def _tell(self, error: Exception) -> None:
         # A name that was refused is no reason to be silent about a server that is gone.
         if isinstance(error, UnansweredError):
-            address = without_password(self._store.uri)
+            address = self._store.public_name(self._root)
             kind, what = "away", f"MLflow at {address} does not answer ({error}); the work goes on, and its notes wait"
         elif is_refused(error):
             kind, what = "refused", f"MLflow did not take a note ({reason(error)}); the work goes on"

@@ -180,7 +180,10 @@ class Spool:
         notes += [End(run, "KILLED", notes[-1].time) for run in left_open]
         sent: list[str] = []
         with contextlib.suppress(OSError):
-            sent = (self.folder / _SENT).read_text(encoding="utf-8").split("\n")[:-1]
+            *sent, torn = (self.folder / _SENT).read_text(encoding="utf-8").split("\n")
+            if torn:
+                # What follows it would be read as its end.
+                os.truncate(self.folder / _SENT, sum(len(line) + 1 for line in sent))
         for note, run_id in zip(notes, sent, strict=False):
             if isinstance(note, Start) and run_id != "-":
                 self.runs[note.run] = run_id
@@ -204,10 +207,14 @@ def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
     spool = None
     try:
         lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
+        yield None
+        return
+    except OSError:
+        # It may be there another time.
         yield None
         return
     try:

@@ -1,5 +1,6 @@
 """What a stage tells MLflow: noted at once, and delivered beside the work, which no failure of MLflow harms."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -44,7 +45,8 @@ class Tracker:
         self.seconds = 0.0
         self._owner = name_of(psutil.Process())
         self._count = 0
-        self._is_kept = True
+        # Whether the spool is the project's, where notes can wait, and whether all of them are in it.
+        self._is_lasting = self._is_whole = True
         #: The runs that have not ended, in the order of their start.
         self._open: dict[str, None] = {}
         with self._timed():
@@ -65,12 +67,13 @@ class Tracker:
             return Spool.create(place, named)
         except OSError as error:
             self._tell_that_notes_are_not_kept(error)
+            self._is_lasting = False
             return Spool.create(Path(tempfile.mkdtemp(prefix="spacewarps-")), named)
 
     def _tell_that_notes_are_not_kept(self, error: OSError) -> None:
-        if self._is_kept:
+        if self._is_whole:
             say(f"notes for MLflow cannot be kept in {SPOOL} ({reason(error)}); those that it does not take are lost")
-        self._is_kept = False
+        self._is_whole = False
 
     def start_run(
         self,
@@ -173,10 +176,12 @@ class Tracker:
         if left:
             trouble = self._sender.trouble
             why = "" if trouble is None or isinstance(trouble, UnansweredError) else f" ({trouble})"
-            kept = f"wait in {SPOOL}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
-            say(f"notes for MLflow ({left}) {kept if self._is_kept else f'are lost{why}'}")
-        if not self._is_kept:
+            some = "" if self._is_whole else ", but for those that could not be kept"
+            kept = f"wait in {SPOOL}{some}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
+            say(f"notes for MLflow ({left}) {kept if self._is_lasting else f'are lost{why}'}")
+        if not self._is_lasting:
             self.spool.discard()
+            shutil.rmtree(self.spool.folder.parent, ignore_errors=True)
 
     def _note(self, note: Note) -> None:
         with self._timed():

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,17 +50,26 @@ def where_to_look(root: Path) -> str:
 def _page(store: Store, port: str = _USUAL_PORT) -> str:
     """Return the page of the project's runs, or the first one of a server that does not say which that is."""
     server = _without_user(store.uri) if store.answers_by_http else f"http://127.0.0.1:{port}"
-    # Nobody waits long for a server only to be told where it is.
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "2"
-    try:
-        # To ask a database that is not there would make one.
-        known = store.database is None or store.database.exists()
-        check_database(store)
-        experiment = find_experiment(MlflowClient(store.uri)) if known else None
-    except Exception:
+    experiment = None
+    # To ask a database that is not there would make one, and one on a server may let wait.
+    if store.answers_by_http or (store.is_local and (store.database is None or store.database.exists())):
         # Each kind of store fails with errors of its own, and what is asked for is only the way to it.
-        experiment = None
+        with suppress(Exception), _impatient():
+            check_database(store)
+            experiment = find_experiment(MlflowClient(store.uri))
     return results_page(server, experiment) if experiment else server
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Wait for a server no longer than one would who only asks where it is."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ[name]
+    os.environ[name] = "2"
+    try:
+        yield
+    finally:
+        os.environ[name] = before
 
 
 def _without_user(uri: str) -> str:
