@@ -14,7 +14,7 @@ from spacewarps.search.folds import Fold
 from spacewarps.search.settings import SearchSettings
 from spacewarps.testing.data import bits, small_evaluation, small_folds, small_search
 
-_SECONDS = 60.0
+_SECONDS = 240.0
 
 
 class ExecutorConformance(ABC):
