@@ -1,16 +1,14 @@
 """The MLflow experiment that runs belong to, in the store that can be used."""
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from spacewarps.processes import alone_in
 from spacewarps.tracking.database import check_database
 from spacewarps.tracking.failures import TrackingError, UnansweredError, cause, is_unanswered, reason, without_password
 from spacewarps.tracking.spool import Destination
@@ -38,8 +36,9 @@ def open_experiment(root: Path, store: Store, named: Destination) -> tuple[Mlflo
     """
     if not store.is_local:
         return connect(store, named)
-    # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
-    with contextlib.chdir(root), _alone_in(root if store.database is None else store.database.parent):
+    # One process at a time makes the tables of a new database. A new store makes an experiment of its own, with a place
+    # for artifacts in the folder that it is made from.
+    with contextlib.chdir(root), alone_in(root if store.database is None else store.database.parent):
         return connect(store, named)
 
 
@@ -88,20 +87,6 @@ def find_experiment(client: MlflowClient) -> str | None:
         return number
     found = client.get_experiment_by_name(os.environ.get(NAME_VARIABLE) or EXPERIMENT)
     return str(found.experiment_id) if found else None
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the tables of a new database in ``folder``, where the system can see to it."""
-    descriptor = None
-    try:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _find_or_create_experiment(client: MlflowClient, named: Destination, artifacts: str | None) -> Experiment:

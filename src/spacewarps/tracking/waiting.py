@@ -1,11 +1,9 @@
 """Notes that stages which have ended left in the spool, and their delivery."""
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
+from spacewarps.processes import alone_in
 from spacewarps.tracking.delivery import Delivery
 from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.owners import say_killed
@@ -40,7 +38,8 @@ def deliver_waiting(
     place = root / SPOOL
     if not spools(place):
         return
-    with _one_at_a_time(place):
+    # Nobody begins with the notes of a stage before those of the stages before it have arrived.
+    with alone_in(place):
         for folder in spools(place):
             with taken(folder, from_anywhere=from_anywhere) as spool:
                 if spool is None or spool.destination.store != store:
@@ -69,17 +68,3 @@ def count_waiting(root: Path) -> dict[str, int]:
                 store = spool.destination.store
                 found[store] = found.get(store, 0) + len(spool.undelivered)
     return found
-
-
-@contextmanager
-def _one_at_a_time(place: Path) -> Iterator[None]:
-    """Let nobody begin with the notes of a stage before those of the stages before it have arrived."""
-    descriptor = None
-    try:
-        with suppress(OSError):
-            descriptor = os.open(place, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
