@@ -82,14 +82,14 @@ def test_the_shipped_file_loads() -> None:
             "train.zzz",
             1,
             "train.zzz is not a parameter; "
-            "the names here are start, data, folds, epochs, average, orientations, calibration",
+            "the names here are start, data, folds, epochs, average, orientations, calibration, coverage",
         ),
         ("train.epochs[0]", 1, "train.epochs[0] is not a parameter; did you mean train.epochs?"),
         (
             "train.one list",
             1,
             "train.one list is not a parameter; "
-            "the names here are start, data, folds, epochs, average, orientations, calibration",
+            "the names here are start, data, folds, epochs, average, orientations, calibration, coverage",
         ),
         ("train.data", "all", "train.data is 'all', but input should be 'train', 'train_and_validation' or 'folds'"),
         (
@@ -100,6 +100,7 @@ def test_the_shipped_file_loads() -> None:
         ),
         ("train.average", 1.0, "train.average is 1.0, but input should be less than 1"),
         ("train.average", -0.1, "train.average is -0.1, but input should be greater than or equal to 0"),
+        ("train.coverage", 1.0, "train.coverage is 1.0, but input should be less than or equal to 0.999"),
         ("train.orientations", 4, "train: orientations must be 1 or 8, but got 4"),
         ("train.orientations", True, "train.orientations is True, but input should be a valid integer"),
         (

@@ -19,6 +19,7 @@ from spacewarps.resources import check_address_space, shortage
 
 if TYPE_CHECKING:
     from spacewarps.params import Params
+    from spacewarps.training.settings import ComputeSettings
 
 _STAGES = {
     "simulate": "write the demo survey",
@@ -82,6 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "sync":
             importlib.import_module("spacewarps.commands.sync").run()
             return 0
+        if options.command == "predict":
+            # Outside of a project, too: the folder of the network is all that is needed.
+            params = load_params(Path("params.yaml")) if Path("params.yaml").exists() else None
+            _predict(options, params)
+            return 0
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
@@ -90,9 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Before the code that it names is imported.
         began_with = Dependencies.of(options.command, params)
         if options.command in _STAGES or options.command in _COMPUTING:
-            # Only native kernels compute in bfloat16.
-            in_bf16 = (params.compute.kernels, params.compute.precision) == ("auto", "bf16")
-            pin_kernels("native" if in_bf16 else params.compute.kernels)
+            _pin_kernels(params.compute)
         # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
         # very thread that is waited for. Read when torch is first imported; changes no result.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -137,6 +141,25 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
         return 2
     return status or 0
+
+
+def _pin_kernels(compute: "ComputeSettings") -> None:
+    # Only native kernels compute in bfloat16.
+    in_bf16 = (compute.kernels, compute.precision) == ("auto", "bf16")
+    pin_kernels("native" if in_bf16 else compute.kernels)
+
+
+def _predict(options: argparse.Namespace, params: "Params | None") -> None:
+    from spacewarps.survey.columns import Columns
+    from spacewarps.training.settings import ComputeSettings
+
+    compute = ComputeSettings() if params is None else params.compute
+    options.id = options.id or (Columns() if params is None else params.data.columns).id
+    options.model = options.model or Path("models/final" if params is None else params.paths.final)
+    _pin_kernels(compute)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_address_space("spacewarps.commands.predict")
+    importlib.import_module("spacewarps.commands.predict").run(options, compute)
 
 
 def _goes_on(command: str, params: "Params | None") -> str:
@@ -217,6 +240,20 @@ def _parser() -> argparse.ArgumentParser:
         "(evaluate.confidence). Exit status 1 if it does not.",
     )
     promote.add_argument("--back", action="store_true", help="give the alias back to the champion before")
+    predict = commands.add_parser(
+        "predict",
+        help="classify the stamps of another survey with the final network",
+        description="Write a table with the class, the probabilities, the prediction set and what is odd about each "
+        "sample of a survey; labels and positions are not needed. Beside it stands a table of the rows that could not "
+        "be predicted, with the reason. If it is interrupted, the same command goes on. Columns and kernels are those "
+        "of params.yaml, where this folder has one.",
+    )
+    predict.add_argument("--catalog", type=_folder, required=True, metavar="C", help="one CSV, or a folder of them")
+    predict.add_argument("--images", type=_folder, required=True, metavar="D", help="the folder of stamps")
+    predict.add_argument("--out", type=_folder, required=True, metavar="FILE", help="the table: .csv or .parquet")
+    predict.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
+    predict.add_argument("--id", metavar="COLUMN", help="the catalogue's name for the id (default: id)")
+    predict.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as the cores allow)")
     journal = commands.add_parser(
         "journal",
         help="list the journal, prune it, and share it",
@@ -249,6 +286,13 @@ def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("name a folder; `.` is this one")
     return Path(text)
+
+
+def _count(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if 1 <= int(text) <= 1024:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
 
 
 def _positive(text: str) -> float:

@@ -29,7 +29,7 @@ def logits_of(data: Space_Galaxi, *, noise: float = 2.5, seed: int = 0) -> torch
 def evaluate(
     train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1
 ) -> SplitEvaluation:
-    given = logits_of(test) if logits is None else logits
+    given = (logits_of(test) if logits is None else logits).double().softmax(dim=1).numpy()
     return evaluate_predictions(given, train, test, settings=BootstrapSettings(200, 0.9), seed=seed)
 
 

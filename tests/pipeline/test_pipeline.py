@@ -6,11 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from mlflow.entities import Run
 
 from spacewarps import Space_Galaxi, load_model
@@ -135,22 +132,6 @@ def test_mlflow_knows_the_data_by_its_dvc_hash(finished: Project, runs: list[Run
         assert run.data.tags["data.hash"] == output["md5"]
         assert run.inputs is not None
         assert [entry.dataset.digest for entry in run.inputs.dataset_inputs] == [output["md5"]]
-
-
-def test_mlflow_serves_the_final_network_from_raw_stamps_and_features(finished: Project, runs: list[Run]) -> None:
-    train = the_only(runs, **{"spacewarps.stage": "train"})
-    mlflow.set_tracking_uri(f"sqlite:///{finished.folder / 'mlflow.db'}")
-    served = mlflow.pyfunc.load_model(f"runs:/{train.info.run_id}/model")
-    assert served.metadata.signature.inputs.input_names() == ["stamps", "features"]
-    assert served.input_example is not None
-    test = Space_Galaxi(finished.folder / "data/prepared", split="test")
-    stamps = np.stack([test[i].images.numpy() for i in range(3)])
-    features = test.features[:3].numpy()
-    # As the served network does: where a gradient is asked for, a block rounds differently.
-    with torch.inference_mode():
-        expected = load_model(finished.folder / "models/final")(torch.from_numpy(stamps), torch.from_numpy(features))
-    found = served.predict({"stamps": stamps, "features": features})
-    np.testing.assert_array_equal(found, expected.softmax(dim=1).numpy())
 
 
 def test_plots_and_metrics_are_there_for_dvc(finished: Project) -> None:

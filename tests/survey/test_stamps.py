@@ -185,13 +185,13 @@ def test_stamps_that_differ_from_most_are_told_in_what() -> None:
     most = StampShape(1, 8, 8, "float32")
     colour, deep = replace(most, channels=3), replace(most, dtype="uint8")
     wide, high = replace(most, width=9), replace(most, height=10, channels=3)
-    assert describe_misfits([most, colour, deep, wide, high], most) == {
+    assert describe_misfits([most, colour, deep, wide, high], most, "most have") == {
         deep: "stamp of another pixel type (uint8, where most have float32)",
         wide: "stamp of another size (9 x 8, where most have 8 x 8 pixels in width and height)",
         high: "stamp of another size (8 x 10, where most have 8 x 8 pixels in width and height)",
     }
     many = [replace(most, width=width) for width in range(9, 13)]
-    assert set(describe_misfits(many, most).values()) == {
+    assert set(describe_misfits(many, most, "most have").values()) == {
         "stamp of another size (4 sizes, where most have 8 x 8 pixels in width and height)"
     }
 

@@ -19,6 +19,7 @@ METRICS = {
         "support": {"RR*/a.b": 4},
         "never_predicted": [],
         "samples": 8,
+        "sets": {"size": 1.25, "of_class": {"RR*/a.b": 0.5}, "broken": ["RR*/a.b"]},
     },
     "baseline": {"features_alone": {"accuracy": 0.5}},
 }
@@ -30,6 +31,8 @@ NAMES = {
     "test-classes/recall.RR*/a.b": 0.25,
     "test-data/support.RR*/a.b": 4.0,
     "test-data/samples": 8.0,
+    "test-sets/size": 1.25,
+    "test-sets/of_class.RR*/a.b": 0.5,
     "test-baseline/features_alone.accuracy": 0.5,
 }
 

@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 from mlflow.entities import LoggedModelStatus
 
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import save_model
+from spacewarps.prediction.reference import REFERENCE_FILE, describe_training, write_reference
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason, without_password
@@ -118,12 +118,10 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
     monkeypatch.setenv("DVC_ROOT", str(folder))
     model = ProgressiveModel(validation_data.stamp_shape, validation_data.feature_names, validation_data.classes)
     save_model(model, folder / "final")
+    reference = describe_training([validation_data], missing_codes={}, coverage=0.9, thresholds=None)
+    write_reference(reference, validation_data.classes, folder / "final" / REFERENCE_FILE)
     with stage_run("train", {"seed": 1}) as stage:
         log_model(stage, folder / "final", validation_data)
-    example = {
-        "stamps": np.stack([validation_data[i].images.numpy() for i in range(2)]).astype("float32"),
-        "features": validation_data.features[:2].numpy(),
-    }
     run = run_of(stage.tracker, stage.run_id)
     assert run.info.status == "FINISHED"
     assert run.outputs is not None
@@ -131,7 +129,8 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
     assert client_of(stage.tracker).get_logged_model(output.model_id).status == LoggedModelStatus.READY
     mlflow.set_tracking_uri(find_store(folder).uri)
     served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
-    assert served.predict(example).shape == (2, 3)
+    [answer] = served.predict(served.input_example).to_dict("records")
+    assert list(answer) == ["class", *(f"p_{name}" for name in validation_data.classes), "unusual"]
 
 
 def echo(model_input: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.registry import CHAMPION, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root
-from spacewarps.training.prediction import predict
+from spacewarps.training.prediction import predict_probabilities
 
 _REFUSED = 1
 _DATA_TAG, _TEST_TAG = "data.hash", "test.hash"
@@ -242,7 +242,7 @@ def _asked(stage: Stage, registry: Registry, champion: ModelVersion, test: Space
     if recorded is not None and dvc_hash(network) != recorded:
         raise ModelError(f"the network of version {champion.version} in MLflow is not the one that was registered")
     compute = set_up(stage, stage.params.compute.threads)
-    probabilities = predict(load_model(network), test, compute).double().softmax(dim=1).numpy()
+    probabilities = predict_probabilities(load_model(network), test, compute)
     return Answers.of(test.samples, test.classes, probabilities)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from spacewarps.evaluation import baselines, plots
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.evaluation.bootstrap import balanced_accuracy_interval, difference_interval, mean_interval
+from spacewarps.evaluation.coverage import PredictionSets, set_metrics
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
 from spacewarps.evaluation.settings import BootstrapSettings
@@ -37,11 +37,25 @@ class SplitEvaluation:
 
 
 def evaluate_predictions(
-    logits: torch.Tensor, train: Space_Galaxi, test: Space_Galaxi, *, settings: BootstrapSettings, seed: int
+    probabilities: NDArray[np.float64],
+    train: Space_Galaxi,
+    test: Space_Galaxi,
+    *,
+    settings: BootstrapSettings,
+    seed: int,
+    sets: PredictionSets | None = None,
 ) -> SplitEvaluation:
-    """Compare the network's ``logits`` on ``test`` (``[N, classes]``) with the labels, and with the baselines."""
+    """Compare the network's ``probabilities`` on ``test``, ``[N, classes]``, with the labels and the baselines.
+
+    Args:
+        probabilities: the network's, ``[N, classes]``.
+        train: what baselines learn from.
+        test: the samples that were asked for.
+        settings: of intervals.
+        seed: decides every draw.
+        sets: the prediction sets, if there are any.
+    """
     resamples, confidence = settings.bootstrap_resamples, settings.confidence
-    probabilities = logits.double().softmax(dim=1).numpy()
     labels = test.labels.numpy()
     predicted = probabilities.argmax(axis=1)
     _, sources = np.unique(test.samples["source"].to_numpy(dtype=str), return_inverse=True)
@@ -98,7 +112,7 @@ def evaluate_predictions(
             "accuracy_high": high,
             "balanced_accuracy": network["balanced_accuracy"] - alone["balanced_accuracy"],
         }
-    metrics = {
+    metrics: dict[str, Any] = {
         "test": {
             **network,
             "confidence": confidence,
@@ -108,6 +122,8 @@ def evaluate_predictions(
         },
         "baseline": compared,
     }
+    if sets is not None:
+        metrics["test"]["sets"] = set_metrics(sets, labels, test.classes, confidence)
     answers = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
     shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in test.classes])
     return SplitEvaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
@@ -242,6 +258,34 @@ def _classes_table(evaluation: SplitEvaluation) -> list[str]:
     return rows
 
 
+def _sets_table(sets: dict[str, Any]) -> list[str]:
+    heading = ["class", "of its samples, the set holds it in", "interval"]
+    rows = [_row(heading), _row(["---"] * len(heading))]
+    for name, share in sets["of_class"].items():
+        if share is not None:
+            interval = f"{sets['of_class_low'][name]:.4f} to {sets['of_class_high'][name]:.4f}"
+            rows.append(_row([markdown_text(name), f"{share:.4f}", interval]))
+    return rows
+
+
+def _prediction_sets(sets: dict[str, Any] | None) -> list[str]:
+    """Return the section on prediction sets, where there are any."""
+    if sets is None:
+        return []
+    broken = [f"**Not kept for {', '.join(map(markdown_text, sets['broken']))}.**"] if sets["broken"] else []
+    return [
+        "## Prediction sets",
+        "",
+        f"All classes that a sample may have: the set is to hold its own in at least {sets['promised']:.0%} of cases, "
+        f"class by class. Here it has {sets['size']:.2f} classes on average, and holds the right one in "
+        f"{sets['coverage']:.1%}.",
+        *broken,
+        "",
+        *_sets_table(sets),
+        "",
+    ]
+
+
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -282,6 +326,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "![confusion matrix](confusion.png)",
             "![ROC](roc.png)",
             "",
+            *_prediction_sets(test.get("sets")),
             "## The network",
             "",
             f"{search['num_layers']} blocks, {search['total_trainable_params']:,} parameters; the search ended with "

@@ -10,11 +10,20 @@ from typing import Any, get_type_hints
 
 from spacewarps.params import Params
 
+# What a command's own options say in place of params.
+_OPTIONS = {
+    "predict": {
+        "catalog": "--catalog",
+        "columns.id": "--id",
+        "features": "the network's features",
+        "images": "--images",
+    },
+}
 _ARGUMENT = re.compile(r"`([a-z][a-z_.]*)`")
 
 
 def in_params(message: str, stage: str) -> str:
-    """Return ``message`` with each argument replaced by the param that sets it for ``stage``.
+    """Return ``message`` with each argument replaced by the param, or the option, that sets it for ``stage``.
 
     >>> in_params("lower `k_candidates` or `threads`, then run `dvc repro`", "search")
     'lower search.k_candidates or search.threads, then run `dvc repro`'
@@ -23,7 +32,9 @@ def in_params(message: str, stage: str) -> str:
 
 
 def _param_of(argument: str, stage: str) -> str | None:
-    """Return the param that ends in ``argument``: that of the stage's own section where there are several."""
+    """Return the option, or the param that ends in ``argument``: of the stage's own section where there are several."""
+    if argument in _OPTIONS.get(stage, {}):
+        return _OPTIONS[stage][argument]
     found = [name for name in _names(Params) if name == argument or name.endswith(f".{argument}")]
     return next((name for name in found if name.startswith(f"{stage}.")), found[0] if found else None)
 

@@ -32,7 +32,7 @@ from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.training.compute import kind_of_machine
 from spacewarps.training.final import Part
-from spacewarps.training.prediction import predict
+from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import write_csv, write_json
 
 # What decides an outer fold; what only decides how the folds are dealt or summarised is not among it.
@@ -178,7 +178,7 @@ def _outer_fold(stage: Stage, outer: Fold, repeat: int, number: int) -> OuterFol
         observer = TrainingProgress(progress)
         trained = run_training(stage, found.model, parts, compute=compute, seed=seed, observer=observer)
     test = outer.validation
-    probabilities = predict(trained.network, test, compute).double().softmax(dim=1).numpy()
+    probabilities = predict_probabilities(trained.network, test, compute)
     predictions = test.samples[["id", "source", "label"]].assign(
         **{f"p_{name}": probabilities[:, column] for column, name in enumerate(test.classes)}
     )

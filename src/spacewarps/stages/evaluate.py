@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from spacewarps.evaluation.blind_spots import blind_spots
+from spacewarps.evaluation.coverage import PredictionSets
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import check_replaceable
-from spacewarps.model.storage import load_model
+from spacewarps.prediction.classifier import Classifier
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
@@ -15,7 +16,8 @@ from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.description import pipeline_tags
 from spacewarps.tracking.groups import in_groups
 from spacewarps.tracking.pipeline_run import flatten
-from spacewarps.training.prediction import predict
+from spacewarps.training.conformal import prediction_sets
+from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import write_csv, write_json
 
 
@@ -24,19 +26,25 @@ def run(stage: Stage) -> None:
     reports = stage.reports
     check_replaceable(reports / "report")
     compute = set_up(stage, stage.params.compute.threads)
-    model = load_model(Path(stage.params.paths.final))
+    classifier = Classifier.load(Path(stage.params.paths.final))
+    reference = classifier.reference
     train, test = open_splits(stage, "train", "test")
     search = read_report(reports / "search.json", SearchReport, "search")
     training = read_report(reports / "training.json", TrainingReport, "train")
     curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
+        probabilities = predict_probabilities(classifier.network, test, compute)
+        sets = None
+        if reference.thresholds is not None:
+            sets = PredictionSets(prediction_sets(probabilities, reference.thresholds), reference.coverage)
         evaluation = evaluate_predictions(
-            predict(model, test, compute),
+            probabilities,
             train,
             test,
             settings=stage.params.evaluate,
             seed=stage.params.seed,
+            sets=sets,
         )
         with stage.outputs() as out:
             folder = out.folder(reports / "report")

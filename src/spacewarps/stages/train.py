@@ -8,6 +8,7 @@ import pandas as pd
 
 from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_progressive_model, save_model
+from spacewarps.prediction.reference import REFERENCE_FILE, Reference, describe_training, write_reference
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import parts_to_learn, set_up
@@ -15,7 +16,7 @@ from spacewarps.stages.training import TrainingProgress, run_training
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model, log_survey
 from spacewarps.training.compute import kind_of_machine
-from spacewarps.training.final import Final, Member
+from spacewarps.training.final import Final, Member, Part
 from spacewarps.training.score import Score, pooled_epochs
 from spacewarps.training.settings import FinalSettings
 from spacewarps.writing import write_csv, write_json
@@ -40,7 +41,9 @@ def run(stage: Stage) -> None:
         epochs = range(1, train.epochs + 1)
         table = pd.DataFrame({"epoch": epochs, **curves}, columns=["epoch", "train_loss", "val_loss", "val_accuracy"])
         with stage.outputs() as out:
-            save_model(trained.network, out.folder(final))
+            folder = out.folder(final)
+            save_model(trained.network, folder)
+            write_reference(_reference(stage, parts, trained), trained.network.inputs.classes, folder / REFERENCE_FILE)
             write_json(out.file(stage.reports / "training.json"), summary)
             write_csv(out.file(stage.reports / "plots" / "learning_curves.csv"), table)
         tracked.tracker.log(tracked.run_id, curves=curves)
@@ -48,6 +51,19 @@ def run(stage: Stage) -> None:
         tracked.log_metrics({name: summary[key] for key, name in names.items() if key in summary})
         log_model(tracked, final, held_out[0] if held_out else parts[0].train.without_augmentation())
     say(_last_word(train.data, summary))
+
+
+def _reference(stage: Stage, parts: Sequence[Part], trained: Final) -> Reference:
+    """Return what is to be known of the samples that the network, all of its members, learned from."""
+    [first, *_] = parts
+    # What one member of several has not seen, the others have.
+    seen = [first.train] if first.held_out is None or stage.params.train.data == "train" else list(first)
+    return describe_training(
+        [part for part in seen if part is not None],
+        missing_codes=stage.params.data.missing_codes,
+        coverage=stage.params.train.coverage,
+        thresholds=trained.thresholds,
+    )
 
 
 class _Display(TrainingProgress):

@@ -216,7 +216,8 @@ def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
     look = f"{shown(alike[0])} and {shown(alike[1])} look like positions" if alike else ""
     name_them = "set `columns.ra` and `columns.dec` to their names"
     if columns.ra is None or columns.dec is None:
-        if alike:
+        # What is only to be classified has no splits that its sources could straddle.
+        if alike and columns.label is not None:
             raise SurveyError(
                 f"{path}: `columns.ra` and `columns.dec` are null, but {look}; {name_them}, or rename the columns"
             )

@@ -48,7 +48,13 @@ class Survey:
 
 
 def read_survey(
-    catalog: Path, images: Path, settings: SurveySettings, audit: Audit, progress_bar: ProgressBar
+    catalog: Path,
+    images: Path,
+    settings: SurveySettings,
+    audit: Audit,
+    progress_bar: ProgressBar,
+    *,
+    shape: StampShape | None = None,
 ) -> Survey:
     """Read the catalogue, and find and inspect the stamps of its rows.
 
@@ -58,6 +64,7 @@ def read_survey(
         settings: the columns, the features and their missing codes, and how much may be faulty.
         audit: what is left out, and why, goes there.
         progress_bar: opens a display for a piece of work, given its name and size.
+        shape: what a network takes; without it, that of most stamps.
 
     Raises:
         SurveyError: the survey cannot be used, or too much of it is faulty.
@@ -77,12 +84,14 @@ def read_survey(
             "stamps are the same bytes, and other repeats may stand in several splits"
         )
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
-    survey = _match_stamps(rows, StampFolder(images), audit, progress_bar)
+    survey = _match_stamps(rows, StampFolder(images), audit, progress_bar, shape)
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     return survey
 
 
-def _match_stamps(samples: pd.DataFrame, folder: StampFolder, audit: Audit, progress_bar: ProgressBar) -> Survey:
+def _match_stamps(
+    samples: pd.DataFrame, folder: StampFolder, audit: Audit, progress_bar: ProgressBar, wanted: StampShape | None
+) -> Survey:
     """Return the samples that have a usable stamp."""
     found: dict[str, Path] = {}
     faults: dict[str, StampError] = {}
@@ -102,8 +111,9 @@ def _match_stamps(samples: pd.DataFrame, folder: StampFolder, audit: Audit, prog
             )
     with progress_bar("inspect stamps", len(found)) as progress:
         inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
-    shape = most_common_shape([*inspected.values(), *faults.values()])
-    misfits = describe_misfits({stamp.shape for stamp in inspected.values() if isinstance(stamp, Inspected)}, shape)
+    shape = wanted or most_common_shape([*inspected.values(), *faults.values()])
+    shapes = {stamp.shape for stamp in inspected.values() if isinstance(stamp, Inspected)}
+    misfits = describe_misfits(shapes, shape, "the network takes" if wanted else "most have")
     for key, stamp in inspected.items():
         if isinstance(stamp, StampError):
             faults[key] = stamp

@@ -22,6 +22,12 @@ class Seen(NamedTuple):
     features: Tensor
 
 
+def as_seen(features: pd.DataFrame) -> NDArray[np.float32]:
+    """Return features as a network sees them, ``[N, F]``: one too large for float32 is infinite, which is missing."""
+    with np.errstate(over="ignore"):
+        return features.to_numpy(dtype=np.float64).astype(np.float32)
+
+
 class Samples:
     """Stamps with their features; labels are not needed.
 
@@ -44,10 +50,7 @@ class Samples:
         if len(features) != len(self.rows):
             raise SurveyError(f"features must have a row for each of {len(self.rows)} stamps, but have {len(features)}")
         self.feature_names = [str(name) for name in features.columns]
-        # A float64 too large for float32 becomes infinite, which the network takes as missing.
-        with np.errstate(over="ignore"):
-            values = features.to_numpy(dtype=np.float64).astype(np.float32)
-        self.features = torch.from_numpy(values)
+        self.features = torch.from_numpy(as_seen(features))
 
     def __len__(self) -> int:
         return len(self.rows)

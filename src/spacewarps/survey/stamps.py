@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
-from spacewarps.survey.images import MAX_SIDE, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey import images
+from spacewarps.survey.images import MAX_BYTES, MAX_SIDE, StampError, StampShape, check_range, read_stamp
 from spacewarps.survey.packing import packed_rows
-from spacewarps.survey.readers import READERS, reader_of
+from spacewarps.survey.readers import READERS, Reader, reader_of
 
 _CHUNK = 256
 # Beyond, the audit would list the sizes more than the faults.
@@ -108,17 +109,17 @@ def most_common_shape(stamps: Sequence[Inspected | StampError]) -> StampShape:
     return _most_common(Counter({shape: n for shape, n in shapes.items() if replace(shape, channels=0) == size}))
 
 
-def describe_misfits(shapes: Iterable[StampShape], shape: StampShape) -> dict[StampShape, str]:
-    """Return why stamps are left out that differ from ``shape`` in more than channels, by their own shape."""
-    of_most = f"{shape.width} x {shape.height}"
+def describe_misfits(shapes: Iterable[StampShape], shape: StampShape, whose: str) -> dict[StampShape, str]:
+    """Return why stamps are left out that differ from ``shape``, which is ``whose``, in more than channels."""
+    wanted = f"{shape.width} x {shape.height}"
     sizes = {(other.width, other.height) for other in shapes} - {(shape.width, shape.height)}
     misfits = {}
     for other in shapes:
         if (other.width, other.height) in sizes:
             size = f"{other.width} x {other.height}" if len(sizes) <= _SIZES_TOLD else f"{len(sizes)} sizes"
-            misfits[other] = f"stamp of another size ({size}, where most have {of_most} pixels in width and height)"
+            misfits[other] = f"stamp of another size ({size}, where {whose} {wanted} pixels in width and height)"
         elif other.dtype != shape.dtype:
-            misfits[other] = f"stamp of another pixel type ({other.dtype}, where most have {shape.dtype})"
+            misfits[other] = f"stamp of another pixel type ({other.dtype}, where {whose} {shape.dtype})"
     return misfits
 
 
@@ -141,6 +142,29 @@ def pack_stamps(files: Sequence[Path], shape: StampShape, target: Path, progress
                 append(stamp)
                 faults.append(None)
     return faults
+
+
+def decode_stamps(files: Sequence[Path], shape: StampShape) -> list[NDArray[np.generic] | StampError]:
+    """Return each of ``files`` as pixels, ``[channels, height, width]``; a fault stands in its stamp's place.
+
+    Stamps are converted as by :func:`pack_stamps`.
+    """
+    return list(_on_all_cores(functools.partial(_decode, shape=shape), files, lambda _: None))
+
+
+def decode_picture(content: bytes, shape: StampShape) -> NDArray[np.generic]:
+    """Return the stamp in the ``content`` of an image file as pixels, ``[channels, height, width]`` of ``shape``.
+
+    Raises:
+        StampError: it is no image, damaged, or of another shape.
+    """
+    if len(content) > MAX_BYTES:
+        raise StampError("stamp of absurd size")
+    found = _shape_in(content, images)
+    misfits = describe_misfits([found], shape, "the network takes")
+    if misfits:
+        raise StampError(misfits[found])
+    return _pixels_in(content, images, shape)
 
 
 def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
@@ -189,20 +213,27 @@ def _on_all_cores(
 
 def _inspect(file: Path) -> Inspected:
     content = read_stamp(file)
+    return Inspected(_shape_in(content, reader_of(file)), hashlib.blake2b(content, digest_size=16).hexdigest())
+
+
+def _shape_in(content: bytes, reader: Reader) -> StampShape:
     with _faults_of_a_reader():
-        said = reader_of(file).shape_of(content)
+        said = reader.shape_of(content)
         shape = StampShape(int(said.channels), int(said.height), int(said.width), str(np.dtype(said.dtype)))
     if shape.channels < 1 or not 1 <= min(shape.height, shape.width) <= max(shape.height, shape.width) <= MAX_SIDE:
         raise StampError("stamp of absurd size")
     if shape.dtype not in _PIXELS:
         raise StampError(f"stamp that is read as {shape.dtype}, where a pixel must be {' or '.join(_PIXELS)}")
-    return Inspected(shape, hashlib.blake2b(content, digest_size=16).hexdigest())
+    return shape
 
 
 def _decode(file: Path, shape: StampShape) -> NDArray[np.generic]:
-    content = read_stamp(file)
+    return _pixels_in(read_stamp(file), reader_of(file), shape)
+
+
+def _pixels_in(content: bytes, reader: Reader, shape: StampShape) -> NDArray[np.generic]:
     with _faults_of_a_reader():
-        stamp = np.asarray(reader_of(file).decode(content, shape.channels))
+        stamp = np.asarray(reader.decode(content, shape.channels))
     if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
         raise StampError("stamp that changed while the survey was prepared")
     if stamp.dtype.kind == "f":

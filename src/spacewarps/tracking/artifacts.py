@@ -4,14 +4,16 @@ import contextlib
 import io
 import json
 import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
-import numpy as np
+import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Array
 
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.pipeline_run import StageRun
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The DVC hash of a logged network, and of a version of it in the registry.
 MODEL_TAG = "model.hash"
+#: What the code that is stored with a network imports, beside MLflow.
+SERVED_WITH = ("torch", "numpy", "pandas", "safetensors", "pillow", "joblib", "pydantic")
 
 
 def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None:
@@ -41,30 +45,48 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
 
 
 def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
-    """Log the network in ``folder`` with a signature, and the first samples of ``example`` as input example.
+    """Log the network in ``folder`` with a signature, and the first sample of ``example`` as input example.
 
-    The registry finds it by its DVC hash.
+    The registry finds it by its DVC hash. The package's code goes with it, so that it is served where Space Warps is
+    not installed.
     """
-    channels, height, width = example.stamp_shape
-    inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype("float32"), (-1, channels, height, width), "stamps")]
-    count = min(2, len(example))
-    samples = {"stamps": np.stack([example[i].images.numpy() for i in range(count)])}
-    if example.feature_names:
-        inputs.append(TensorSpec(np.dtype("float32"), (-1, len(example.feature_names)), "features"))
-        samples["features"] = example.features[:count].numpy()
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(example.classes)))])
+    from spacewarps.prediction.classifier import Classifier
+
+    classifier = Classifier.load(folder)
+    pixels = Array(Array(Array(DataType.double)))
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.binary, "stamp", required=False),
+        ColSpec(pixels, "pixels", required=False),
+        *(ColSpec(DataType.double, name) for name in example.feature_names),
+    ]
+    has_sets = classifier.reference.thresholds is not None
+    of_classes = [("p_", DataType.double), *[("may_be_", DataType.boolean)] * has_sets]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "class"),
+        *(ColSpec(kind, f"{prefix}{name}") for prefix, kind in of_classes for name in example.classes),
+        ColSpec(DataType.string, "unusual"),
+    ]
+    first = example[0]
+    table = pd.DataFrame({"pixels": [first.images.double().tolist()]})
+    for name, value in zip(example.feature_names, first.features.tolist(), strict=True):
+        table[name] = [value]
 
     def save(path: Path) -> None:
-        # MLflow advises type hints that it then refuses for tensors, past every filter of warnings.
-        with contextlib.redirect_stderr(io.StringIO()):
-            mlflow.pyfunc.save_model(
-                path=path,
-                python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={"model": folder.resolve().as_uri()},
-                signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
-                input_example=samples,
-                pip_requirements=[f"spacewarps=={version('spacewarps')}"],
-            )
+        with tempfile.TemporaryDirectory() as temporary:
+            package = Path(__file__).parents[1]
+            code = Path(temporary, package.name)
+            shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__"))
+            # MLflow advises type hints, past every filter of warnings.
+            with contextlib.redirect_stderr(io.StringIO()):
+                mlflow.pyfunc.save_model(
+                    path=path,
+                    python_model=str(Path(__file__).with_name("served_model.py")),
+                    artifacts={"model": folder.resolve().as_uri()},
+                    signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
+                    input_example=table,
+                    code_paths=[str(code)],
+                    pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *SERVED_WITH)],
+                )
         # To check the input example, MLflow has imported what it saved.
         for compiled in list(path.rglob("__pycache__")):
             shutil.rmtree(compiled)

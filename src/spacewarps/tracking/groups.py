@@ -6,9 +6,10 @@ without one last. So the test result comes first, then what it is compared with.
 
 from collections.abc import Mapping
 
-TEST, BASELINE, CLASSES, DATA, INTERVAL = "test", "test-baseline", "test-classes", "test-data", "test-interval"
+TEST, BASELINE, CLASSES, DATA = "test", "test-baseline", "test-classes", "test-data"
+INTERVAL, SETS = "test-interval", "test-sets"
 #: No metric or param may be called as one of them, as a store of files makes a folder of each.
-GROUPS = frozenset({TEST, BASELINE, CLASSES, DATA, INTERVAL})
+GROUPS = frozenset({TEST, BASELINE, CLASSES, DATA, INTERVAL, SETS})
 
 _OF_DATA = ("samples", "sources", "support.")
 _OF_INTERVAL = ("_low", "_high", "confidence")
@@ -32,6 +33,8 @@ def _grouped(name: str) -> str:
         return name
     if figure.startswith(_OF_DATA):
         return f"{DATA}/{figure}"
+    if figure.startswith("sets."):
+        return f"{SETS}/{figure.removeprefix('sets.')}"
     if "." in figure:
         return f"{CLASSES}/{figure}"
     return f"{INTERVAL if figure.endswith(_OF_INTERVAL) else TEST}/{figure}"

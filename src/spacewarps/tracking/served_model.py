@@ -1,28 +1,73 @@
 """The final network as MLflow serves it; MLflow stores this file beside the safetensors and imports it to predict."""
 
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import mlflow
 import numpy as np
+import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
 
-from spacewarps.model.storage import load_model
+from spacewarps.prediction.answers import answers_of
+from spacewarps.prediction.classifier import Classifier
+from spacewarps.survey.images import StampError
+from spacewarps.survey.stamps import decode_picture
+
+PICTURE, PIXELS = "stamp", "pixels"
 
 
 class StampClassifier(PythonModel):
-    """Class probabilities from raw stamps and raw features."""
+    """A row of answers for each row that holds a stamp, as an image file or as pixels, and its features."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model = load_model(context.artifacts["model"])
+        self.classifier = Classifier.load(Path(context.artifacts["model"]))
 
-    # MLflow reads a type hint on model_input as a schema, and knows none for a dictionary of tensors.
+    # MLflow reads a type hint on model_input as a schema; the signature says more.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """Return ``[B, classes]`` for ``stamps`` ``[B, C, H, W]`` and ``features`` ``[B, F]``."""
-        stamps = torch.from_numpy(np.asarray(model_input["stamps"], dtype=np.float32))
-        features = None
-        if self.model.inputs.features:
-            features = torch.from_numpy(np.asarray(model_input["features"], dtype=np.float32))
+        """Return ``class``, the probabilities ``p_...``, the prediction set ``may_be_...``, and ``unusual``."""
+        if model_input.empty:
+            raise MlflowException.invalid_parameter_value("there is no row to predict")
+        stamps = np.stack(list(self._stamps_in(model_input)))
+        features = list(self.classifier.network.inputs.features)
         with torch.inference_mode():
-            return self.model(stamps, features).softmax(dim=1).numpy()
+            return answers_of(self.classifier, stamps, model_input[features] if features else None)
+
+    def _stamps_in(self, rows: pd.DataFrame) -> Iterable[NDArray[np.generic]]:
+        nothing: list[None] = [None] * len(rows)
+        pictures, pixels = (rows.get(name, nothing) for name in (PICTURE, PIXELS))
+        for number, (picture, values) in enumerate(zip(pictures, pixels, strict=True)):
+            try:
+                yield self._stamp(picture, values)
+            except StampError as error:
+                raise MlflowException.invalid_parameter_value(f"row {number}: {error}") from None
+
+    def _stamp(self, picture: Any, values: Any) -> NDArray[np.generic]:
+        shape = self.classifier.shape
+        if isinstance(picture, bytes) == (values is not None):
+            raise StampError(f"a row holds either {PICTURE!r}, an image file, or {PIXELS!r}")
+        if isinstance(picture, bytes):
+            return decode_picture(picture, shape)
+        wanted = (shape.channels, shape.height, shape.width)
+        with warnings.catch_warnings():
+            # Lists of different lengths are no array; older NumPy only warns.
+            warnings.simplefilter("error")
+            try:
+                stamp = np.array(_plain(values), dtype=np.float32)
+            except (ValueError, TypeError, RuntimeWarning):
+                stamp = np.empty(0, np.float32)
+        if stamp.shape != wanted or not np.isfinite(stamp).all():
+            raise StampError(f"{PIXELS!r} must be {list(wanted)} numbers, a list of rows for each channel")
+        return stamp
+
+
+def _plain(values: Any) -> Any:
+    """Return lists of arrays of objects, as MLflow makes them, as lists of lists."""
+    return [_plain(each) for each in values] if isinstance(values, list | np.ndarray) else values
 
 
 mlflow.models.set_model(StampClassifier())

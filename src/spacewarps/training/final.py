@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +17,7 @@ from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.calibration import fit_temperature
 from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.conformal import class_thresholds
 from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict_answers
 from spacewarps.training.score import Epoch, Score
@@ -63,6 +66,12 @@ class HeldOut:
     logits: Tensor
     labels: Tensor
 
+    def probabilities(self, temperature: float) -> NDArray[np.float64]:
+        """Return the probability of each class, ``[N, classes]``, rounded as those of the final network."""
+        log_probabilities = mean_log_probabilities(self.logits, temperature).float()
+        probabilities: NDArray[np.float64] = log_probabilities.double().softmax(dim=1).numpy()
+        return probabilities
+
     def score(self, temperature: float) -> Score:
         """Return how well the mean of the answers does at ``temperature``."""
         log_probabilities = mean_log_probabilities(self.logits, temperature)
@@ -79,12 +88,14 @@ class Final:
         members: each network that learned.
         score: on what was held out, out of all members; none where nothing was.
         uncalibrated: the same without the temperature.
+        thresholds: of prediction sets, one for each class; none where nothing was held out.
     """
 
     network: Ensemble
     members: list[Member]
     score: Score | None
     uncalibrated: Score | None
+    thresholds: tuple[float, ...] | None
 
 
 def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:
@@ -172,12 +183,13 @@ def answer_as_one(members: Sequence[Member], parts: Sequence[Part], settings: Fi
     network = Ensemble([member.network for member in members], settings.orientations)
     held_out = [part.held_out for part in parts if part.held_out is not None]
     if not held_out:
-        return Final(network, list(members), None, None)
+        return Final(network, list(members), None, None, None)
     answers = answers_held_out(network.networks, held_out, compute, network.orientations)
-    if settings.calibration == "none":
-        return Final(network, list(members), answers.score(1.0), answers.score(1.0))
-    network.temperature = fit_temperature(answers.logits, answers.labels)
-    return Final(network, list(members), answers.score(network.temperature), answers.score(1.0))
+    if settings.calibration == "temperature":
+        network.temperature = fit_temperature(answers.logits, answers.labels)
+    probabilities = answers.probabilities(network.temperature)
+    thresholds = class_thresholds(probabilities, answers.labels.numpy(), settings.coverage)
+    return Final(network, list(members), answers.score(network.temperature), answers.score(1.0), thresholds)
 
 
 def answers_held_out(

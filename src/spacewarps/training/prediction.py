@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,6 +40,16 @@ def predict(model: Network, data: Samples, compute: Compute) -> Tensor:
         whole[done : done + logits.shape[1]] = model.combine(logits)
         done += logits.shape[1]
     return whole
+
+
+def predict_probabilities(model: Network, data: Samples, compute: Compute) -> NDArray[np.float64]:
+    """Return the probability of each class for every sample of ``data``, ``[N, classes]``, as :func:`predict` does.
+
+    Raises:
+        ModelError: the network was made for other data.
+    """
+    probabilities: NDArray[np.float64] = predict(model, data, compute).double().softmax(dim=1).numpy()
+    return probabilities
 
 
 def score(model: Network, data: Space_Galaxi, compute: Compute) -> Score:

@@ -52,6 +52,8 @@ class FinalSettings:
         average: the decay of a moving average of the weights, which is kept in their place; 0 for none.
         orientations: 1, or 8 for the mean over the turned and mirrored images of a stamp.
         calibration: ``temperature`` fits one to samples that were held out.
+        coverage: the share of each class's samples whose prediction set has the class, as samples that were held out
+            promise it (:mod:`spacewarps.training.conformal`).
 
     Raises:
         SettingsError: an argument is out of range, or two do not go together.
@@ -64,6 +66,7 @@ class FinalSettings:
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     orientations: int = 8
     calibration: Literal["none", "temperature"] = "temperature"
+    coverage: Annotated[float, Field(ge=0.5, le=0.999)] = 0.9
 
     def __post_init__(self) -> None:
         if self.orientations not in ORIENTATIONS:

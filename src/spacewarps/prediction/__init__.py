@@ -1,0 +1,1 @@
+"""What a final network answers for a survey whose classes nobody knows."""

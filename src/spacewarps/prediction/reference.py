@@ -1,0 +1,169 @@
+"""What a network learned from, beside the network: what its answers can be trusted for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from spacewarps.errors import ModelError
+from spacewarps.model.ensemble import Network
+from spacewarps.reading import read_json
+from spacewarps.survey.samples import Samples
+from spacewarps.writing import write_json
+
+REFERENCE_FILE = "reference.json"
+
+_FORMAT = "spacewarps-reference-1"
+# Some megabytes of memory, whatever the survey's size.
+_STAMPS_AT_ONCE = 1024
+
+
+class Range(NamedTuple):
+    """The smallest and the largest value that there was."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the final network learned from, its training and validation split.
+
+    Args:
+        pixels: the type of a stamp's pixels, ``uint8`` or ``float32``.
+        brightness: of a stamp's median pixel, in the survey's units.
+        spread: of the standard deviation of a stamp's pixels.
+        features: of each feature; none where it had no value at all.
+        missing_codes: the values of a feature that mean that there is none.
+        coverage: the promised share of a class's samples whose prediction set has the class.
+        thresholds: of the score of each class in a prediction set
+            (:func:`~spacewarps.training.conformal.class_thresholds`); none where no sample was held out to find them.
+    """
+
+    pixels: str
+    brightness: Range
+    spread: Range
+    features: Mapping[str, Range | None]
+    missing_codes: Mapping[str, tuple[float, ...]]
+    coverage: float
+    thresholds: tuple[float, ...] | None
+
+
+def levels(stamps: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the median pixel of each stamp and the standard deviation of its pixels, ``[N, 2]``.
+
+    Args:
+        stamps: ``[N, C, H, W]``, uint8 or float32.
+    """
+    flat = stamps.reshape(len(stamps), -1).astype(np.float64)
+    return np.stack([np.median(flat, axis=1), flat.std(axis=1)], axis=1)
+
+
+def describe_training(
+    parts: Sequence[Samples],
+    *,
+    missing_codes: Mapping[str, Sequence[float]],
+    coverage: float,
+    thresholds: tuple[float, ...] | None,
+) -> Reference:
+    """Return what is to be known of the samples in ``parts``, which a network learned from."""
+    measured, features = [], np.concatenate([part.features.numpy() for part in parts]).astype(np.float64)
+    for part in parts:
+        for start in range(0, len(part), _STAMPS_AT_ONCE):
+            measured.append(levels(part.packed[part.rows[start : start + _STAMPS_AT_ONCE]]))
+    brightness, spread = np.concatenate(measured).T
+    names = parts[0].feature_names
+    return Reference(
+        str(parts[0].packed.dtype),
+        _range(brightness),
+        _range(spread),
+        {name: _range_of_known(features[:, column]) for column, name in enumerate(names)},
+        {name: tuple(float(code) for code in codes) for name, codes in sorted(missing_codes.items())},
+        coverage,
+        thresholds,
+    )
+
+
+def _range(values: NDArray[np.float64]) -> Range:
+    return Range(float(values.min()), float(values.max()))
+
+
+def _range_of_known(values: NDArray[np.float64]) -> Range | None:
+    known = values[np.isfinite(values)]
+    return _range(known) if len(known) else None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Interval(_Part):
+    low: FiniteFloat
+    high: FiniteFloat
+
+
+class _Written(_Part):
+    format: Literal["spacewarps-reference-1"]
+    pixels: Literal["uint8", "float32"]
+    brightness: _Interval
+    spread: _Interval
+    features: dict[str, _Interval | None]
+    missing_codes: dict[str, list[FiniteFloat]]
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
+
+
+def write_reference(reference: Reference, classes: Sequence[str], path: Path) -> None:
+    """Write ``reference``, of a network that tells ``classes`` apart, to ``path`` as JSON."""
+    thresholds = None if reference.thresholds is None else dict(zip(classes, reference.thresholds, strict=True))
+    write_json(
+        path,
+        {
+            "format": _FORMAT,
+            "pixels": reference.pixels,
+            "brightness": reference.brightness._asdict(),
+            "spread": reference.spread._asdict(),
+            "features": {name: found and found._asdict() for name, found in reference.features.items()},
+            "missing_codes": {name: list(codes) for name, codes in reference.missing_codes.items()},
+            "coverage": reference.coverage,
+            "thresholds": thresholds,
+        },
+    )
+
+
+def read_reference(folder: Path, model: Network) -> Reference:
+    """Return what stands beside ``model`` in its ``folder``.
+
+    Raises:
+        ModelError: it is missing, damaged, or that of another network.
+    """
+    path = folder / REFERENCE_FILE
+    try:
+        found = read_json(path, _Written)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: no such file, so nobody knows what the network learned from; run `dvc repro` to train it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise ModelError(f"{path}: damaged ({reason:.200}); train the network again") from None
+    classes = None if found.thresholds is None else list(found.thresholds)
+    for what, told, own in (
+        ("features", list(found.features), list(model.inputs.features)),
+        ("classes", classes, None if classes is None else list(model.inputs.classes)),
+    ):
+        if told != own:
+            raise ModelError(f"{path}: its {what} are not those of the network beside it; train the network again")
+    return Reference(
+        found.pixels,
+        Range(found.brightness.low, found.brightness.high),
+        Range(found.spread.low, found.spread.high),
+        {name: None if one is None else Range(one.low, one.high) for name, one in found.features.items()},
+        {name: tuple(codes) for name, codes in found.missing_codes.items()},
+        found.coverage,
+        None if found.thresholds is None else tuple(found.thresholds.values()),
+    )
