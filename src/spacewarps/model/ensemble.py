@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spacewarps.errors import ModelError
+from spacewarps.model.arrays import AskedWithArrays
 from spacewarps.model.network import Inputs, ProgressiveModel
 from spacewarps.model.settings import ORIENTATIONS
 
@@ -15,7 +16,7 @@ from spacewarps.model.settings import ORIENTATIONS
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 
 
-class Ensemble(nn.Module):
+class Ensemble(AskedWithArrays, nn.Module):
     """The mean of the probabilities of networks, of the eight orientations of a stamp, or of both.
 
     For logits ``z`` of ``M`` members in ``O`` orientations the answer is ``log(sum(softmax(z / T)) / (M * O))``. There

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from spacewarps.errors import ModelError
 from spacewarps.features import are_errors
+from spacewarps.model.arrays import AskedWithArrays
 from spacewarps.model.blocks import BLOCKS, Block
 from spacewarps.model.normalisers import FeatureNormaliser, StampNormaliser
 from spacewarps.model.settings import BlockSpec, Configuration, whole_number
@@ -74,7 +75,7 @@ def _averages(size: int, window: int, like: Tensor) -> Tensor:
     return member / member.sum(dim=1, keepdim=True)
 
 
-class ProgressiveModel(nn.Module):
+class ProgressiveModel(AskedWithArrays, nn.Module):
     """A convolutional network that starts without blocks and grows one at a time.
 
     It takes stamps and features as they come, in their own units: the normalisers are part of it. The features pass

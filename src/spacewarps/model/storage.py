@@ -129,10 +129,12 @@ def load_model(folder: Path | str) -> Network:
     """Return the network in ``folder``, on the CPU and in eval mode; it takes raw stamps and raw features.
 
     It is an :class:`~spacewarps.model.ensemble.Ensemble` where several networks or orientations answer as one, or where
-    there is a temperature. The logits of the one and the log probabilities of the other give probabilities alike:
+    there is a temperature. Both take arrays as scikit-learn's classifiers do, and tensors as torch's modules do; the
+    logits of the one and the log probabilities of the other give probabilities alike:
 
     >>> model = load_model("models/final")  # doctest: +SKIP
-    >>> model(stamps, features).softmax(dim=1)  # doctest: +SKIP
+    >>> model.predict(stamps, features)  # doctest: +SKIP
+    >>> model(stamp_tensors, feature_tensors).softmax(dim=1)  # doctest: +SKIP
 
     Raises:
         ModelError: a file is missing, damaged, or does not fit the other; or a weight is no finite number.

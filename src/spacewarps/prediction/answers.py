@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from spacewarps.prediction.classifier import Classifier
@@ -15,8 +14,6 @@ from spacewarps.survey.samples import as_seen
 from spacewarps.training.conformal import prediction_sets
 
 SET_PREFIX = "may_be_"
-# As many as predictions take at once.
-_BATCH = 256
 
 
 def answers_of(classifier: Classifier, stamps: NDArray[np.generic], features: pd.DataFrame | None) -> pd.DataFrame:
@@ -28,13 +25,8 @@ def answers_of(classifier: Classifier, stamps: NDArray[np.generic], features: pd
         features: a column for each feature, NaN where there is no value; none if the network has none.
     """
     seen = np.empty((len(stamps), 0), np.float32) if features is None else as_seen(features)
-    probabilities = []
-    for start in range(0, len(stamps), _BATCH):
-        part = slice(start, start + _BATCH)
-        given = None if features is None else torch.from_numpy(seen[part])
-        logits = classifier.network(torch.from_numpy(stamps[part]).float(), given)
-        probabilities.append(logits.double().softmax(dim=1).numpy())
-    return rows_of(classifier, np.concatenate(probabilities), seen, levels(stamps))
+    probabilities = classifier.network.predict_proba(stamps, None if features is None else seen)
+    return rows_of(classifier, probabilities, seen, levels(stamps))
 
 
 def rows_of(

@@ -8,7 +8,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
@@ -34,8 +33,7 @@ class StampClassifier(PythonModel):
             raise MlflowException.invalid_parameter_value("there is no row to predict")
         stamps = np.stack(list(self._stamps_in(model_input)))
         features = list(self.classifier.network.inputs.features)
-        with torch.inference_mode():
-            return answers_of(self.classifier, stamps, model_input[features] if features else None)
+        return answers_of(self.classifier, stamps, model_input[features] if features else None)
 
     def _stamps_in(self, rows: pd.DataFrame) -> Iterable[NDArray[np.generic]]:
         nothing: list[None] = [None] * len(rows)
