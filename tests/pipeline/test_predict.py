@@ -1,5 +1,6 @@
 import ast
 import base64
+import io
 import json
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from spacewarps.model.storage import load_model
 from spacewarps.survey.dataset import Space_Galaxi
@@ -145,6 +147,13 @@ def record(rows: pd.DataFrame, number: int = 0, **changes: Any) -> dict[str, Any
     return {"stamp": picture, "z": float(row["z"]), "z_err": float(row["z_err"]), **changes}
 
 
+def decoded(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The first stamp as pixels, for each channel, row and column."""
+    picture = Image.open(io.BytesIO(rows["stamp"].iloc[0]))
+    return np.asarray(picture, dtype=np.float64)[None]
+
+
+@pytest.mark.long
 def test_a_server_answers_with_the_same_numbers_and_refuses_in_a_sentence(
     rows: pd.DataFrame, address: str, expected: NDArray[np.float64]
 ) -> None:
@@ -155,6 +164,12 @@ def test_a_server_answers_with_the_same_numbers_and_refuses_in_a_sentence(
     status, answer = ask(address, {"dataframe_records": [record(rows, z=None)]})
     assert status == 200
     assert answer["predictions"][0]["unusual"].startswith("z missing")
+    whole = decoded(rows).astype(int).tolist()
+    for pixels in (whole, decoded(rows).tolist()):
+        row = {"pixels": pixels, "z": float(rows["z"].iloc[0]), "z_err": float(rows["z_err"].iloc[0])}
+        status, answer = ask(address, {"dataframe_records": [row]})
+        assert status == 200, answer
+        np.testing.assert_allclose(probabilities(pd.DataFrame(answer["predictions"])), expected[:1], atol=1e-6)
     no_picture = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
     for body, told in (
         ({"dataframe_records": [{name: record(rows)[name] for name in ("stamp", "z")}]}, "missing inputs ['z_err']"),

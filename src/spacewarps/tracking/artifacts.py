@@ -13,7 +13,7 @@ import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import Array
+from mlflow.types.schema import AnyType
 
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.pipeline_run import StageRun
@@ -53,10 +53,10 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     from spacewarps.prediction.classifier import Classifier
 
     classifier = Classifier.load(folder)
-    pixels = Array(Array(Array(DataType.double)))
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.binary, "stamp", required=False),
-        ColSpec(pixels, "pixels", required=False),
+        # Lists of lists of lists of numbers. As such, MLflow would refuse whole numbers.
+        ColSpec(AnyType(), "pixels", required=False),
         *(ColSpec(DataType.double, name) for name in example.feature_names),
     ]
     has_sets = classifier.reference.thresholds is not None
