@@ -68,6 +68,8 @@ def test_the_link_that_the_pipeline_prints_opens_on_its_runs(
     shown = on_runs.text()
     assert "Model training" in shown
     assert "evaluate" not in shown
+    # Where the rest is stands in the note, by names that are on the page.
+    assert "The menu beside the title holds two views" in shown
     columns = {
         "test/accuracy": str(test_figures["accuracy"])[:6],
         "test/log_loss": str(test_figures["log_loss"])[:6],
