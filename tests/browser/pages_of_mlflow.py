@@ -14,7 +14,7 @@ import psutil
 
 from tests.pipeline.project import Project, processes_of_session
 
-_SECONDS = 300
+_SECONDS = 600
 # One process serves, and none waits for jobs that nobody gives it.
 _SMALL = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 

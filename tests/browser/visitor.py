@@ -46,10 +46,10 @@ class Visitor:
             self.complaints.append(told)
 
     def sees(self, text: str) -> Any:
-        """Wait until ``text`` stands on the page where a person can read it, and return where."""
-        found = self.page.get_by_text(text).first
-        found.scroll_into_view_if_needed()
-        found.wait_for(state="visible")
+        """Wait until ``text`` is shown somewhere on the page, and return where."""
+        # Nothing is scrolled for it, so that a test can ask whether it is in the window.
+        found = self.page.get_by_text(text).filter(visible=True).first
+        found.wait_for()
         return found
 
     def text(self) -> str:
