@@ -125,6 +125,11 @@ class Project:
         recipe = (ROOT / "Makefile").read_text().partition("\nexperiments:")[2].splitlines()[1]
         return self.dvc(*shlex.split(recipe.replace("$$", "$"))[1:]).stdout
 
+    @staticmethod
+    def make_command(*arguments: str) -> list[str]:
+        """Return the command of a target of the Makefile, with the environment that the tests run in."""
+        return ["make", "--silent", f"--makefile={ROOT / 'Makefile'}", "--old-file=.venv/.ready", *arguments]
+
     def spacewarps(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "spacewarps.cli", *arguments, check=False)
 

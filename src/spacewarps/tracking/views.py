@@ -20,7 +20,7 @@ _NOTE = """\
 Progressive architecture search with Space Warps: each top run is a run of the pipeline, below it a run for each stage,
 below `search` one for each step, below a step one for each candidate.
 
-The menu **Views** (above the table of the training runs) holds two:
+The menu beside the title holds two views:
 
 - **Results**: one row for each run of the pipeline, with the test result and the architecture. Its name leads to its
   description: the architecture, what each step decided, and what can be done next.
