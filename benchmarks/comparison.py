@@ -134,6 +134,11 @@ def earlier(task: Task) -> tuple[Network, str]:
     return search(task, SearchSettings(max_layers=4, k_candidates=(8, 16, 32)), FinalSettings(folds=3))
 
 
+def level(task: Task) -> tuple[Network, str]:
+    """Decide as now, on the same widths at every step."""
+    return search(task, SearchSettings(k_candidates=(16, 32, 64)))
+
+
 class _OptunaTrials:
     """What Optuna is asked to minimise: the log loss on one split of a network that starts from nothing."""
 
@@ -284,6 +289,7 @@ def resnet(task: Task) -> tuple[Network, str]:
 
 METHODS: dict[str, Method] = {
     "search": ("this search", search),
+    "level": ("the same, k of 16, 32, 64 at every step", level),
     "earlier": ("the same, k of 8, 16, 32, up to four blocks, three final networks", earlier),
     "before": ("the same, deciding by the accuracy on one split, the best of 20 epochs", as_before),
     "optuna": ("Optuna: TPE and Hyperband", optuna_search),

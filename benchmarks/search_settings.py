@@ -14,12 +14,8 @@ from outer_folds import Method, as_table_of_folds, command_line, run_all, table
 from spacewarps.search.settings import SearchSettings, WarmStart
 from spacewarps.training.settings import FinalSettings
 
-#: As many channels as there are pixels left for.
-WIDENING = ((16, 32), (32, 64), (64, 96), (96, 128), (128, 192))
-
 METHODS: dict[str, Method] = {
     "default": ("the defaults", search),
-    "widening": ("k that widens with depth", partial(search, settings=SearchSettings(k_candidates=WIDENING))),
     "narrow": ("k of 8, 16, 32", partial(search, settings=SearchSettings(k_candidates=(8, 16, 32)))),
     "layers4": ("max_layers 4", partial(search, settings=SearchSettings(max_layers=4))),
     "folds3": ("three final networks", partial(search, final=FinalSettings(folds=3))),

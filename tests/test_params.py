@@ -63,7 +63,7 @@ def with_value(values: dict[str, Any], name: str, value: Any) -> str:
 
 def test_the_shipped_file_loads() -> None:
     params = load_params(SHIPPED)
-    assert params.search.candidates_by_step() == ((16, 32, 64),) * params.search.max_layers
+    assert params.search.candidates_by_step() == ((16, 32), (32, 64), (64, 96), (96, 128), (128, 192))
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class SearchSettings:
     k_candidates: Annotated[
         Annotated[_Candidates, Tag(_ONE_LIST)] | Annotated[_CandidatesByStep, Tag(_LIST_A_STEP)],
         Discriminator(_shape_of_candidates),
-    ] = (16, 32, 64)
+    ] = ((16, 32), (32, 64), (64, 96), (96, 128), (128, 192))
     block_kinds: Annotated[tuple[Annotated[str, OneOf(BLOCK_KINDS)], ...], Several] = ("conv",)
     kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=LARGEST_KERNEL)], ...], Several] = (3,)
     epochs_per_eval: PositiveInt = 6
