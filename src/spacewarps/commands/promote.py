@@ -11,7 +11,6 @@ from dvc.repo import Repo
 from mlflow.entities.model_registry import ModelVersion
 
 from spacewarps.commands.answers import MAX_TABLE_BYTES, Answers, read_answers
-from spacewarps.commands.lock import LOCK
 from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import ANSWERS, METRICS, STAGE, Result, read_result
@@ -28,6 +27,7 @@ from spacewarps.tracking.artifacts import MODEL_TAG, log_model
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
 from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.lock_file import LOCK
 from spacewarps.tracking.registry import CHAMPION, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root

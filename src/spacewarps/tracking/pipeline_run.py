@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spacewarps.processes import name_of
 from spacewarps.tracking.hashes import dvc_hash
@@ -104,14 +103,3 @@ def _pipeline_key() -> str:
     key = f"{name_of(runner_of_the_pipeline())} {os.environ.get('DVC_EXP_NAME', '')}"
     # The key stands in quotes when it is searched for.
     return re.sub(r"[^\w.-]", "_", key)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Return nested sections as one level, with dots in the names."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
