@@ -4,8 +4,10 @@ Metrics, params, tags, data sets and ends may be written twice: MLflow keeps one
 has left unknown is found again by what no other has.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,32 @@ from mlflow.tracking import MlflowClient
 from ruamel.yaml import YAML
 
 from spacewarps.tracking.failures import UnansweredError, cause
-from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
+from spacewarps.tracking.notes import (
+    COMPUTED_TAG,
+    OUTPUTS_TAG,
+    OWNER_TAG,
+    PARENT_TAG,
+    RUN_TAG,
+    STAGE_TAG,
+    Artifact,
+    Data,
+    End,
+    Entries,
+    Model,
+    Note,
+    Reused,
+    Start,
+)
 from spacewarps.tracking.spool import Spool
+from spacewarps.tracking.views import NOTE_TAG
 
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
 _PARAMS_A_BATCH = 100
 # A note that fails as often while the store answers is left out.
 _ATTEMPTS = 4
 _MODEL = "model"
+_NOT_RUN = "This stage was not run, as its results were there already."
+_UNKNOWN = "not recorded here"
 
 
 class Delivery:
@@ -95,18 +115,19 @@ class Delivery:
         except Exception as error:
             raise UnansweredError(cause(error)) from None
 
-    def _search(self, what: str) -> list[Run]:
-        found: list[Run] = []
+    def _search(self, what: str) -> Iterator[Run]:
+        """Yield the runs that are found, the latest first."""
         page: str | None = None
         while page is None or page:
             some = self._client.search_runs([self._experiment_id], what, max_results=1000, page_token=page)
-            found += some
+            yield from some
             page = some.token or ""
-        return found
 
     def _send(self, note: Note, spool: Spool) -> str | None:
         if isinstance(note, Start):
             return self._start(note, spool)
+        if isinstance(note, Reused):
+            return self._stand_for_stage(note, spool)
         run_id = spool.runs.get(note.run)
         if run_id is None:
             # MLflow would not have the run, which was told.
@@ -135,7 +156,7 @@ class Delivery:
     def _start(self, note: Start, spool: Spool) -> str:
         found: list[Run] = []
         if spool.uncertain or note.found_by != RUN_TAG:
-            found = self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'")
+            found = list(self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'"))
         if found:
             run = found[-1]
             run_id, stands = str(run.info.run_id), run.data.params
@@ -144,12 +165,44 @@ class Delivery:
         else:
             parent = spool.runs.get(note.parent or "")
             below = {} if parent is None else {PARENT_TAG: parent}
+            if parent is not None and (stage := note.tags.get(STAGE_TAG)):
+                for run in self._of_stage(stage, parent):
+                    # It was taken for one that DVC leaves alone.
+                    if COMPUTED_TAG in run.data.tags:
+                        self._client.delete_run(run.info.run_id)
             run = self._client.create_run(
                 self._experiment_id, start_time=note.time, tags={**note.tags, **below}, run_name=note.name
             )
             run_id, stands = str(run.info.run_id), {}
         self._write_missing(run_id, note.params, stands)
         return run_id
+
+    def _of_stage(self, stage: str, pipeline_id: str) -> list[Run]:
+        return list(self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}' AND tags.`{STAGE_TAG}` = '{stage}'"))
+
+    def _stand_for_stage(self, note: Reused, spool: Spool) -> str | None:
+        """Let a run stand for a stage that was not run, and lead to the one that computed its results."""
+        pipeline_id = spool.runs.get(note.parent)
+        if pipeline_id is None:
+            return None
+        there = self._of_stage(note.stage, pipeline_id)
+        run = next((run for run in there if run.data.tags.get(RUN_TAG) == note.run), None)
+        if there and run is None:
+            return None
+        if run is None:
+            tags = {**note.tags, PARENT_TAG: pipeline_id, **self._tags_of_origin(note)}
+            name = f"{note.stage}, not run"
+            run = self._client.create_run(self._experiment_id, start_time=note.time, tags=tags, run_name=name)
+        self._client.set_terminated(run.info.run_id, end_time=note.time)
+        return str(run.info.run_id)
+
+    def _tags_of_origin(self, note: Reused) -> dict[str, str]:
+        for run in self._search(f"tags.`{STAGE_TAG}` = '{note.stage}' AND attributes.status = 'FINISHED'"):
+            if COMPUTED_TAG not in run.data.tags and _outputs_of(run) == note.outputs:
+                number = run.info.run_id
+                page = f"#/experiments/{run.info.experiment_id}/runs/{number}"
+                return {COMPUTED_TAG: number, NOTE_TAG: f"{_NOT_RUN} Run [{number}]({page}) computed them."}
+        return {COMPUTED_TAG: _UNKNOWN, NOTE_TAG: f"{_NOT_RUN} Which run computed them is {_UNKNOWN}."}
 
     def _write_missing(self, run_id: str, params: Mapping[str, str], stands: Mapping[str, str]) -> None:
         missing = [Param(*param) for param in params.items() if param[0] not in stands]
@@ -204,6 +257,13 @@ class Delivery:
         (folder / "MLmodel.new").replace(folder / "MLmodel")
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, "READY")
+
+
+def _outputs_of(run: Run) -> object:
+    """Return the outputs of a stage with their hashes; nothing where the run does not tell."""
+    with suppress(ValueError):
+        return json.loads(run.data.tags.get(OUTPUTS_TAG, ""))
+    return None
 
 
 def is_refused(error: Exception) -> bool:
