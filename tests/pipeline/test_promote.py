@@ -2,6 +2,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +138,30 @@ def test_what_is_no_better_is_registered_and_refused_with_its_figures(
     assert said.startswith("version 2 of space-warps does not replace the champion, version 1: log loss ")
     assert number_of_champion(poor) == 1
     assert client_of(poor).get_model_version(NAME, "2").description == said.strip()
+
+
+@pytest.mark.long
+def test_of_two_promotions_at_once_the_second_meets_the_first(poor: Project, tmp_path: Path) -> None:
+    good = poor.copy(tmp_path / "good")
+    run_stages(good, "train", "evaluate", epochs=30)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "spacewarps.cli", "promote"],
+            cwd=project.folder,
+            env={**project.environment, "MLFLOW_TRACKING_URI": f"sqlite:///{poor.folder}/mlflow.db"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for project in (poor, good)
+    ]
+    said = [process.communicate()[0] for process in started]
+    assert sum("is the champion, as there is no other" in told for told in said) == 1, said
+    assert (
+        sum("the champion in place of version 1" in told for told in said)
+        + sum("does not replace the champion, version 1" in told for told in said)
+        == 1
+    ), said
+    assert champion(poor).tags["model.hash"] == dvc_hash(good.folder / "models/final")
 
 
 def with_other_features(project: Project) -> None:

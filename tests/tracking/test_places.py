@@ -34,6 +34,7 @@ def original(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     )
     tracker.close("FINISHED")
     registry = Registry(*experiment_of(folder), "model")
+    registry.open()
     model = registry.logged_model("0.dir")
     assert model is not None
     registry.register(model, {})
