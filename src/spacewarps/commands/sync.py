@@ -22,6 +22,7 @@ def run() -> None:
     name = store.public_name(root)
     count = 0
     failures: list[Exception] = []
+    unreadable: list[UnreadableNotesError] = []
 
     def open_delivery(destination: Destination) -> Delivery:
         client, experiment_id = open_experiment(root, store, destination)
@@ -30,6 +31,9 @@ def run() -> None:
         return delivery
 
     def tell(error: Exception) -> None:
+        if isinstance(error, UnreadableNotesError):
+            unreadable.append(error)
+            return
         failures.append(error)
         if not isinstance(error, TrackingError):
             say(f"MLflow did not take a note ({reason(error)})")
@@ -51,6 +55,5 @@ def run() -> None:
     say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     for other, number in waiting.items():
         say(f"notes for {other} go on waiting ({number}); name it in {URI_VARIABLE} to deliver them")
-    for failure in failures:
-        if isinstance(failure, UnreadableNotesError):
-            raise failure
+    if unreadable:
+        raise unreadable[0]

@@ -4,10 +4,8 @@ Metrics, params, tags, data sets and ends may be written twice: MLflow keeps one
 has left unknown is found again by what no other has.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from ruamel.yaml import YAML
 from spacewarps.tracking.failures import UnansweredError, cause
 from spacewarps.tracking.notes import (
     COMPUTED_TAG,
-    OUTPUTS_TAG,
     OWNER_TAG,
     PARENT_TAG,
     RUN_TAG,
@@ -34,16 +31,14 @@ from spacewarps.tracking.notes import (
     Reused,
     Start,
 )
+from spacewarps.tracking.origins import tags_of_origin
 from spacewarps.tracking.spool import Spool
-from spacewarps.tracking.views import NOTE_TAG
 
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
 _PARAMS_A_BATCH = 100
 # A note that fails as often while the store answers is left out.
 _ATTEMPTS = 4
 _MODEL = "model"
-_NOT_RUN = "This stage was not run, as its results were there already."
-_UNKNOWN = "not recorded here"
 
 
 class Delivery:
@@ -190,19 +185,12 @@ class Delivery:
         if there and run is None:
             return None
         if run is None:
-            tags = {**note.tags, PARENT_TAG: pipeline_id, **self._tags_of_origin(note)}
+            ended = self._search(f"tags.`{STAGE_TAG}` = '{note.stage}' AND attributes.status = 'FINISHED'")
+            tags = {**note.tags, PARENT_TAG: pipeline_id, **tags_of_origin(ended, note.outputs)}
             name = f"{note.stage}, not run"
             run = self._client.create_run(self._experiment_id, start_time=note.time, tags=tags, run_name=name)
         self._client.set_terminated(run.info.run_id, end_time=note.time)
         return str(run.info.run_id)
-
-    def _tags_of_origin(self, note: Reused) -> dict[str, str]:
-        for run in self._search(f"tags.`{STAGE_TAG}` = '{note.stage}' AND attributes.status = 'FINISHED'"):
-            if COMPUTED_TAG not in run.data.tags and _outputs_of(run) == note.outputs:
-                number = run.info.run_id
-                page = f"#/experiments/{run.info.experiment_id}/runs/{number}"
-                return {COMPUTED_TAG: number, NOTE_TAG: f"{_NOT_RUN} Run [{number}]({page}) computed them."}
-        return {COMPUTED_TAG: _UNKNOWN, NOTE_TAG: f"{_NOT_RUN} Which run computed them is {_UNKNOWN}."}
 
     def _write_missing(self, run_id: str, params: Mapping[str, str], stands: Mapping[str, str]) -> None:
         missing = [Param(*param) for param in params.items() if param[0] not in stands]
@@ -257,13 +245,6 @@ class Delivery:
         (folder / "MLmodel.new").replace(folder / "MLmodel")
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, "READY")
-
-
-def _outputs_of(run: Run) -> object:
-    """Return the outputs of a stage with their hashes; nothing where the run does not tell."""
-    with suppress(ValueError):
-        return json.loads(run.data.tags.get(OUTPUTS_TAG, ""))
-    return None
 
 
 def is_refused(error: Exception) -> bool:
