@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from spacewarps.settings import Channels, OneOf, SettingsError, Several, as_values, part_of, settings, with_fields_of
+from spacewarps.settings import (
+    Channels,
+    OneOf,
+    SettingsError,
+    Several,
+    as_values,
+    flatten,
+    part_of,
+    settings,
+    with_fields_of,
+)
 
 NAMES = {"greedy": 1, "beam": 2}
 
@@ -122,6 +132,10 @@ def test_a_name_that_is_registered_later_is_one_of_them(monkeypatch: pytest.Monk
 
 def test_values_are_what_a_file_holds() -> None:
     assert as_values(Outer()) == {"name": "greedy", "ks": [8, 16], "inner": {"scale": 1.0}}
+
+
+def test_flatten_names_nested_values_by_their_path() -> None:
+    assert flatten({"a": 1, "b": {"c": [1, 2], "d": {"e": None}}}) == {"a": 1, "b.c": [1, 2], "b.d.e": None}
 
 
 def test_settings_take_of_others_what_they_know() -> None:

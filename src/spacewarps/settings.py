@@ -167,6 +167,17 @@ def as_values(made: Any) -> Any:
     return [as_values(value) for value in made] if isinstance(made, list | tuple) else made
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return nested sections as one level, with dots in the names."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _default_of(kind: type[Any], name: str) -> Any:
     default = getattr(kind(), name)
     return field(default_factory=lambda: default) if is_dataclass(default) else default

@@ -2,6 +2,9 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from mlflow.tracking import MlflowClient
 from spacewarps.cli import main
 from spacewarps.project import init_project
 from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.registry import Registry
+from spacewarps.tracking.turns import turn
 from tests.pipeline.conftest import SpacewarpsHere, project_on
 from tests.pipeline.project import Project
 
@@ -136,6 +141,37 @@ def test_what_is_no_better_is_registered_and_refused_with_its_figures(
     assert said.startswith("version 2 of space-warps does not replace the champion, version 1: log loss ")
     assert number_of_champion(poor) == 1
     assert client_of(poor).get_model_version(NAME, "2").description == said.strip()
+
+
+@pytest.mark.long
+def test_of_two_promotions_at_once_the_second_meets_the_first(poor: Project, tmp_path: Path) -> None:
+    good = poor.copy(tmp_path / "good")
+    run_stages(good, "train", "evaluate", epochs=30)
+    uri = f"sqlite:///{poor.folder}/mlflow.db"
+    registry = Registry(client_of(poor), "", NAME)
+    registry.open()
+    # Both come to it while another promotion is under way, so that they go on side by side.
+    with turn(registry):
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "spacewarps.cli", "promote"],
+                cwd=project.folder,
+                env={**project.environment, "MLFLOW_TRACKING_URI": uri},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for project in (poor, good)
+        ]
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("another promotion of space-warps is under way")
+        time.sleep(5)
+        assert registry.champion() is None
+    said = [process.communicate()[0] for process in started]
+    assert sum("is the champion, as there is no other" in told for told in said) == 1, said
+    met = ("the champion in place of version 1", "does not replace the champion, version 1")
+    assert sum(any(words in told for words in met) for told in said) == 1, said
+    assert champion(poor).tags["model.hash"] == dvc_hash(good.folder / "models/final")
 
 
 def with_other_features(project: Project) -> None:

@@ -37,6 +37,13 @@ def test_a_pull_request_is_told_what_it_changes(clone: Project) -> None:
     assert "`dvc repro` would run train" in said
 
 
+def test_code_that_a_pull_request_deletes_is_no_data_that_was_not_pulled(clone: Project) -> None:
+    (clone.folder / "src/spacewarps/survey/tiff.py").unlink()
+    clone.commit("Delete code")
+    said = clone.run(COMPARE, "HEAD~1").stdout
+    assert "`dvc repro` would run prepare. These results are older." in said
+
+
 def test_a_pull_request_that_changes_no_result_is_told_so(clone: Project) -> None:
     (clone.folder / "README.md").write_text("Words.\n")
     clone.commit("Words")

@@ -1,6 +1,7 @@
 """Results that one clone has, in another: data through DVC's remote, candidates through a folder."""
 
 import json
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,11 +110,17 @@ def bucket() -> Iterator[str]:
         server.stop()
 
 
-def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the keys of whoever runs the tests."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keys(tmp_path, monkeypatch)
     project = finished.copy(tmp_path / "project")
     project.dvc("remote", "add", "--default", "lab", "s3://survey/demo")
     project.dvc("remote", "modify", "lab", "endpointurl", bucket)
@@ -133,6 +140,43 @@ def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, m
     assert files_of(clone.folder / "models") == files_of(project.folder / "models")
 
 
+@pytest.mark.parametrize(
+    ("remote", "keys", "why"),
+    [
+        ("s3://survey/demo", {}, "Unable to locate credentials"),
+        ("s3://nowhere/demo", {"access_key_id": "me", "secret_access_key": "a word of mine"}, "does not exist"),
+    ],
+)
+def test_an_s3_that_gives_no_data_is_told_in_one_line(
+    finished: Project,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    remote: str,
+    keys: dict[str, str],
+    why: str,
+) -> None:
+    without_keys(tmp_path, monkeypatch)
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    project.dvc("remote", "add", "--local", "--default", "lab", remote)
+    project.dvc("remote", "modify", "--local", "lab", "endpointurl", bucket)
+    for name, value in keys.items():
+        project.dvc("remote", "modify", "--local", "lab", name, value)
+    done = project.spacewarps("compare", "HEAD", "workspace")
+    assert (done.returncode, done.stderr) == (0, "")
+    reason = "DVC cannot have it (Unable" if not keys else "is neither in the cache of DVC nor in its remote"
+    assert f"the answers of HEAD cannot be had (reports/report/predictions.csv{':' * (not keys)} {reason}" in " ".join(
+        done.stdout.split()
+    )
+    (run_id,) = [run.info.run_id for run in project.runs() if str(run.info.run_name).startswith("pipeline ")]
+    done = project.spacewarps("checkout", run_id, "../tree")
+    assert (done.returncode, done.stderr) == (0, "")
+    (told,) = [line for line in done.stdout.splitlines() if line.startswith("not all data could be pulled: ")]
+    assert why in told
+    assert "neither in the cache of this clone nor in a remote: data/demo, data/prepared" in done.stdout
+
+
 def test_a_folder_without_a_journal_is_refused_in_one_line(shared: Project, tmp_path: Path) -> None:
     project = shared.copy(tmp_path / "project")
     (tmp_path / "file").write_text("in the way")
@@ -141,6 +185,7 @@ def test_a_folder_without_a_journal_is_refused_in_one_line(shared: Project, tmp_
         (("push", str(tmp_path / "file")), "no folder can be made there"),
         (("push", str(tmp_path / "file/below")), "no folder can be made there"),
         (("pull", ".spacewarps/journal"), "this project's own journal"),
+        (("pull", "s3://survey/journal"), "an address, not a folder"),
     ]:
         done = project.spacewarps("journal", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), arguments

@@ -253,6 +253,25 @@ def test_notes_that_are_delivered_a_second_time_change_nothing(
         shutil.copytree(folder / "copy", folder / SPOOL, dirs_exist_ok=True)
 
 
+def test_two_that_sync_at_once_deliver_everything_once(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any]
+) -> None:
+    line.allowed = 0
+    stages()
+    wait_for_senders()
+    line.allowed, line.seconds = sys.maxsize, 0.05
+    command = [sys.executable, "-m", "spacewarps.cli", "sync"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate()[0] for process in started)
+    assert [process.returncode for process in started] == [0, 0]
+    assert (said[0].split(" ", 1)[1], said[1]) == (
+        f"notes delivered to {line.address}\n",
+        f"no notes wait for {line.address}\n",
+    )
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
 def test_where_notes_cannot_be_kept_the_work_goes_on_and_a_server_hears_of_it(
     server: Server, line: Line, folder: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

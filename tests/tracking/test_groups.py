@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from spacewarps.settings import flatten
 from spacewarps.tracking.groups import GROUPS, in_groups
 from spacewarps.tracking.names import acceptable_name
-from spacewarps.tracking.pipeline_run import StageRun, flatten
+from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.tracker import Tracker
 from tests.tracking.runs import run_of
 

@@ -4,7 +4,7 @@ import pytest
 
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, stage_run
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 from tests.tracking.runs import all_runs, client_of, run_of
@@ -150,7 +150,3 @@ def test_an_interruption_before_the_stage_has_begun_ends_its_runs(project: Path)
     tracker = Tracker(project)
     assert [run.info.status for run in all_runs(tracker)] == ["KILLED", "KILLED"]
     tracker.close("FINISHED")
-
-
-def test_flatten_names_nested_values_by_their_path() -> None:
-    assert flatten({"a": 1, "b": {"c": [1, 2], "d": {"e": None}}}) == {"a": 1, "b.c": [1, 2], "b.d.e": None}

@@ -18,6 +18,7 @@ from spacewarps.tracking.pipeline_file import PIPELINES
 from spacewarps.tracking.recorded_run import RecordedRun, find_recorded_run
 
 _PARAMS = "params.yaml"
+_ERROR = "ERROR: "
 _LOCAL_SETTINGS = Path(".dvc/config.local")
 
 
@@ -125,9 +126,12 @@ def _fetch_data(tree: Path) -> None:
     """Bring what ``dvc.lock`` names from the cache, or else from the remote."""
     if not _dvc(tree, "checkout", "--quiet", may_fail=True).returncode:
         return
-    pulled = _dvc(tree, "pull", "--quiet", "--allow-missing", may_fail=True)
+    pulled = _dvc(tree, "pull", "--allow-missing", may_fail=True)
     if pulled.returncode:
-        say(f"no data could be pulled: {last_line(pulled.stderr).removeprefix('ERROR: ')}")
+        # The first error says why, and the last how many files it concerns.
+        errors = [line for line in pulled.stderr.splitlines() if line.startswith(_ERROR)]
+        why = errors[0] if errors else last_line(pulled.stderr)
+        say(f"not all data could be pulled: {why.removeprefix(_ERROR)}")
         _dvc(tree, "checkout", "--quiet", "--allow-missing", may_fail=True)
 
 

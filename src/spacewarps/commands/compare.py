@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from spacewarps.commands.answers import Answers
-from spacewarps.commands.lock import LockedStage, params_of
 from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import STAGE, Result, read_result
@@ -17,6 +16,7 @@ from spacewarps.progress import say
 from spacewarps.settings import shown
 from spacewarps.stages.context import Stage
 from spacewarps.stages.param_values import NO_VALUE
+from spacewarps.tracking.lock_file import LockedStage, params_of
 
 _WIDTH = 80
 _LONGEST_NAME = 30

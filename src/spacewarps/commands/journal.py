@@ -1,6 +1,7 @@
 """The command ``journal``: what candidates are known, room made where they are too many, and others' taken over."""
 
 import argparse
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from spacewarps.progress import say
 from spacewarps.search.entries import SUFFIX, copy_entries, list_entries, prune
 from spacewarps.stages.context import Stage
 
+# As a path has it: with one slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _DAY, _MEGABYTE = 86400.0, 1_000_000
 
 
@@ -39,6 +42,8 @@ def run(stage: Stage, options: argparse.Namespace) -> None:
 
 
 def _copy(action: str, journal: Path, folder: Path) -> None:
+    if _ADDRESS.match(str(folder)) and not folder.exists():
+        raise SpaceWarpsError(f"{folder}: an address, not a folder; candidates are copied to folders and from them")
     source, target = (journal, folder) if action == "push" else (folder, journal)
     if not any(source.glob(f"*{SUFFIX}")):
         advice = "run a search first" if action == "push" else "name the folder that entries were pushed to"

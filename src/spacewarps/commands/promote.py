@@ -11,7 +11,6 @@ from dvc.repo import Repo
 from mlflow.entities.model_registry import ModelVersion
 
 from spacewarps.commands.answers import MAX_TABLE_BYTES, Answers, read_answers
-from spacewarps.commands.lock import LOCK
 from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import ANSWERS, METRICS, STAGE, Result, read_result
@@ -28,9 +27,11 @@ from spacewarps.tracking.artifacts import MODEL_TAG, log_model
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
 from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.lock_file import LOCK
 from spacewarps.tracking.registry import CHAMPION, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root
+from spacewarps.tracking.turns import turn
 from spacewarps.training.prediction import predict_probabilities
 
 _REFUSED = 1
@@ -72,6 +73,12 @@ def run(stage: Stage, options: argparse.Namespace) -> int:
     challenger = _challenger(stage)
     if note := note_on_params(stage.params, STAGE):
         say(f"note: {note}")
+    registry.open()
+    with turn(registry):
+        return _decide(stage, registry, challenger)
+
+
+def _decide(stage: Stage, registry: Registry, challenger: _Challenger) -> int:
     version = _registered(stage, registry, challenger)
     champion = registry.champion()
     if champion is not None and champion.version == version.version:
@@ -248,9 +255,17 @@ def _asked(stage: Stage, registry: Registry, champion: ModelVersion, test: Space
 
 def _give_back(registry: Registry) -> str:
     """Give the alias to the champion before, and say so."""
-    champion = registry.champion()
-    if champion is None:
-        raise SpaceWarpsError(f"{registry.name} has no {CHAMPION} in MLflow; `spacewarps promote` makes one")
+    none = SpaceWarpsError(f"{registry.name} has no {CHAMPION} in MLflow; `spacewarps promote` makes one")
+    if registry.champion() is None:
+        raise none
+    with turn(registry):
+        champion = registry.champion()
+        if champion is None:
+            raise none
+        return _give_back_from(registry, champion)
+
+
+def _give_back_from(registry: Registry, champion: ModelVersion) -> str:
     number = champion.tags.get(_BEFORE_TAG)
     if number is None:
         raise SpaceWarpsError(

@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
-from spacewarps.commands.lock import Lock
-from spacewarps.yaml_params import NotYamlError, read_yaml
+from spacewarps.tracking.lock_file import read_lock
 
 
 def read_outputs(lock: str) -> dict[str, str]:
     """Return the hash of each output by its path; nothing where ``lock`` is no ``dvc.lock``."""
     try:
-        stages = Lock.model_validate(read_yaml(lock)).stages
-    except (NotYamlError, ValidationError):
+        return read_lock(lock).outputs
+    except ValueError:
         return {}
-    return {str(output.path): output.md5 for stage in stages.values() for output in stage.outs}
 
 
 def differing_outputs(lock: str, outputs: Mapping[str, str]) -> list[str]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spacewarps.commands.lock import LOCK, read_lock
 from spacewarps.params import Params
 from spacewarps.reading import read_bytes
 from spacewarps.settings import as_values, shown
 from spacewarps.stages.param_values import NO_VALUE, differences, value_of
+from spacewarps.tracking.lock_file import LOCK, read_lock
 from spacewarps.yaml_params import MAX_BYTES
 
 _NAMED = 3
@@ -19,14 +19,14 @@ def note_on_params(params: Params, stage: str) -> str | None:
     Only the stages that led to these results count. If ``dvc.lock`` does not tell, the line says so.
     """
     try:
-        lock = read_lock(read_bytes(LOCK, at_most=MAX_BYTES), stage)
+        stages = read_lock(read_bytes(LOCK, at_most=MAX_BYTES).decode("utf-8")).led_to(stage)
     except OSError as error:
         return _unknown(error.strerror or str(error))
     except ValueError as error:
         return _unknown(f"{error!s:.200}")
     values = as_values(params)
     found: dict[str, tuple[Any, Any]] = {}
-    for each in lock.led_to(stage).values():
+    for each in stages.values():
         for name, then in each.params.get("params.yaml", {}).items():
             for param, now_and_then in differences(name, value_of(values, name), then):
                 found.setdefault(param, now_and_then)

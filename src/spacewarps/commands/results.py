@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from spacewarps.commands.answers import MAX_TABLE_BYTES, Answers, read_answers
-from spacewarps.commands.lock import LOCK, Lock, LockedStage, read_lock
 from spacewarps.commands.revisions import Revision
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.reading import MAX_JSON_BYTES, first_fault
 from spacewarps.stages.reports import MetricsReport, Report, SearchReport, TrainingReport
+from spacewarps.tracking.lock_file import LOCK, LockedStage, read_lock
 from spacewarps.yaml_params import MAX_BYTES
 
 STAGE = "evaluate"
@@ -60,8 +60,7 @@ def read_result(revision: Revision) -> Result:
     Raises:
         SpaceWarpsError: the pipeline was not run to its end there, or a file is damaged.
     """
-    lock = _read_lock(revision)
-    stages = lock.led_to(STAGE)
+    stages = _read_lock(revision)
     written = next((out.path for out in stages[STAGE].outs if out.path.name == METRICS), None)
     if written is None:
         raise SpaceWarpsError(f"{revision.name}: {LOCK} names no {METRICS} among what {STAGE} wrote; run `dvc repro`")
@@ -78,9 +77,10 @@ def read_result(revision: Revision) -> Result:
     )
 
 
-def _read_lock(revision: Revision) -> Lock:
+def _read_lock(revision: Revision) -> dict[str, LockedStage]:
+    """Return what DVC recorded of the stages that led to the result."""
     try:
-        return read_lock(revision.read(PurePosixPath(LOCK), at_most=MAX_BYTES), STAGE)
+        return read_lock(revision.read(PurePosixPath(LOCK), at_most=MAX_BYTES).decode("utf-8")).led_to(STAGE)
     except FileNotFoundError:
         what = "there is none"
     except OSError as error:

@@ -54,14 +54,23 @@ class Revision:
         try:
             with self.files.open(place, "rb") as file:
                 content: bytes = file.read(at_most + 1)
-        except DataIndexDirError:
+        except DataIndexDirError as error:
             # Of a folder that DVC keeps, not even the list of its files is at hand.
-            raise FileNotFoundError(errno.ENOENT, "no such file", place) from None
-        except DvcException as error:
-            raise OSError(f"{' '.join(str(error).split()):.200}") from None
+            if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
+                raise FileNotFoundError(errno.ENOENT, "no such file", place) from None
+            raise _no_answer(error.__cause__) from None
+        except OSError:
+            raise
+        except Exception as error:
+            # Each kind of remote fails with errors of its own.
+            raise _no_answer(error) from None
         if len(content) > at_most:
             raise OSError(f"larger than {at_most:,} bytes")
         return content
+
+
+def _no_answer(error: BaseException) -> OSError:
+    return OSError(f"DVC cannot have it ({' '.join(str(error).split()):.200})")
 
 
 def find_revision(name: str) -> Revision:

@@ -5,7 +5,7 @@ from spacewarps.tracking.delivery import Delivery
 from spacewarps.tracking.experiment import open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.owners import end_abandoned_runs
-from spacewarps.tracking.spool import Destination
+from spacewarps.tracking.spool import Destination, UnreadableNotesError
 from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
 from spacewarps.tracking.waiting import SPOOL, count_waiting, deliver_waiting
 
@@ -14,13 +14,15 @@ def run() -> None:
     """Deliver the notes that stages which have ended left in the spool, and say how many there were.
 
     Raises:
-        TrackingError: the store does not answer, or cannot be used; what was not delivered goes on waiting.
+        TrackingError: the store does not answer or cannot be used, or notes cannot be read; what was not delivered
+            goes on waiting.
     """
     root = project_root()
     store = find_store(root)
     name = store.public_name(root)
     count = 0
     failures: list[Exception] = []
+    unreadable: list[UnreadableNotesError] = []
 
     def open_delivery(destination: Destination) -> Delivery:
         client, experiment_id = open_experiment(root, store, destination)
@@ -29,6 +31,9 @@ def run() -> None:
         return delivery
 
     def tell(error: Exception) -> None:
+        if isinstance(error, UnreadableNotesError):
+            unreadable.append(error)
+            return
         failures.append(error)
         if not isinstance(error, TrackingError):
             say(f"MLflow did not take a note ({reason(error)})")
@@ -50,3 +55,5 @@ def run() -> None:
     say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     for other, number in waiting.items():
         say(f"notes for {other} go on waiting ({number}); name it in {URI_VARIABLE} to deliver them")
+    if unreadable:
+        raise unreadable[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from spacewarps.files import Outputs, outputs
 from spacewarps.params import Params
-from spacewarps.settings import as_values
+from spacewarps.settings import as_values, flatten
 from spacewarps.stages.dependencies import Dependencies
-from spacewarps.tracking.pipeline_run import StageRun, flatten, stage_run
+from spacewarps.tracking.pipeline_run import StageRun, stage_run
 from spacewarps.tracking.store import project_root
 
 

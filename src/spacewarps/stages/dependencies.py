@@ -5,39 +5,27 @@ did not make.
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel
-
 from spacewarps.errors import DependenciesChangedError, ParamsError
 from spacewarps.params import Params, load_params
 from spacewarps.provenance import files_that_decide
 from spacewarps.reading import check_file, sha256_of
 from spacewarps.recorded_code import CODE
-from spacewarps.settings import as_values, shown
+from spacewarps.settings import as_values, flatten, shown
 from spacewarps.stages.param_values import NO_VALUE, differences, value_of
+from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
 from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 _PARAMS = Path("params.yaml")
 _SOURCES = Path("src")
-_PIPELINES = (Path("dvc.yaml"), Path("crossvalidation/dvc.yaml"))
-_VARIABLE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 # The SHA-256 of code, the size in bytes and the time of change in ns of anything else; None where there is no file.
 _State = str | tuple[int, int] | None
-
-
-class _Entry(BaseModel):
-    """What ``dvc.yaml`` says of a stage."""
-
-    wdir: str = "."
-    deps: list[str] = []
-    params: list[str | dict[str, list[str] | None]] = []
 
 
 @dataclass(frozen=True)
@@ -60,13 +48,15 @@ class Dependencies:
     def of(cls, stage: str, params: Params) -> Self:
         """Return what ``stage`` depends on by ``dvc.yaml``, as it is now; if that has no such stage, all ``params``."""
         values: dict[Path, Any] = {_PARAMS: as_values(params)}
-        names, places = _listed(stage, values[_PARAMS])
+        unlisted = ListedStage([], [], {_PARAMS: None})
+        listed = listed_stages(flatten(values[_PARAMS])).get(stage, unlisted)
+        names, places = listed.params, listed.inputs
         for file in names:
             with suppress(ParamsError):
                 values.setdefault(file, _read(file))
         if CODE in names:
             # The project holds no code; this is the installed one's.
-            places += files_that_decide(f"stages.{stage}")
+            places = [*places, *files_that_decide(f"stages.{stage}")]
         return cls({file: names[file] for file in names if file in values}, values, places, _states(places))
 
     def check_unchanged(self) -> None:
@@ -104,30 +94,6 @@ class Dependencies:
             if before != after:
                 how = "added" if before is None else "removed" if after is None else "changed"
                 yield f"{file} has been {how} since this began"
-
-
-def _listed(stage: str, values: Any) -> tuple[dict[Path, list[str] | None], list[Path]]:
-    """Return the params, by file, and the places that ``dvc.yaml`` lists for ``stage``."""
-    for pipeline in _PIPELINES:
-        try:
-            stages = read_yaml_file(pipeline)["stages"]
-            entry = _Entry.model_validate(stages[stage])
-        except (OSError, ValueError, NotYamlError, LookupError, TypeError):
-            continue
-        names: dict[Path, list[str] | None] = {}
-        for listed in entry.params:
-            for file, of_file in ({str(_PARAMS): [listed]} if isinstance(listed, str) else listed).items():
-                place = _place(pipeline, entry, file)
-                known = names.setdefault(place, [])
-                names[place] = None if known is None or of_file is None else [*known, *of_file]
-        # A variable of another file than params.yaml stays as it is, and names no file.
-        deps = [_VARIABLE.sub(lambda found: str(value_of(values, found[1])), dep) for dep in entry.deps]
-        return names, [_place(pipeline, entry, dep) for dep in deps]
-    return {_PARAMS: None}, []
-
-
-def _place(pipeline: Path, entry: _Entry, name: str) -> Path:
-    return Path(os.path.normpath(pipeline.parent / entry.wdir / name))
 
 
 def _read(file: Path) -> Any:

@@ -9,13 +9,13 @@ from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import check_replaceable
 from spacewarps.prediction.classifier import Classifier
+from spacewarps.settings import flatten
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.description import pipeline_tags
 from spacewarps.tracking.groups import in_groups
-from spacewarps.tracking.pipeline_run import flatten
 from spacewarps.training.conformal import prediction_sets
 from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import write_csv, write_json

@@ -1,4 +1,7 @@
-"""Whether a database can be used: asked before MLflow, which tries for minutes, and migrates without asking."""
+"""Whether a database can be used: asked before MLflow, which tries for minutes, and migrates without asking.
+
+What it names places by is brought up to date first, where the project has moved.
+"""
 
 import os
 import shlex
@@ -14,6 +17,7 @@ from mlflow.store.db.base_sql_model import Base
 from mlflow.store.db.utils import create_sqlalchemy_engine
 
 from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.places import follow_the_project
 from spacewarps.tracking.store import URI_VARIABLE, Store
 
 _SQLITE_HEADER = b"SQLite format 3\0"
@@ -25,6 +29,8 @@ _ELSEWHERE = f"or set {URI_VARIABLE} to another store"
 def check_database(store: Store) -> None:
     """See to it that a database answers, and that the tables in an SQLite database are this MLflow's.
 
+    One that lies in the project's folder names places beside it afterwards, where they were elsewhere.
+
     Raises:
         TrackingError: the file of an SQLite database cannot be used.
         Exception: whatever the driver of another database raises that does not answer.
@@ -33,6 +39,8 @@ def check_database(store: Store) -> None:
         _check_file(store.database)
         if store.database.exists() and store.database.stat().st_size:
             _check_tables(store, store.database)
+            if store.moves_along and store.artifacts is not None:
+                _follow(store.database, store.artifacts)
     elif store.artifacts is not None:
         engine = create_sqlalchemy_engine(store.uri)  # type: ignore[no-untyped-call]
         with closing(engine.connect()):
@@ -80,6 +88,13 @@ def _check_tables(store: Store, path: Path) -> None:
         _refuse(path, f"a newer MLflow than {mlflow.__version__} wrote it", f"update MLflow, {_ELSEWHERE}")
     command = f"mlflow db upgrade {shlex.quote(store.uri)}"
     _refuse(path, "an older MLflow wrote it", f"make a copy of it, then bring it up to date with `{command}`")
+
+
+def _follow(path: Path, artifacts: str) -> None:
+    try:
+        follow_the_project(path, artifacts, wait=_LOCK_SECONDS)
+    except sqlite3.Error as error:
+        _refuse(path, str(error), f"end what else uses it, {_ELSEWHERE}")
 
 
 def _refuse(path: Path, what: str, advice: str) -> NoReturn:

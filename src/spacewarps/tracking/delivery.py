@@ -5,7 +5,7 @@ has left unknown is found again by what no other has.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,22 @@ from mlflow.tracking import MlflowClient
 from ruamel.yaml import YAML
 
 from spacewarps.tracking.failures import UnansweredError, cause
-from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
+from spacewarps.tracking.notes import (
+    COMPUTED_TAG,
+    OWNER_TAG,
+    PARENT_TAG,
+    RUN_TAG,
+    STAGE_TAG,
+    Artifact,
+    Data,
+    End,
+    Entries,
+    Model,
+    Note,
+    Reused,
+    Start,
+)
+from spacewarps.tracking.origins import tags_of_origin
 from spacewarps.tracking.spool import Spool
 
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
@@ -95,18 +110,19 @@ class Delivery:
         except Exception as error:
             raise UnansweredError(cause(error)) from None
 
-    def _search(self, what: str) -> list[Run]:
-        found: list[Run] = []
+    def _search(self, what: str) -> Iterator[Run]:
+        """Yield the runs that are found, the latest first."""
         page: str | None = None
         while page is None or page:
             some = self._client.search_runs([self._experiment_id], what, max_results=1000, page_token=page)
-            found += some
+            yield from some
             page = some.token or ""
-        return found
 
     def _send(self, note: Note, spool: Spool) -> str | None:
         if isinstance(note, Start):
             return self._start(note, spool)
+        if isinstance(note, Reused):
+            return self._stand_for_stage(note, spool)
         run_id = spool.runs.get(note.run)
         if run_id is None:
             # MLflow would not have the run, which was told.
@@ -135,7 +151,7 @@ class Delivery:
     def _start(self, note: Start, spool: Spool) -> str:
         found: list[Run] = []
         if spool.uncertain or note.found_by != RUN_TAG:
-            found = self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'")
+            found = list(self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'"))
         if found:
             run = found[-1]
             run_id, stands = str(run.info.run_id), run.data.params
@@ -144,12 +160,37 @@ class Delivery:
         else:
             parent = spool.runs.get(note.parent or "")
             below = {} if parent is None else {PARENT_TAG: parent}
+            if parent is not None and (stage := note.tags.get(STAGE_TAG)):
+                for run in self._of_stage(stage, parent):
+                    # It was taken for one that DVC leaves alone.
+                    if COMPUTED_TAG in run.data.tags:
+                        self._client.delete_run(run.info.run_id)
             run = self._client.create_run(
                 self._experiment_id, start_time=note.time, tags={**note.tags, **below}, run_name=note.name
             )
             run_id, stands = str(run.info.run_id), {}
         self._write_missing(run_id, note.params, stands)
         return run_id
+
+    def _of_stage(self, stage: str, pipeline_id: str) -> list[Run]:
+        return list(self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}' AND tags.`{STAGE_TAG}` = '{stage}'"))
+
+    def _stand_for_stage(self, note: Reused, spool: Spool) -> str | None:
+        """Let a run stand for a stage that was not run, and lead to the one that computed its results."""
+        pipeline_id = spool.runs.get(note.parent)
+        if pipeline_id is None:
+            return None
+        there = self._of_stage(note.stage, pipeline_id)
+        run = next((run for run in there if run.data.tags.get(RUN_TAG) == note.run), None)
+        if there and run is None:
+            return None
+        if run is None:
+            ended = self._search(f"tags.`{STAGE_TAG}` = '{note.stage}' AND attributes.status = 'FINISHED'")
+            tags = {**note.tags, PARENT_TAG: pipeline_id, **tags_of_origin(ended, note.outputs)}
+            name = f"{note.stage}, not run"
+            run = self._client.create_run(self._experiment_id, start_time=note.time, tags=tags, run_name=name)
+        self._client.set_terminated(run.info.run_id, end_time=note.time)
+        return str(run.info.run_id)
 
     def _write_missing(self, run_id: str, params: Mapping[str, str], stands: Mapping[str, str]) -> None:
         missing = [Param(*param) for param in params.items() if param[0] not in stands]

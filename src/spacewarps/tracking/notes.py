@@ -4,6 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+STAGE_TAG = "spacewarps.stage"
+#: The outputs of a stage with the hashes that ``dvc.lock`` has of them, as JSON.
+OUTPUTS_TAG = "spacewarps.outputs"
+#: On a run that stands for a stage which was not run: the run that computed its results.
+COMPUTED_TAG = "spacewarps.computed_by"
 PARENT_TAG = "mlflow.parentRunId"
 #: Which process a run belongs to.
 OWNER_TAG = "spacewarps.process"
@@ -32,6 +37,27 @@ class Start:
     time: int
     found_by: str = RUN_TAG
     params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A stage that a run of the pipeline does not run, as its results are there already.
+
+    Args:
+        run: the id in the notes of the run that stands for it.
+        stage: its name.
+        parent: the id in the notes of the pipeline's run.
+        outputs: the hash of each of its results, by its path.
+        tags: what stands on the run.
+        time: when this was found.
+    """
+
+    run: str
+    stage: str
+    parent: str
+    outputs: dict[str, str]
+    tags: dict[str, str]
+    time: int
 
 
 @dataclass(frozen=True)
@@ -83,8 +109,10 @@ class End:
     time: int
 
 
-Note = Start | Entries | Data | Artifact | Model | End
-_KINDS: Mapping[str, type[Note]] = {kind.__name__: kind for kind in (Start, Entries, Data, Artifact, Model, End)}
+Note = Start | Reused | Entries | Data | Artifact | Model | End
+_KINDS: Mapping[str, type[Note]] = {
+    kind.__name__: kind for kind in (Start, Reused, Entries, Data, Artifact, Model, End)
+}
 
 
 def as_line(note: Note) -> str:

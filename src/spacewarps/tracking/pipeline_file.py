@@ -1,4 +1,4 @@
-"""What ``dvc.yaml`` lists for its stages: inputs and outputs, with the params that name them put in."""
+"""What ``dvc.yaml`` lists for its stages: inputs, outputs and params, with the params that name places put in."""
 
 import os
 import re
@@ -13,12 +13,14 @@ from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 PIPELINES = (Path("dvc.yaml"), Path("crossvalidation/dvc.yaml"))
 
+_PARAMS = Path("params.yaml")
 _VARIABLE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 
 class _Entry(BaseModel):
     wdir: str = "."
     deps: list[str] = []
+    params: list[str | dict[str, list[str] | None]] = []
     outs: list[str | dict[str, Any]] = []
     metrics: list[str | dict[str, Any]] = []
 
@@ -29,10 +31,17 @@ class _Pipeline(BaseModel):
 
 @dataclass(frozen=True)
 class ListedStage:
-    """Inputs, code among them, and outputs of a stage, relative to the project."""
+    """A stage, with all paths relative to the project.
+
+    Attributes:
+        inputs: files and folders that it reads, code among them.
+        outputs: those that it writes.
+        params: for each file of params, the names that count; None where all do.
+    """
 
     inputs: list[Path]
     outputs: list[Path]
+    params: Mapping[Path, list[str] | None]
 
 
 def listed_stages(params: Mapping[str, object]) -> dict[str, ListedStage]:
@@ -54,8 +63,19 @@ def listed_stages(params: Mapping[str, object]) -> dict[str, ListedStage]:
             found[name] = ListedStage(
                 [_place(folder, dep, params) for dep in entry.deps],
                 [_place(folder, out, params) for out in outputs],
+                _names_by_file(folder, entry.params),
             )
     return found
+
+
+def _names_by_file(folder: Path, params: list[str | dict[str, list[str] | None]]) -> dict[Path, list[str] | None]:
+    names: dict[Path, list[str] | None] = {}
+    for listed in params:
+        for file, of_file in ({str(_PARAMS): [listed]} if isinstance(listed, str) else listed).items():
+            place = Path(os.path.normpath(folder / file))
+            known = names.setdefault(place, [])
+            names[place] = None if known is None or of_file is None else [*known, *of_file]
+    return names
 
 
 def _place(folder: Path, name: str, params: Mapping[str, object]) -> Path:

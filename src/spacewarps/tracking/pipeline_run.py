@@ -7,20 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spacewarps.processes import name_of
 from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.notes import OUTPUTS_TAG, STAGE_TAG
 from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
 from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
-from spacewarps.tracking.runner import runner_of_the_pipeline
+from spacewarps.tracking.runner import is_run_by_dvc, runner_of_the_pipeline
+from spacewarps.tracking.stages_around import StagesAround, stages_around
 from spacewarps.tracking.store import project_root
 from spacewarps.tracking.tracker import Tracker
 
 PIPELINE_TAG = "spacewarps.pipeline"
-STAGE_TAG = "spacewarps.stage"
-#: The outputs of a stage with the hashes that ``dvc.lock`` has of them, as JSON.
-OUTPUTS_TAG = "spacewarps.outputs"
 #: The file of params, as an artifact: with its types and comments, which the run's params do not have.
 PARAMS_FILE = "params.yaml"
 
@@ -52,6 +50,8 @@ class StageRun:
 def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     """Open the run of ``stage`` below the run of this pipeline run, which the first stage creates.
 
+    Below the latter a run stands for each stage that DVC does not run, as its results are there already.
+
     Args:
         stage: the stage's name.
         params: all params, flat; they stand on the pipeline's run and on the stage's.
@@ -65,13 +65,17 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         stages = listed_stages(params)
         common = git_and_dvc_tags(stages.values())
         pipeline_id = _start_pipeline_run(tracker, params, common)
+        around = stages_around(stage, stages) if is_run_by_dvc() else StagesAround()
+        for name, outputs in around.before.items():
+            tracker.note_reused(name, pipeline_id, outputs)
         own = {STAGE_TAG: stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
         yield StageRun(tracker, pipeline_id, run_id)
         status = "FINISHED"
-        if stage in stages:
-            _log_outputs(tracker, run_id, stages[stage])
+        if stage in stages and _log_outputs(tracker, run_id, stages[stage]) == around.own:
+            for name, outputs in around.after.items():
+                tracker.note_reused(name, pipeline_id, outputs)
     except KeyboardInterrupt:
         status = "KILLED"
         raise
@@ -79,11 +83,14 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         tracker.close(status)
 
 
-def _log_outputs(tracker: Tracker, run: str, stage: ListedStage) -> None:
+def _log_outputs(tracker: Tracker, run: str, stage: ListedStage) -> dict[str, str]:
+    """Log the hash of each output by its path, and return what could be told."""
     # DVC writes its lock when the stage's process has ended. The work is done, and does not fail for want of a note.
     with suppress(OSError):
         hashes = {str(path): dvc_hash(path) for path in stage.outputs if path.exists()}
         tracker.log(run, tags={OUTPUTS_TAG: json.dumps(hashes)})
+        return hashes
+    return {}
 
 
 def _start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
@@ -104,14 +111,3 @@ def _pipeline_key() -> str:
     key = f"{name_of(runner_of_the_pipeline())} {os.environ.get('DVC_EXP_NAME', '')}"
     # The key stands in quotes when it is searched for.
     return re.sub(r"[^\w.-]", "_", key)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Return nested sections as one level, with dots in the names."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.tracking.database import check_database
 from spacewarps.tracking.failures import TrackingError, reason, without_password
-from spacewarps.tracking.notes import PARENT_TAG
+from spacewarps.tracking.notes import COMPUTED_TAG, OUTPUTS_TAG, PARENT_TAG, STAGE_TAG
 from spacewarps.tracking.pipeline_file import PIPELINES
-from spacewarps.tracking.pipeline_run import OUTPUTS_TAG, PARAMS_FILE, PIPELINE_TAG, STAGE_TAG
+from spacewarps.tracking.pipeline_run import PARAMS_FILE, PIPELINE_TAG
 from spacewarps.tracking.revision import CHANGED_TAG, COMMIT_TAG, EXPERIMENT_TAG
 from spacewarps.tracking.store import URI_VARIABLE, find_store
 
@@ -110,7 +110,8 @@ def _recorded(client: MlflowClient, run_id: str) -> RecordedRun:
 def _stages_of(client: MlflowClient, run: Run) -> list[Run]:
     below = f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
     found = client.search_runs([run.info.experiment_id], below, order_by=["attributes.start_time ASC"])
-    return [each for each in found if STAGE_TAG in each.data.tags]
+    # What was not run wrote nothing with the params and the code of this run.
+    return [each for each in found if STAGE_TAG in each.data.tags and COMPUTED_TAG not in each.data.tags]
 
 
 def _params_file(client: MlflowClient, run: Run) -> bytes:

@@ -78,14 +78,33 @@ class Registry:
         whole = [model for model in found if model.status == LoggedModelStatus.READY]
         return max(whole, key=lambda model: model.creation_timestamp, default=None)
 
-    def register(self, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
-        """Make a version of a logged model."""
+    def open(self) -> None:
+        """Make the registered model, if it is not there yet."""
         with self._asked():
             try:
                 self.client.create_registered_model(self.name)
             except MlflowException as error:
                 if error.error_code not in _ALREADY_THERE:
                     raise
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the registered model."""
+        with self._asked():
+            return dict(self.client.get_registered_model(self.name).tags)
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Put a tag on the registered model."""
+        with self._asked():
+            self.client.set_registered_model_tag(self.name, key, value)
+
+    def delete_tag(self, key: str) -> None:
+        """Take a tag of the registered model away, if it is there."""
+        with self._asked():
+            self.client.delete_registered_model_tag(self.name, key)
+
+    def register(self, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
+        """Make a version of a logged model."""
+        with self._asked():
             # The store looks the model up in MLflow's own idea of the current store.
             mlflow.set_tracking_uri(self.client.tracking_uri)
             return self.client.create_model_version(

@@ -11,7 +11,12 @@ def runner_of_the_pipeline() -> psutil.Process:
     """Return the process that the stages of this run of the pipeline have in common: DVC, or this one by itself."""
     process = psutil.Process()
     # Typed by hand, a stage is a run of its own.
-    return _first_that_is_no_shell(process) if "DVC_STAGE" in os.environ else process
+    return _first_that_is_no_shell(process) if is_run_by_dvc() else process
+
+
+def is_run_by_dvc() -> bool:
+    """Return whether DVC has started this stage, as part of a run of the pipeline."""
+    return "DVC_STAGE" in os.environ
 
 
 def _first_that_is_no_shell(process: psutil.Process) -> psutil.Process:

@@ -12,7 +12,7 @@ from spacewarps.tracking.experiment import connect
 from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.notes import Note
 from spacewarps.tracking.owners import end_abandoned_runs
-from spacewarps.tracking.spool import Destination, Spool
+from spacewarps.tracking.spool import Destination, Spool, UnreadableNotesError
 from spacewarps.tracking.store import Store
 from spacewarps.tracking.waiting import deliver_waiting
 
@@ -173,6 +173,8 @@ class Sender:
         if isinstance(error, UnansweredError):
             address = self._store.public_name(self._root)
             kind, what = "away", f"MLflow at {address} does not answer ({error}); the work goes on, and its notes wait"
+        elif isinstance(error, UnreadableNotesError):
+            kind, what = "unreadable", str(error)
         elif is_refused(error):
             kind, what = "refused", f"MLflow did not take a note ({reason(error)}); the work goes on"
         else:

@@ -1,8 +1,9 @@
 """Notes on their way to MLflow, kept in the project's folder until they are there.
 
-Each stage has a folder of its own in ``.spacewarps/spool``. The file ``notes`` says in its first line whose they are
-and where they go; each further line is a note. The file ``sent`` has a line for each note that was delivered, with the
-id that MLflow gave to the run where the note begins one. ``files`` holds what is to be stored with the runs.
+Each stage has a folder of its own in ``.spacewarps/spool``. The file ``notes`` says in its first line in which format
+they are, whose they are and where they go; each further line is a note. The file ``sent`` has a line for each note that
+was delivered, with the id that MLflow gave to the run where the note begins one. ``files`` holds what is to be stored
+with the runs.
 
 The stage locks its notes for as long as it lives, so that whoever gets the lock knows that it has ended, and is the
 only one to deliver them.
@@ -25,11 +26,18 @@ from typing import Self
 import psutil
 
 from spacewarps.processes import has_ended, name_of
-from spacewarps.tracking.notes import End, Note, Start, as_line, from_line
+from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.notes import End, Note, Reused, Start, as_line, from_line
 
 _NOTES, _SENT, _FILES = "notes", "sent", "files"
+# Another one for each change of the header, of the notes or of what stands beside them.
+_FORMAT = 1
 # What has no notes after as long was left by a process that ended while it made or removed it.
 _LEFTOVER_SECONDS = 3600.0
+
+
+class UnreadableNotesError(TrackingError):
+    """Notes are of another version's format, or damaged; they are kept."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Spool:
             with contextlib.suppress(OSError):
                 # Where the system has no locks, the name of the owner says whether it lives.
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            header = {"owner": name_of(psutil.Process()), **asdict(destination)}
+            header = {"format": _FORMAT, "owner": name_of(psutil.Process()), **asdict(destination)}
             (folder / _NOTES).write_text(json.dumps(header) + "\n", encoding="utf-8")
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -132,7 +140,7 @@ class Spool:
     def delivered(self, run_id: str | None) -> None:
         """Note that the first of the undelivered was delivered, and the id that MLflow gave if it begins a run."""
         note = self.undelivered[0]
-        if isinstance(note, Start) and run_id is not None:
+        if isinstance(note, Start | Reused) and run_id is not None:
             self.runs[note.run] = run_id
         with contextlib.suppress(OSError):
             # It would be delivered again then, and no run is written twice by that.
@@ -164,14 +172,20 @@ class Spool:
             self._lock = -1
 
     def _read(self, lines: list[str]) -> None:
-        """Take up the notes of another process, an end of the runs that it left open among them."""
+        """Take up the notes of another process, an end of the runs that it left open among them.
+
+        Raises:
+            UnreadableNotesError: a line is no note.
+        """
         notes: list[Note] = []
-        for line in lines:
+        # Where the process, or its machine, ended while it wrote, the last line is torn.
+        for number, line in enumerate(lines[:-1], start=2):
             try:
                 notes.append(from_line(line))
-            except ValueError:
-                # The process, or its machine, ended while it wrote this.
-                break
+            except ValueError as error:
+                raise _unreadable(
+                    self.folder, f"line {number} of {_NOTES} is damaged ({error!s:.80})", "delete the folder"
+                ) from None
         began = [note for note in notes if isinstance(note, Start)]
         ended = {note.run for note in notes if isinstance(note, End)}
         left_open = [note.run for note in reversed(began) if note.run not in ended]
@@ -185,7 +199,7 @@ class Spool:
                 # What follows it would be read as its end.
                 os.truncate(self.folder / _SENT, sum(len(line) + 1 for line in sent))
         for note, run_id in zip(notes, sent, strict=False):
-            if isinstance(note, Start) and run_id != "-":
+            if isinstance(note, Start | Reused) and run_id != "-":
                 self.runs[note.run] = run_id
         self.undelivered.extend(notes[len(sent) :])
         self._taken = self.uncertain = self.suspect = True
@@ -203,6 +217,9 @@ def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
     Args:
         folder: that of the spool.
         from_anywhere: also that of another machine or container, if its lock is free.
+
+    Raises:
+        UnreadableNotesError: its notes are of another version's format, or damaged.
     """
     spool = None
     try:
@@ -236,15 +253,34 @@ def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
         # Who had the lock before has delivered and removed it.
         return None
     header, *lines = (folder / _NOTES).read_text(encoding="utf-8", errors="replace").split("\n")
-    try:
-        values = json.loads(header)
-        ended, destination = has_ended(values.pop("owner")), Destination(**values)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        # The machine lost power at once, or another version wrote it.
+    if not lines:
+        # The process has yet to write it, or the machine lost power at once.
         return None
+    ended, destination = _read_header(folder, header)
     # A process that lives has left its spool if it is not locked.
     if not (ended or (locks and (from_anywhere or ended is False))):
         return None
     spool = Spool(folder, destination, lock)
     spool._read(lines)
     return spool
+
+
+def _read_header(folder: Path, header: str) -> tuple[bool | None, Destination]:
+    """Return whether the process that wrote the notes has ended, and where they go."""
+    try:
+        values = json.loads(header)
+        found = values.pop("format", None)
+        if found == _FORMAT:
+            return has_ended(values.pop("owner")), Destination(**values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _unreadable(folder, f"the first line of {_NOTES} is damaged", "delete the folder") from None
+    which = "no number" if found is None else f"number {found!r:.20}"
+    raise _unreadable(
+        folder,
+        f"another version wrote them (their format has {which}, that of this version is {_FORMAT})",
+        "run `spacewarps sync` of that version, or delete the folder",
+    )
+
+
+def _unreadable(folder: Path, what: str, advice: str) -> UnreadableNotesError:
+    return UnreadableNotesError(f"{folder}: these notes for MLflow cannot be read, and are kept: {what}; {advice}")

@@ -1,5 +1,6 @@
 """Where runs are kept: the store that ``MLFLOW_TRACKING_URI`` names, or else the database at the project's root."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ _DATABASE_SERVERS = frozenset({"postgresql", "mysql", "mssql"})
 _DATABRICKS = frozenset({"databricks", "databricks-uc", "uc"})
 # To the last @, as a password may hold others, and a slash.
 _USER = re.compile(r"(?<=://)\S*@")
+# Of options in an address; that a password has changed makes no other store.
+_SECRET = re.compile(r"pass|pwd|secret|token|key|user", re.IGNORECASE)
+_MARK_DIGITS = 6
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 
 
@@ -30,12 +34,14 @@ class Store:
         artifacts: where a new experiment keeps its artifacts; None where the store knows a place of its own.
         database: the file of an SQLite database.
         answers_by_http: a server, which has pages to look at.
+        moves_along: whether the database lies in the project's folder, and goes where that goes.
     """
 
     uri: str
     artifacts: str | None = None
     database: Path | None = None
     answers_by_http: bool = False
+    moves_along: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -43,9 +49,20 @@ class Store:
         return self.uri.startswith(("sqlite", "file:"))
 
     def public_name(self, root: Path) -> str:
-        """Return a name that tells it from other stores: without user and password, and the same if ``root`` moves."""
-        address = _USER.sub("", self.uri).partition("?")[0]
-        return address.replace(f"{root}/", "") if self.is_local else address.rstrip("/")
+        """Return a name that tells it from other stores: without user and password, and the same if ``root`` moves.
+
+        Options may tell two stores of one server apart, as a socket or a schema does. Any of them may hold a secret as
+        well, so the name has so few digits of their hash that none can be found by trying.
+        """
+        address, _, options = _USER.sub("", self.uri).partition("?")
+        if self.is_local:
+            # Its options say how a file is opened, not which.
+            return address.replace(f"{root}/", "")
+        which = sorted(
+            option for option in options.split("&") if option and not _SECRET.search(option.partition("=")[0])
+        )
+        mark = f"?{hashlib.sha256('&'.join(which).encode()).hexdigest()[:_MARK_DIGITS]}" if which else ""
+        return f"{address.rstrip('/')}{mark}"
 
 
 def project_root() -> Path:
@@ -64,7 +81,7 @@ def find_store(root: Path) -> Store:
     """
     uri = os.environ.get(URI_VARIABLE, "").strip()
     if not uri:
-        return _sqlite_store(root / "mlflow.db")
+        return _sqlite_store(root / "mlflow.db", root)
     try:
         parts = urlsplit(uri)
     except ValueError as error:
@@ -99,17 +116,18 @@ def _named_sqlite_store(uri: str, root: Path) -> Store:
         if not named.startswith("file:/"):
             _refuse(uri, "depends on the folder that a stage runs in; write sqlite:///file:/FOLDER/mlflow.db?uri=true")
         return Store(uri, _file_uri(root / "mlartifacts"))
-    return _sqlite_store(root / named, options=uri.partition("?")[2])
+    return _sqlite_store(root / named, root, options=uri.partition("?")[2])
 
 
-def _sqlite_store(database: Path, options: str = "") -> Store:
+def _sqlite_store(database: Path, root: Path, options: str = "") -> Store:
     """Return the store of an SQLite database, its artifacts beside it."""
     artifacts = _file_uri(database.parent / "mlartifacts")
     # Releases of SQLAlchemy differ in what they decode. Of an address that starts with sqlite:///, MLflow decodes
     # nothing and makes the folder that it reads there; of the longer scheme it makes none.
     for uri in (f"sqlite:///{database}", f"sqlite+pysqlite:///{quote(str(database))}"):
         if make_url(uri).database == str(database):
-            return Store(f"{uri}?{options}" if options else uri, artifacts, database)
+            moves_along = database.resolve().is_relative_to(root.resolve())
+            return Store(f"{uri}?{options}" if options else uri, artifacts, database, moves_along=moves_along)
     raise TrackingError(_unusable(database))
 
 

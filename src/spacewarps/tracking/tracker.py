@@ -1,5 +1,6 @@
 """What a stage tells MLflow: noted at once, and delivered beside the work, which no failure of MLflow harms."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -15,7 +16,20 @@ from spacewarps.progress import say
 from spacewarps.tracking.experiment import check_kind, destination, open_experiment
 from spacewarps.tracking.failures import UnansweredError, reason
 from spacewarps.tracking.names import acceptable_name
-from spacewarps.tracking.notes import OWNER_TAG, RUN_TAG, Artifact, Data, End, Entries, Model, Note, Start
+from spacewarps.tracking.notes import (
+    OUTPUTS_TAG,
+    OWNER_TAG,
+    RUN_TAG,
+    STAGE_TAG,
+    Artifact,
+    Data,
+    End,
+    Entries,
+    Model,
+    Note,
+    Reused,
+    Start,
+)
 from spacewarps.tracking.sender import Sender
 from spacewarps.tracking.spool import Destination, Spool
 from spacewarps.tracking.store import find_store
@@ -93,14 +107,34 @@ class Tracker:
             params: what stands on it unless it has them already.
             found_by: the tag by whose value a run of other stages is found, which then goes on.
         """
-        self._count += 1
-        run = f"{self.spool.folder.name}.{self._count}"
+        run = self._new_id()
         settings = {acceptable_name(key): str(value)[:_PARAM_LENGTH] for key, value in (params or {}).items()}
         labels = _originals(params or {}) | {**tags, OWNER_TAG: self._owner, RUN_TAG: run}
         labels = {key: value[:_TAG_LENGTH] for key, value in labels.items()}
         self._note(Start(run, name[:_RUN_NAME_LENGTH], parent, labels, _now(), found_by, settings))
         self._open[run] = None
         return run
+
+    def note_reused(self, stage: str, pipeline: str, outputs: Mapping[str, str]) -> None:
+        """Let a run stand for a stage that was not run, unless the pipeline's run has one of it.
+
+        Args:
+            stage: its name.
+            pipeline: the id of the pipeline's run.
+            outputs: the hash of each of its results, by its path; they tell which run computed it.
+        """
+        run = self._new_id()
+        tags = {
+            STAGE_TAG: stage,
+            OUTPUTS_TAG: json.dumps(outputs)[:_TAG_LENGTH],
+            OWNER_TAG: self._owner,
+            RUN_TAG: run,
+        }
+        self._note(Reused(run, stage, pipeline, dict(outputs), tags, _now()))
+
+    def _new_id(self) -> str:
+        self._count += 1
+        return f"{self.spool.folder.name}.{self._count}"
 
     def log(
         self,

@@ -32,6 +32,11 @@ class LockedStage(BaseModel):
     deps: list[Place] = []
     outs: list[Place] = []
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of each output, by its path."""
+        return {str(out.path): out.md5 for out in self.outs}
+
     def needs(self, other: "LockedStage") -> bool:
         """Say whether this stage reads what the other one wrote."""
         return any(dep.overlaps(out) for dep in self.deps for out in other.outs)
@@ -42,8 +47,19 @@ class Lock(BaseModel):
 
     stages: dict[str, LockedStage]
 
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The hash of each output of any stage, by its path."""
+        return {path: digest for stage in self.stages.values() for path, digest in stage.hashes.items()}
+
     def led_to(self, name: str) -> dict[str, LockedStage]:
-        """Return the stages that the one called ``name`` needs, directly or not, and that one, in order."""
+        """Return the stages that the one called ``name`` needs, directly or not, and that one, in order.
+
+        Raises:
+            ValueError: there is no such stage; the message is one line.
+        """
+        if name not in self.stages:
+            raise ValueError(f"it holds no stage {name}")
         found, waiting = set(), [name]
         while waiting:
             now = waiting.pop()
@@ -54,21 +70,18 @@ class Lock(BaseModel):
         return {name: stage for name, stage in self.stages.items() if name in found}
 
 
-def read_lock(content: bytes, stage: str) -> Lock:
+def read_lock(text: str) -> Lock:
     """Return what a ``dvc.lock`` holds.
 
     Raises:
-        ValueError: it is damaged, or has no such ``stage``; the message is one line.
+        ValueError: it is damaged; the message is one line.
     """
     try:
-        lock = Lock.model_validate(read_yaml(content.decode("utf-8")))
+        return Lock.model_validate(read_yaml(text))
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None
     except NotYamlError as error:
         raise ValueError(f"{error!s:.200}") from None
-    if stage not in lock.stages:
-        raise ValueError(f"it holds no stage {stage}")
-    return lock
 
 
 def params_of(stages: Mapping[str, LockedStage]) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spacewarps.cli import main
+from spacewarps.tracking.spool import UnreadableNotesError, taken
+from spacewarps.tracking.store import Store
+from spacewarps.tracking.tracker import Tracker
+from spacewarps.tracking.waiting import SPOOL
+from tests.tracking.runs import all_runs
+
+
+@pytest.fixture
+def left(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a stage has left, as if MLflow had not heard of it: two notes."""
+    monkeypatch.chdir(tracked)
+    tracker = Tracker(tracked)
+    run = tracker.start_run("earlier", None, {})
+    tracker.end_run(run)
+    shutil.copytree(tracker.spool.folder, tracked / "copy")
+    tracker.close("FINISHED")
+    (tracked / "copy/sent").unlink(missing_ok=True)
+    (tracked / "copy").rename(tracker.spool.folder)
+    return tracker.spool.folder / "notes"
+
+
+def of_format(notes: Path, number: object) -> None:
+    header, *lines = notes.read_text().split("\n")
+    values = {key: value for key, value in json.loads(header).items() if key != "format"}
+    notes.write_text("\n".join([json.dumps(values if number is None else {"format": number, **values}), *lines]))
+
+
+@pytest.mark.parametrize(("number", "told"), [(None, "has no number"), (0, "has number 0"), (999, "has number 999")])
+def test_notes_of_another_version_are_refused_in_one_line_and_kept(
+    left: Path, tracked: Path, capsys: pytest.CaptureFixture[str], number: object, told: str
+) -> None:
+    of_format(left, number)
+    before = left.read_bytes()
+    capsys.readouterr()
+    assert main(["sync"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("no notes wait for sqlite:///mlflow.db\n", 1)
+    assert f"another version wrote them (their format {told}" in said.err
+    # A stage says so too, and its own notes arrive.
+    tracker = Tracker(tracked)
+    tracker.start_run("own", None, {})
+    assert sorted(str(run.info.run_name) for run in all_runs(tracker)) == ["earlier", "own"]
+    tracker.close("FINISHED")
+    said = capsys.readouterr()
+    assert (said.out.count("\n"), "another version wrote them" in said.out) == (1, True)
+    assert left.read_bytes() == before
+    of_format(left, 1)
+    assert main(["sync"]) == 0
+    assert not list((tracked / SPOOL).iterdir())
+
+
+def test_a_damaged_note_costs_none_of_those_behind_it(left: Path) -> None:
+    header, first, *rest = left.read_text().split("\n")
+    left.write_text("\n".join([header, first[: len(first) // 2], *rest]))
+    with (
+        pytest.raises(UnreadableNotesError, match="line 2 of notes is damaged"),
+        taken(left.parent, from_anywhere=True),
+    ):
+        pass
+    assert left.exists()
+
+
+def test_a_last_note_that_is_torn_was_never_written(left: Path) -> None:
+    left.write_text(left.read_text()[:-20])
+    with taken(left.parent, from_anywhere=True) as spool:
+        assert spool is not None
+        # The end that it lacks is added.
+        assert [type(note).__name__ for note in spool.undelivered] == ["Start", "End"]
+        assert spool.killed == 1
+
+
+def name(uri: str) -> str:
+    return Store(uri).public_name(Path("/project"))
+
+
+def test_stores_that_only_their_options_tell_apart_have_names_of_their_own() -> None:
+    server = "postgresql://me:geheim@/runs"
+    one, other = (name(f"{server}?host=/{socket}&password=geheim") for socket in ("one", "other"))
+    assert len({name(server), one, other}) == 3
+    assert one == name(f"{server}?password=new&host=/one")
+    assert "geheim" not in one
+    assert "one" not in one
+    assert name(f"{server}?password=geheim") == name(server) == "postgresql:///runs"
+
+
+def test_how_a_file_is_opened_makes_no_other_store_of_it() -> None:
+    assert name("sqlite:////project/a.db?timeout=5") == name("sqlite:////project/a.db") == "sqlite:///a.db"
