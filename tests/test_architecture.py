@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
     "tracking": {"survey", "model", "training", "search", "progress", "recorded_code", "yaml_params"},
+    "team": {"progress"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {
         "simulation",
