@@ -46,15 +46,15 @@ def deliver_waiting(
                     continue
                 try:
                     delivery = open_delivery(spool.destination)
+                    while spool.undelivered:
+                        delivery.deliver_first(spool)
+                        note_progress()
+                    delivery.remove_twins(spool)
                 except UnansweredError:
                     raise
                 except TrackingError as error:
                     tell(error)
                     continue
-                while spool.undelivered:
-                    delivery.deliver_first(spool)
-                    note_progress()
-                delivery.remove_twins(spool)
                 say_killed(spool.killed)
                 spool.discard()
 
