@@ -1,5 +1,6 @@
 """What keeps a server from starting is said in one line."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -59,3 +60,16 @@ def test_of_several_versions_of_debian_the_newest_is_taken(tmp_path: Path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(postgres, "_DEBIAN", tmp_path)
     assert postgres.programs() == tmp_path / "17/bin"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as this user")
+def test_a_folder_that_postgresqls_user_cannot_reach_is_refused_in_one_line(tmp_path: Path) -> None:
+    try:
+        postgres.programs()
+    except SpaceWarpsError as error:
+        pytest.skip(str(error))
+    (tmp_path / "mine").mkdir(mode=0o700)
+    with pytest.raises(
+        SpaceWarpsError, match=r"mine/postgres: PostgreSQL does not run as root, and the user postgres "
+    ):
+        postgres.Cluster(tmp_path / "mine/postgres", tmp_path, "a word", 1)

@@ -31,7 +31,7 @@ class KeptBucket:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._client = Client(self._moto)
         self._one_at_a_time = threading.Lock()
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         # A process has one memory of moto's, and what counts is in the files.
         self._client.post("/moto-api/reset")
         self._client.put(f"/{BUCKET}", headers=self._as_owner)

@@ -76,14 +76,16 @@ class Part:
 
 def end_what_was_left(names: list[str]) -> None:
     """End the parts of a server that was killed itself, by their names; those of other machines are left alone."""
-    for name in names:
-        if has_ended(name) is False:
+    # The last to start uses the others.
+    for name in reversed(names):
+        if has_ended(name) is not False:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             process = psutil.Process(int(name.split(" ")[2]))
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-                with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(_SECONDS)
-                os.killpg(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(_SECONDS)
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def as_user(name: str | None) -> dict[str, Any]:
