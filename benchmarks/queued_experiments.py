@@ -52,7 +52,7 @@ TINY = {
 # What DVC and the stages say where something went wrong beside the work.
 COMPLAINTS = re.compile(r"database is locked|MLflow did not take|MLflow could not|MLflow will not|does not answer")
 PAUSE_SECONDS = 5.0
-HEAD = ("round", "trees complete", "runs", "faults", "seconds")
+HEAD = ("round", "trees complete", "runs", "late notes", "faults", "seconds")
 
 
 class QueuedProject:
@@ -87,6 +87,11 @@ class QueuedProject:
         self.dvc("queue", "start", "--jobs", str(workers))
         while re.search(r"\b(Queued|Running)\b", self.dvc("queue", "status")):
             time.sleep(PAUSE_SECONDS)
+
+    def deliver_late_notes(self) -> int:
+        """Deliver what a slow server had not taken when the last stages ended, and return how many notes that were."""
+        said = self.run(sys.executable, "-m", "spacewarps.cli", "sync")
+        return int(found[1]) if (found := re.match(r"(\d+) notes? delivered", said)) else 0
 
     def runs(self) -> list[Run]:
         """Return the runs of this project's experiments, and all below them."""
@@ -136,7 +141,9 @@ def faults_of_a_tree(project: QueuedProject, name: str, runs: list[Run]) -> Iter
         if run is not top and tags.get(STAGE_TAG) != run.info.run_name:
             yield f"{run.info.run_name} is the stage {tags.get(STAGE_TAG)}"
     lock = project.show(name, "dvc.lock")
-    told = {path: md5 for run in stages.values() for path, md5 in json.loads(run.data.tags[OUTPUTS_TAG]).items()}
+    told = {
+        path: md5 for run in stages.values() for path, md5 in json.loads(run.data.tags.get(OUTPUTS_TAG, "{}")).items()
+    }
     if not lock or told.keys() != read_outputs(lock).keys() or differing_outputs(lock, told):
         yield f"its outputs are not those of dvc.lock: {differing_outputs(lock, told) or 'some are missing'}"
     searched = json.loads(project.show(name, "reports/search.json") or '{"candidates": []}')["candidates"]
@@ -183,13 +190,14 @@ def main() -> int:
             start = time.monotonic()
             project.work_off(arguments.workers)
             seconds = time.monotonic() - start
+            late = project.deliver_late_notes()
             runs = project.runs()
             faults = {name: list(faults_of_a_tree(project, name, runs)) for name in project.names}
             faults["all"] = list(faults_of_all(project, runs))
         complete = sum(not faults[name] for name in project.names)
         count = sum(map(len, faults.values()))
         whole, wrong, took = whole + complete, wrong + count, took + seconds
-        row = (number, f"{complete} of {arguments.experiments}", len(runs), count, f"{seconds:.0f}")
+        row = (number, f"{complete} of {arguments.experiments}", len(runs), late, count, f"{seconds:.0f}")
         print("  ".join(str(value).rjust(len(name)) for value, name in zip(row, HEAD, strict=True)), flush=True)
         for name, each in faults.items():
             for fault in each:
