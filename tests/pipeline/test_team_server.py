@@ -29,6 +29,7 @@ pytestmark = pytest.mark.long
 LINES = 3
 # What no two runs have in common: ids, times, and the process that wrote them.
 OF_ONE_RUN = {PARENT_TAG, RUN_TAG, OWNER_TAG, PIPELINE_TAG}
+OF_ONE_CLOCK = {"seconds", "search_seconds", "logging_share"}
 OF_ONE_MODEL = ("artifact_path:", "model_id:", "model_uuid:", "run_id:", "utc_time_created:")
 
 
@@ -167,12 +168,17 @@ def tree_of(client: MlflowClient, folder: Path) -> list[dict[str, Any]]:
             "metrics": {
                 name: [(point.step, point.value) for point in client.get_metric_history(number, name)]
                 for name in run.data.metrics
-                if "seconds" not in name
+                if name not in OF_ONE_CLOCK
             },
             "data": [(dict(each.dataset), [(tag.key, tag.value) for tag in each.tags]) for each in used],
             "artifacts": files_of(number, run_id=number) if client.list_artifacts(number) else {},
             "models": [
-                (model.name, str(model.status), model.tags, files_of(model.model_id, artifact_uri=model.model_uri))
+                (
+                    model.name,
+                    str(model.status),
+                    model.tags,
+                    files_of(model.model_id, artifact_uri=model.artifact_location),
+                )
                 for model in models
                 if model.source_run_id == number
             ],

@@ -22,6 +22,7 @@ from spacewarps.team.postgres import Cluster
 
 _START_SECONDS = 300.0
 _PAUSE_SECONDS = 0.2
+# To check a password takes a good part of a second by design, and a pipeline asks hundreds of times.
 _SETTINGS = """\
 [mlflow]
 default_permission = EDIT
@@ -29,6 +30,7 @@ database_uri = {accounts}
 admin_username = {user}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
 """
 
 
