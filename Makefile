@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments plots ui clean
+.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments plots ui team-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,ray,s3]'
+	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,ray,s3,team]'
 	@touch $@
 
 versioned:
@@ -74,6 +74,10 @@ plots: versioned $(READY) ## draw DVC's plots on a page that works without a net
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	@uri=$$(python -m spacewarps.tracking.ui $(PORT)) && \
 	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
+
+# `exec`, so that a signal for the shell reaches the server.
+team-server: $(READY) ## try out MLflow as a team runs it, on 127.0.0.1: PostgreSQL, S3, passwords (PORT=5000)
+	@exec python -m spacewarps.team --port $(PORT)
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

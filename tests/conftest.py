@@ -34,7 +34,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         # Each cluster takes the memory of many workers, so a file has one at a time.
         if "[ray]" in nodeid or "::TestRay::" in nodeid or file.endswith("test_ray_cluster.py"):
             return f"ray {file}"
-        return nodeid if file.endswith(("test_validation.py", "test_portability.py")) else file
+        return nodeid if file.endswith(("test_validation.py", "test_portability.py", "test_run_trees.py")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

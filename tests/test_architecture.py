@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "recorded_code",
         "yaml_params",
     },
+    "team": {"progress"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {
         "simulation",

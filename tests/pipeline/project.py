@@ -49,6 +49,8 @@ class Project:
         self.folder = folder
         #: Where it was made; a copy remembers.
         self.made_in = folder
+        #: What its commands find in their environment beside the usual.
+        self.variables: dict[str, str] = {}
 
     @classmethod
     def create(cls, folder: Path) -> "Project":
@@ -100,6 +102,7 @@ class Project:
             "GIT_AUTHOR_EMAIL": "a@example.org",
             "GIT_COMMITTER_NAME": "A",
             "GIT_COMMITTER_EMAIL": "a@example.org",
+            **self.variables,
         }
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -71,11 +71,13 @@ class Line:
         allowed: how many more requests reach the server; the answer to the last is lost, and the line is dead then.
         seconds: how long each takes.
         heard: is called with the number of each request that reached the server.
+        barred: the status of HTTP that who makes a run is answered instead; 401 is the answer to everything.
         late: how long after its time the first request that makes a run reaches the server, which hears all others.
     """
 
     def __init__(self, server: Server) -> None:
         self.allowed, self.seconds, self.late, self.count = sys.maxsize, 0.0, 0.0, 0
+        self.barred: int | None = None
         self.heard: Callable[[int], None] = lambda _count: None
         line = self
 
@@ -90,6 +92,9 @@ class Line:
                     time.sleep(late)
                 if line.allowed <= 0:
                     self.close_connection = True
+                    return
+                if line.barred == 401 or (line.barred and self.path.endswith("runs/create")):
+                    self.send_error(line.barred)
                     return
                 line.allowed -= 1
                 line.count += 1

@@ -14,10 +14,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
+from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
 from spacewarps.tracking.pipeline_run import PIPELINE_TAG, stage_run
 from spacewarps.tracking.spool import Spool, taken
+from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
 from tests.tracking.runs import client_of
@@ -155,6 +157,31 @@ def test_a_server_that_is_dead_from_the_start_gets_everything_later(
     assert not list((folder / SPOOL).iterdir())
     assert sync() == 0
     assert "no notes wait" in capsys.readouterr().out
+
+
+def test_what_a_user_may_not_write_waits_until_the_user_may(
+    server: Server, line: Line, folder: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.barred = 403
+    stages()
+    said = capsys.readouterr().out
+    assert said.count("wait in .spacewarps/spool (this user may not write there; ") == 2
+    assert sync() == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "this user may not write there" in complaint
+    assert len(list((folder / SPOOL).iterdir())) == 2
+    line.barred = None
+    assert sync() == 0
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_user_whom_the_server_does_not_know_is_told_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.barred = 401
+    with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as told:
+        open_experiment(Path.cwd(), find_store(Path.cwd()), destination(find_store(Path.cwd()), Path.cwd()))
+    assert "geheim" not in f"{told.value}{capsys.readouterr()}"
 
 
 def test_the_next_stage_delivers_what_the_one_before_it_could_not(

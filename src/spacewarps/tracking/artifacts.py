@@ -56,7 +56,7 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.binary, "stamp", required=False),
         # Lists of lists of lists of numbers. As such, MLflow would refuse whole numbers.
-        ColSpec(AnyType(), "pixels", required=False),
+        ColSpec(AnyType(), "pixels", required=False),  # type: ignore[no-untyped-call]
         *(ColSpec(DataType.double, name) for name in example.feature_names),
     ]
     has_sets = classifier.reference.thresholds is not None

@@ -15,7 +15,7 @@ from mlflow.models import Model as SavedModel
 from mlflow.tracking import MlflowClient
 from ruamel.yaml import YAML
 
-from spacewarps.tracking.failures import UnansweredError, cause
+from spacewarps.tracking.failures import TrackingError, UnansweredError, barred, cause
 from spacewarps.tracking.notes import (
     COMPUTED_TAG,
     OWNER_TAG,
@@ -70,6 +70,7 @@ class Delivery:
 
         Raises:
             UnansweredError: the store does not answer.
+            TrackingError: it does not let this user write, who may be allowed to later.
         """
         note = spool.undelivered[0]
         for attempt in range(1, _ATTEMPTS + 1):
@@ -79,6 +80,8 @@ class Delivery:
             except Exception as error:
                 # Stores of runs and of artifacts fail with errors of many kinds: MLflow's, the system's, the server's.
                 spool.uncertain = spool.suspect = True
+                if why := barred(error):
+                    raise TrackingError(why) from None
                 if not is_refused(error):
                     self._check_that_it_answers(error)
                     if attempt < _ATTEMPTS:

@@ -10,7 +10,15 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import alone_in
 from spacewarps.tracking.database import check_database
-from spacewarps.tracking.failures import TrackingError, UnansweredError, cause, is_unanswered, reason, without_password
+from spacewarps.tracking.failures import (
+    TrackingError,
+    UnansweredError,
+    barred,
+    cause,
+    is_unanswered,
+    reason,
+    without_password,
+)
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, Store
 from spacewarps.tracking.views import experiment_tags, tags_of_any_experiment
@@ -72,6 +80,8 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
         # Each kind of store fails with errors of its own.
         if not store.is_local and is_unanswered(error):
             raise UnansweredError(cause(error)) from None
+        if why := barred(error):
+            raise TrackingError(f"MLflow at {without_password(store.uri)}: {why}") from None
         raise _unusable(store, error) from None
 
 

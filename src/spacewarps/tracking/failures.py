@@ -3,6 +3,7 @@
 import re
 
 import requests
+from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from spacewarps.errors import SpaceWarpsError
@@ -24,12 +25,32 @@ _NO_ANSWER = (
 )
 
 
+_BARRED = {
+    401: "this user is not known there, or has another password; set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD",
+    403: "this user may not write there; whoever administers it gives the permission to edit the experiment",
+}
+
+
 class TrackingError(SpaceWarpsError):
     """MLflow cannot be used."""
 
 
 class UnansweredError(TrackingError):
     """The store does not answer, for now."""
+
+
+def barred(error: BaseException) -> str | None:
+    """Return in words why a server does not let this user in, or not as far; nothing if an error comes of other things.
+
+    Artifacts are refused with an error of HTTP, all else with one of MLflow.
+    """
+    status = 0
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+    return _BARRED.get(status)
 
 
 def is_unanswered(error: BaseException | None) -> bool:
