@@ -90,7 +90,7 @@ class QueuedProject:
     def deliver_late_notes(self) -> int:
         """Deliver what a slow server had not taken when the last stages ended, and return how many notes that were."""
         said = self.run(sys.executable, "-m", "spacewarps.cli", "sync")
-        return int(found[1]) if (found := re.match(r"(\d+) notes? delivered", said)) else 0
+        return int(found[1]) if (found := re.search(r"(\d+) notes? delivered", said)) else 0
 
     def runs(self) -> list[Run]:
         """Return the runs of this project's experiments, and all below them."""

@@ -30,7 +30,7 @@ LINES = 3
 # What no two runs have in common: ids, times, and the process that wrote them.
 OF_ONE_RUN = {PARENT_TAG, RUN_TAG, OWNER_TAG, PIPELINE_TAG}
 OF_ONE_CLOCK = {"seconds", "search_seconds", "logging_share"}
-OF_ONE_MODEL = ("artifact_path:", "model_id:", "model_uuid:", "run_id:", "utc_time_created:")
+OF_ONE_MODEL = ("artifact_path:", "model_id:", "model_uuid:", "run_id:", "uri: file:", "utc_time_created:")
 
 
 class Team:

@@ -1,5 +1,7 @@
 """Objects in the bucket, through Amazon's own client."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,13 @@ def test_who_has_another_key_gets_and_changes_nothing(connect: Callable[..., Any
         with pytest.raises(stranger.exceptions.ClientError, match="AccessDenied"):
             ask(Bucket=BUCKET, Key="a")
     assert objects(connect()) == {"a": b"mine"}
+
+
+def test_an_address_that_was_signed_leads_to_the_object(connect: Callable[..., Any]) -> None:
+    client = connect()
+    client.put_object(Bucket=BUCKET, Key="a b", Body=b"mine")
+    address = client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "a b"})
+    with urllib.request.urlopen(address) as answer:
+        assert answer.read() == b"mine"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(address.partition("?")[0])

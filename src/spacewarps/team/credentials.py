@@ -18,7 +18,7 @@ class Credentials:
     """Who may do what.
 
     Args:
-        user: the administrator of MLflow's accounts.
+        user: the administrator of MLflow's accounts, by a name that no other server has.
         password: that user's.
         database_password: that of the database's only role.
         s3_key: the id of the key to the bucket.
@@ -45,7 +45,7 @@ class Credentials:
         path = folder / _FILE
         if not path.exists():
             words = (secrets.token_urlsafe(24) for _ in range(5))
-            write_secret(path, json.dumps(asdict(cls("team-admin", *words))))
+            write_secret(path, json.dumps(asdict(cls(f"team-{secrets.token_hex(3)}", *words))))
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError):
