@@ -245,7 +245,7 @@ def test_a_champion_whose_network_was_altered_in_mlflow_is_not_asked(
     run_stages(poor, "train", "evaluate", epochs=1, calibration="temperature")
     description.write_text(before + " ")
     status, told_with_answers, _ = spacewarps_here(poor, "promote")
-    assert (status, "paired by sample" in told_with_answers) == (1, True)
+    assert (status, "paired by sample" in told_with_answers) == (1, True), told_with_answers
     answers.rename(tmp_path / "predictions.csv")
     status, said, errors = spacewarps_here(poor, "promote")
     (tmp_path / "predictions.csv").rename(answers)

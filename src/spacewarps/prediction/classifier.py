@@ -6,7 +6,6 @@ from pathlib import Path
 from spacewarps.model.ensemble import Network
 from spacewarps.model.storage import load_model
 from spacewarps.prediction.reference import Reference, read_reference
-from spacewarps.survey.images import StampShape
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,3 @@ class Classifier:
         """
         network = load_model(folder)
         return cls(folder, network, read_reference(folder, network))
-
-    @property
-    def shape(self) -> StampShape:
-        """The stamps that it takes."""
-        channels, height, width = self.network.inputs.stamp_shape
-        return StampShape(channels, height, width, self.reference.pixels)

@@ -22,6 +22,7 @@ from spacewarps.files import outputs
 from spacewarps.interrupts import children_spared
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.reference import levels
+from spacewarps.prediction.stamps import stamps_of
 from spacewarps.reading import sha256_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns
@@ -75,7 +76,7 @@ def read_unlabelled(
         # Each row that cannot be used is told, and the others are what was asked for.
         max_bad_fraction=1.0,
     )
-    survey = read_survey(catalog, images, settings, audit, progress_bar, shape=classifier.shape)
+    survey = read_survey(catalog, images, settings, audit, progress_bar, shape=stamps_of(classifier))
     audit.notes.clear()
     return survey
 
@@ -136,7 +137,7 @@ class _Job(NamedTuple):
 
 
 def _answer(classifier: Classifier, job: _Job, compute: Compute) -> Part:
-    stamps = decode_stamps(job.files, classifier.shape)
+    stamps = decode_stamps(job.files, stamps_of(classifier))
     faults = np.array([str(stamp) if isinstance(stamp, StampError) else "" for stamp in stamps], dtype=np.str_)
     sound = [stamp for stamp in stamps if not isinstance(stamp, StampError)]
     if not sound:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spacewarps.prediction.answers import answers_of
 from spacewarps.prediction.classifier import Classifier
+from spacewarps.prediction.stamps import stamps_of
 from spacewarps.survey.images import StampError
 from spacewarps.survey.stamps import decode_picture
 
@@ -45,7 +46,7 @@ class StampClassifier(PythonModel):
                 raise MlflowException.invalid_parameter_value(f"row {number}: {error}") from None
 
     def _stamp(self, picture: Any, values: Any) -> NDArray[np.generic]:
-        shape = self.classifier.shape
+        shape = stamps_of(self.classifier)
         if isinstance(picture, bytes) == (values is not None):
             raise StampError(f"a row holds either {PICTURE!r}, an image file, or {PIXELS!r}")
         if isinstance(picture, bytes):
