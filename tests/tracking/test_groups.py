@@ -57,7 +57,7 @@ def test_groups_arrive_in_every_store_whatever_the_classes_are_called(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     tracker = Tracker(tracked)
     top = tracker.start_run("pipeline", None, {})
-    stage = StageRun(tracker, top, tracker.start_run("evaluate", top, {}))
+    stage = StageRun(tracker, top, tracker.start_run("evaluate", top, {}), "pipeline")
     stage.log_metrics(in_groups(flatten(METRICS)))
     data = run_of(tracker, stage.run_id).data
     tracker.close("FINISHED")

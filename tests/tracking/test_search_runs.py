@@ -28,7 +28,8 @@ def tracker(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def stage(tracker: Tracker) -> StageRun:
-    return StageRun(tracker, tracker.start_run("pipeline", None, {}), tracker.start_run("search", None, {}))
+    top, search = tracker.start_run("pipeline", None, {}), tracker.start_run("search", None, {})
+    return StageRun(tracker, top, search, "wider")
 
 
 def result(candidate: Candidate, accuracies: list[float], *, finished: bool = True) -> CandidateResult:
@@ -73,6 +74,7 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
         "joined": "no",
     }
     assert runs["conv k=4"].data.tags["spacewarps.seed"] == "7"
+    assert runs["conv k=4"].data.tags["spacewarps.experiment"] == "wider"
     other = runs["residual 5x5 k=8 on trunk 2, joined"]
     assert (other.data.params["joined"], other.data.tags["spacewarps.joined"]) == ("yes", "yes")
     assert 0 <= other.data.metrics["seconds"] < 60
@@ -132,7 +134,7 @@ def test_a_block_that_comes_in_with_a_later_one_has_joined_as_well(stage: StageR
 
 def test_the_run_of_the_pipeline_describes_the_search(stage: StageRun) -> None:
     top = stage.tracker.start_run("pipeline", None, {})
-    watcher = SearchRuns(StageRun(stage.tracker, top, stage.run_id))
+    watcher = SearchRuns(StageRun(stage.tracker, top, stage.run_id, "wider"))
     end = result(Candidate(1, BlockSpec(4), 7), [0.5])
     watcher.search_finished(History((step_of(1, [end], [end]),)))
     tags = run_of(stage.tracker, top).data.tags

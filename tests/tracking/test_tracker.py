@@ -20,7 +20,7 @@ def test_metrics_of_classes_that_mlflow_refuses_arrive_with_their_names(
 ) -> None:
     pipeline, stage = tracker.start_run("pipeline", None, {}), tracker.start_run("evaluate", None, {})
     metrics = {"test.recall.RR*": 0.5, "test.recall.../../x": 0.25, "test.recall.=cmd": 1.0, "test.accuracy": 0.75}
-    StageRun(tracker, pipeline, stage).log_metrics(metrics, final=True)
+    StageRun(tracker, pipeline, stage, "pipeline").log_metrics(metrics, final=True)
     for run_id in (pipeline, stage):
         data = run_of(tracker, run_id).data
         assert {data.tags.get(name, name): value for name, value in data.metrics.items()} == metrics

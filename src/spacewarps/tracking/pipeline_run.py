@@ -25,11 +25,12 @@ PARAMS_FILE = "params.yaml"
 
 @dataclass(frozen=True)
 class StageRun:
-    """The run of one stage, below the run of the pipeline."""
+    """The run of one stage, below the run of the pipeline, which has a name."""
 
     tracker: Tracker
     pipeline_id: str
     run_id: str
+    pipeline_name: str
 
     def log_metrics(self, metrics: Mapping[str, float], *, final: bool = False) -> None:
         """Log metrics on the stage's run; ``final`` ones on the pipeline's too."""
@@ -64,18 +65,19 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     try:
         stages = listed_stages(params)
         common = git_and_dvc_tags(stages.values())
-        pipeline_id = _start_pipeline_run(tracker, params, common)
+        name = _name_of_pipeline_run(common)
+        pipeline_id = _start_pipeline_run(tracker, name, params, common)
         around = stages_around(stage, stages) if is_run_by_dvc() else StagesAround()
-        for name, outputs in around.before.items():
-            tracker.note_reused(name, pipeline_id, outputs)
+        for other, outputs in around.before.items():
+            tracker.note_reused(other, pipeline_id, outputs)
         own = {STAGE_TAG: stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
-        yield StageRun(tracker, pipeline_id, run_id)
+        yield StageRun(tracker, pipeline_id, run_id, name)
         status = "FINISHED"
         if stage in stages and _log_outputs(tracker, run_id, stages[stage]) == around.own:
-            for name, outputs in around.after.items():
-                tracker.note_reused(name, pipeline_id, outputs)
+            for other, outputs in around.after.items():
+                tracker.note_reused(other, pipeline_id, outputs)
     except KeyboardInterrupt:
         status = "KILLED"
         raise
@@ -93,11 +95,13 @@ def _log_outputs(tracker: Tracker, run: str, stage: ListedStage) -> dict[str, st
     return {}
 
 
-def _start_pipeline_run(tracker: Tracker, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
-    """Start the run of this pipeline run, unless another stage has: then that one goes on."""
-    experiment = os.environ.get("DVC_EXP_NAME")
+def _name_of_pipeline_run(tags: Mapping[str, str]) -> str:
     commit = tags.get(COMMIT_TAG, "")[:7]
-    name = experiment or (f"pipeline {commit}" if commit else "pipeline")
+    return os.environ.get("DVC_EXP_NAME") or (f"pipeline {commit}" if commit else "pipeline")
+
+
+def _start_pipeline_run(tracker: Tracker, name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+    """Start the run of this pipeline run, unless another stage has: then that one goes on."""
     labels = {**tags, PIPELINE_TAG: _pipeline_key(), "mlflow.source.name": "dvc.yaml"}
     run = tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
     # Only MLflow knows whether another stage has stored it.

@@ -6,6 +6,7 @@ from spacewarps.search.history import Candidate, CandidateResult, History, Step,
 from spacewarps.search.observer import SearchObserver
 from spacewarps.tracking.description import ARCHITECTURE_TAG, pipeline_tags
 from spacewarps.tracking.pipeline_run import StageRun
+from spacewarps.tracking.views import PIPELINE_NAME_TAG
 
 _JOINED_TAG = "spacewarps.joined"
 # What MLflow shows as the name of a run.
@@ -43,6 +44,8 @@ class SearchRuns(SearchObserver):
             self.step_id,
             {
                 "spacewarps.level": "candidate",
+                # Where candidates stand side by side, those of two experiments have the same names.
+                PIPELINE_NAME_TAG: self.stage.pipeline_name,
                 "spacewarps.step": str(candidate.step),
                 # As a param, its many digits would take the room of an axis.
                 "spacewarps.seed": str(candidate.seed),

@@ -11,6 +11,8 @@ from typing import Any
 from spacewarps.tracking.groups import BASELINE, INTERVAL, TEST
 
 KIND_TAG, NOTE_TAG = "mlflow.experimentKind", "mlflow.note.content"
+#: On a candidate: the name of the pipeline's run, a DVC experiment where it is one.
+PIPELINE_NAME_TAG = "spacewarps.experiment"
 _VIEW_TAG = "mlflow.sharedViewState."
 _RESULTS, _CANDIDATES = "space-warps-results", "space-warps-candidates"
 # The menu shows the latest first.
@@ -65,6 +67,7 @@ def tags_of_any_experiment() -> dict[str, str]:
             "metrics.`val_accuracy`": 110,
             "metrics.`trainable_params`": 130,
             "metrics.`seconds`": 90,
+            f"tags.`{PIPELINE_NAME_TAG}`": 150,
             "params.`kind`": 90,
             "params.`k`": 60,
             "params.`kernel_size`": 100,
