@@ -71,7 +71,7 @@ def test_a_temporary_copy_has_one_whole_tree_in_the_projects_own_mlflow(project:
 
 def test_a_git_worktree_has_one_whole_tree_in_an_mlflow_of_its_own(project: Project, tmp_path: Path) -> None:
     before = len(project.runs())
-    project.git("worktree", "add", "--quiet", str(tmp_path / "a tree"))
+    project.git("worktree", "add", "--quiet", "-b", "aside", str(tmp_path / "a tree"))
     tree = project.at(tmp_path / "a tree")
     commit = tree.git("rev-parse", "HEAD").strip()
     tree.dvc("repro")

@@ -43,8 +43,9 @@ def serve(folder: Path, port: int, told_to_end: threading.Event) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as running, _only_one_of(folder), suppress(_ToldToEndError):
-        check_free(port)
+        # What a killed server has left may hold the port.
         parts = _Parts(folder, running, told_to_end)
+        check_free(port)
         credentials = Credentials.in_folder(folder / "secrets")
         cluster = Cluster(folder / "postgres", folder / "secrets", credentials.database_password, _free_port())
         parts.start(cluster.start, until=cluster.answers)
