@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 import yaml
+from mlflow.tracking._tracking_service import utils as mlflow_utils
 
 from tests.pipeline.project import ROOT, TINY, Project
 
@@ -88,6 +89,8 @@ def spacewarps_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         from spacewarps.cli import main
 
         capsys.readouterr()
+        # MLflow remembers where the artifacts of a run are; a copy of a project has the same runs in another place.
+        mlflow_utils._artifact_repos_cache.clear()
         with monkeypatch.context() as inside:
             inside.chdir(project.folder)
             status = main(list(arguments))

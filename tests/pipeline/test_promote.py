@@ -214,7 +214,7 @@ def test_a_champion_for_other_features_is_compared_by_the_answers_it_left(
     with_other_features(poor)
     run_stages(poor, "search", "train", "evaluate", epochs=30)
     status, said, errors = spacewarps_here(poor, "promote")
-    assert (status, errors) == (0, "")
+    assert (status, errors) == (0, ""), said
     assert said.startswith("version 2 of space-warps is the champion in place of version 1: log loss ")
     assert "(30 test samples of 15 sources, paired by sample)\n" in said
 

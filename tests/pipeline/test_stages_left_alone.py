@@ -23,8 +23,10 @@ def latest(project: Project) -> str:
 
 def test_every_run_shows_the_stages_that_dvc_left_alone(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
+    # The oldest; other tests may have run stages of the finished project again.
     first = {run.data.tags.get("spacewarps.stage"): run.info.run_id for run in project.runs()}
-    assert below(project, latest(project)) == dict.fromkeys([*LEFT_ALONE, "evaluate"])
+    whole = [run.info.run_id for run in project.runs() if "spacewarps.pipeline" in run.data.tags][-1]
+    assert below(project, whole) == dict.fromkeys([*LEFT_ALONE, "evaluate"])
     expected = {stage: first[stage] for stage in LEFT_ALONE} | {"evaluate": None}
     for arguments in (
         ["exp", "run", "--name", "here", "--set-param", "evaluate.bootstrap_resamples=150"],

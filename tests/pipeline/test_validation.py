@@ -172,6 +172,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_the_sa
         ".spacewarps.json",
         "model.json",
         "model.safetensors",
+        "reference.json",
     ]
     project.dvc("repro")
     assert (project.folder / "dvc.lock").read_bytes() == before
