@@ -97,11 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         began_with = Dependencies.of(options.command, params)
         if options.command in _STAGES or options.command in _COMPUTING:
             _pin_kernels(params.compute)
-        # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
-        # very thread that is waited for. Read when torch is first imported; changes no result.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module = f"spacewarps.{'stages' if options.command in _STAGES else 'commands'}.{options.command}"
-        check_address_space(module)
+        _make_ready_to_import(module)
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
         from spacewarps.stages.one_run import one_run_at_a_time
@@ -149,6 +146,13 @@ def _pin_kernels(compute: "ComputeSettings") -> None:
     pin_kernels("native" if in_bf16 else compute.kernels)
 
 
+def _make_ready_to_import(module: str) -> None:
+    # A thread that waits for another sleeps instead of spinning: on a busy machine spinning takes the core from the
+    # very thread that is waited for. Read when torch is first imported; changes no result.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_address_space(module)
+
+
 def _predict(options: argparse.Namespace, params: "Params | None") -> None:
     from spacewarps.survey.columns import Columns
     from spacewarps.training.settings import ComputeSettings
@@ -157,9 +161,9 @@ def _predict(options: argparse.Namespace, params: "Params | None") -> None:
     options.id = options.id or (Columns() if params is None else params.data.columns).id
     options.model = options.model or Path("models/final" if params is None else params.paths.final)
     _pin_kernels(compute)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    check_address_space("spacewarps.commands.predict")
-    importlib.import_module("spacewarps.commands.predict").run(options, compute)
+    module = "spacewarps.commands.predict"
+    _make_ready_to_import(module)
+    importlib.import_module(module).run(options, compute)
 
 
 def _goes_on(command: str, params: "Params | None") -> str:

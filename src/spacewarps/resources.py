@@ -48,6 +48,12 @@ def available_cores() -> int:
     return int(cpu_count())
 
 
+def processes_that_fit(threads: int) -> int:
+    """Return how many processes of so many ``threads`` the cores allow, at least one."""
+    # Half-used cores gain less than switching between processes costs.
+    return max(1, available_cores() // threads)
+
+
 def memory_is_short(error: BaseException) -> bool:
     """Say whether ``error`` means that memory could not be had, on the CPU or on a GPU."""
     if isinstance(error, MemoryError):

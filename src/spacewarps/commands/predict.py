@@ -14,7 +14,7 @@ from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.survey import parts_of, predict_parts, read_unlabelled
 from spacewarps.prediction.table import check_name, written_table
 from spacewarps.progress import progress_bar, say
-from spacewarps.resources import available_cores
+from spacewarps.resources import processes_that_fit
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.samples import as_seen
 from spacewarps.training.compute import set_up_compute
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace, settings: ComputeSettings) -> None:
         audit=audit,
         progress_bar=progress_bar,
     )
-    # One process for an accelerator, and for a core.
-    most = 1 if compute.device.type == "cuda" else max(1, available_cores() // compute.threads)
+    # One process is enough for an accelerator.
+    most = 1 if compute.device.type == "cuda" else processes_that_fit(compute.threads)
     partial = out.with_name(f"{out.name}.partial")
     left_out = out.with_name(f"{out.stem}.left_out.csv")
     features = list(classifier.network.inputs.features)

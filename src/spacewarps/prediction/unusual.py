@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from spacewarps.prediction.reference import Range, Reference
 
-SEPARATOR = "; "
-
 
 def unusual_in(features: NDArray[np.float32], measured: NDArray[np.float64], reference: Reference) -> list[str]:
     """Return what is odd about each sample, or nothing.
@@ -28,7 +26,7 @@ def unusual_in(features: NDArray[np.float32], measured: NDArray[np.float64], ref
             _tell(told, ~missing, f"{name} never seen")
     for column, (name, known) in enumerate((("brightness", reference.brightness), ("spread", reference.spread))):
         _tell_outside(told, measured[:, column], known, f"stamp's {name}")
-    return [SEPARATOR.join(words) for words in told]
+    return ["; ".join(words) for words in told]
 
 
 def _tell_outside(told: list[list[str]], values: NDArray[np.float64], known: Range, name: str) -> None:

@@ -50,6 +50,7 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     The registry finds it by its DVC hash. The package's code goes with it, so that it is served where Space Warps is
     not installed.
     """
+    from spacewarps.prediction.answers import SET_PREFIX
     from spacewarps.prediction.classifier import Classifier
 
     classifier = Classifier.load(folder)
@@ -60,7 +61,7 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
         *(ColSpec(DataType.double, name) for name in example.feature_names),
     ]
     has_sets = classifier.reference.thresholds is not None
-    of_classes = [("p_", DataType.double), *[("may_be_", DataType.boolean)] * has_sets]
+    of_classes = [("p_", DataType.double), *[(SET_PREFIX, DataType.boolean)] * has_sets]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "class"),
         *(ColSpec(kind, f"{prefix}{name}") for prefix, kind in of_classes for name in example.classes),

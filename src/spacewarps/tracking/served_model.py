@@ -1,6 +1,5 @@
 """The final network as MLflow serves it; MLflow stores this file beside the safetensors and imports it to predict."""
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,12 @@ class StampClassifier(PythonModel):
         if isinstance(picture, bytes):
             return decode_picture(picture, shape)
         wanted = (shape.channels, shape.height, shape.width)
-        with warnings.catch_warnings():
-            # Lists of different lengths are no array; older NumPy only warns.
-            warnings.simplefilter("error")
-            try:
+        try:
+            # A number too large for float32 becomes infinite, and is refused as that.
+            with np.errstate(over="ignore"):
                 stamp = np.array(_plain(values), dtype=np.float32)
-            except (ValueError, TypeError, RuntimeWarning):
-                stamp = np.empty(0, np.float32)
+        except (ValueError, TypeError):
+            stamp = np.empty(0, np.float32)
         if stamp.shape != wanted or not np.isfinite(stamp).all():
             raise StampError(f"{PIXELS!r} must be {list(wanted)} numbers, a list of rows for each channel")
         return stamp

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.interrupts import children_spared
-from spacewarps.resources import available_cores
+from spacewarps.resources import processes_that_fit
 from spacewarps.search.candidate import evaluate
 from spacewarps.search.executors.base import Ended, Event, Executor, ExecutorError, Job, Lost
 from spacewarps.search.executors.settings import ProcessesSettings
@@ -78,8 +78,7 @@ class ProcessesExecutor(Executor):
     def from_settings(cls, folds: Sequence[Fold], compute: Compute, settings: ProcessesSettings) -> Self:
         """Return one with ``workers`` processes; ``auto``: one for each accelerator, or as many as cores allow."""
         accelerators = torch.cuda.device_count() if compute.device.type == "cuda" else 0
-        # Half-used cores gain less than switching between processes costs.
-        fitting = accelerators or max(1, available_cores() // compute.threads)
+        fitting = accelerators or processes_that_fit(compute.threads)
         workers = fitting if settings.workers == "auto" else settings.workers
         return cls(folds, compute, workers=workers, accelerators=accelerators)
 
