@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from outer_folds import BudgetSpentError, Method, Task, as_table_of_folds, command_line, of_record, run_all, table
 from spacewarps import ProgressiveModel
+from spacewarps.baselines.networks import inputs_of
+from spacewarps.baselines.resnet import FixedResNet
 from spacewarps.model.ensemble import Ensemble, Network
-from spacewarps.model.network import Inputs
 from spacewarps.model.storage import unpack_model
 from spacewarps.search.candidate import Checkpoint, Evaluation
 from spacewarps.search.final import train_final
@@ -205,28 +203,6 @@ def new_model(task: Task, ks: Sequence[int], *names: str | int) -> ProgressiveMo
     return model
 
 
-class FixedResNet(ProgressiveModel):
-    """torchvision's ResNet-18, fitted to stamps: they are small, so its first convolution keeps their size.
-
-    Its features meet the same normalisers, projector and classifier as those of a network that grew.
-    """
-
-    def __init__(self, inputs: Inputs) -> None:
-        super().__init__(inputs.stamp_shape, inputs.features, inputs.classes)
-        self.resnet = resnet18(num_classes=self.configuration.embedding)
-        self.resnet.conv1 = nn.Conv2d(inputs.stamp_shape[0], 64, 3, padding=1, bias=False)
-        del self.head.project
-
-    def finish(self, maps: Tensor, features: Tensor | None, depth: int) -> Tensor:  # noqa: ARG002
-        """Return logits."""
-        image = torch.relu(self.resnet(maps))
-        if self.inputs.features:
-            assert features is not None
-            image = torch.cat([image, self.projector(self.feature_normaliser(features))], dim=1)
-        logits: Tensor = self.head.classify(image)
-        return logits
-
-
 def train_fixed(task: Task, model: ProgressiveModel, epochs: int) -> Network:
     """Train on all that may be seen, to the end of the schedule."""
     learn(
@@ -281,7 +257,7 @@ def resnet(task: Task) -> tuple[Network, str]:
     """Train ResNet-18 for the whole time."""
     train = task.train
     with named_random_state(task.seed, "resnet"):
-        model = FixedResNet(Inputs(train.stamp_shape, tuple(train.feature_names), tuple(train.classes)))
+        model = FixedResNet(inputs_of(train))
     model.fit_normalisers(train.stamps, train.features)
     number = epochs_within(task, model)
     return train_fixed(task, model, number), f"{number} epochs"

@@ -111,13 +111,16 @@ def draw_survey() -> "Callable[..., PreparedSurvey]":
 @pytest.fixture(scope="session")
 def prepared_folder(draw_survey: "Callable[..., PreparedSurvey]", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a prepared survey: 120 grey stamps of 16 pixels, three classes, z and z_err."""
-    survey = draw_survey()
     folder = tmp_path_factory.mktemp("prepared")
+    save_prepared(draw_survey(), folder)
+    return folder
+
+
+def save_prepared(survey: "PreparedSurvey", folder: Path) -> None:
     np.save(folder / "stamps.npy", survey.stamps)
     survey.samples.to_csv(folder / "samples.csv", index=False)
     description = {"classes": survey.classes, "features": survey.features}
     (folder / "survey.json").write_text(json.dumps(description), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="session")

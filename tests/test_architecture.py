@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "resources": set(),
     "seeds": set(),
     "settings": set(),
-    "params": {"evaluation", "model", "search", "simulation", "survey", "training", "yaml_params"},
+    "params": {"baselines", "evaluation", "model", "search", "simulation", "survey", "training", "yaml_params"},
     "progress": set(),
     "reading": set(),
     "writing": set(),
@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"survey", "model"},
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
+    "baselines": {"survey", "model", "training"},
     "prediction": {"survey", "model", "training"},
     "tracking": {
         "survey",
@@ -63,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "team": {"progress"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {
+        "baselines",
         "simulation",
         "survey",
         "model",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import Field
 
+from spacewarps.baselines.settings import BaselineSettings
 from spacewarps.errors import ParamsError
 from spacewarps.evaluation.settings import BootstrapSettings, CrossvalidationSettings
 from spacewarps.model.settings import Configuration
@@ -129,6 +130,14 @@ class SearchParams(SearchSettings):
 
 
 @settings
+class EvaluationParams(BootstrapSettings):
+    """How the test result gets its intervals, and what it is compared with."""
+
+    baselines: BaselineSettings = BaselineSettings()
+    row_split: bool = False
+
+
+@settings
 class Params:
     """All of ``params.yaml``."""
 
@@ -143,7 +152,7 @@ class Params:
     search: SearchParams
     train: FinalSettings
     crossvalidate: CrossvalidationSettings
-    evaluate: BootstrapSettings
+    evaluate: EvaluationParams
 
     def __post_init__(self) -> None:
         if self.search.folds > 1 and (self.train.data, self.train.start) == ("train", "warm"):

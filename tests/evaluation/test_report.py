@@ -12,7 +12,15 @@ from PIL import Image
 
 from spacewarps.errors import ModelError
 from spacewarps.evaluation import plots
-from spacewarps.evaluation.report import SplitEvaluation, confusion_table, evaluate_predictions, roc_table, write_report
+from spacewarps.evaluation.comparison import Baseline
+from spacewarps.evaluation.report import (
+    SplitEvaluation,
+    confusion_table,
+    evaluate_predictions,
+    most_frequent_class,
+    roc_table,
+    write_report,
+)
 from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
@@ -30,7 +38,15 @@ def evaluate(
     train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1
 ) -> SplitEvaluation:
     given = (logits_of(test) if logits is None else logits).double().softmax(dim=1).numpy()
-    return evaluate_predictions(given, train, test, settings=BootstrapSettings(200, 0.9), seed=seed)
+    guesses = logits_of(test, noise=6.0, seed=5).double().softmax(dim=1).numpy()
+    return evaluate_predictions(
+        given,
+        train,
+        test,
+        settings=BootstrapSettings(200, 0.9),
+        seed=seed,
+        baselines=[Baseline("guesses", "a guesser", guesses)],
+    )
 
 
 def candidate(layer: int, k: int, accuracy: float, chosen: bool) -> dict[str, Any]:
@@ -91,10 +107,6 @@ def test_the_numbers_are_those_of_the_network(evaluation: SplitEvaluation, test_
     assert test["accuracy"] == pytest.approx(right.double().mean().item())
     assert test["accuracy_low"] < test["accuracy"] < test["accuracy_high"]
     assert (test["samples"], test["sources"], test["confidence"]) == (30, 15, 0.9)
-    baseline = evaluation.metrics["baseline"]
-    gain = baseline["gain_over_features_alone"]
-    assert gain["accuracy"] == pytest.approx(test["accuracy"] - baseline["features_alone"]["accuracy"])
-    assert gain["accuracy_low"] <= gain["accuracy"] <= gain["accuracy_high"]
 
 
 def test_predictions_have_a_row_for_each_sample(evaluation: SplitEvaluation, test_data: Space_Galaxi) -> None:
@@ -203,10 +215,26 @@ def test_hundreds_of_classes_are_evaluated_without_a_warning(draw_survey: Callab
     assert list(result.predictions.columns[4:]) == [f"p_{name}" for name in classes]
 
 
-def test_a_survey_without_features_has_no_baseline_of_them(draw_survey: Callable[..., PreparedSurvey]) -> None:
-    survey = draw_survey(features=())
-    result = evaluate(Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test"))
-    assert list(result.metrics["baseline"]) == ["most_frequent_class"]
+def test_the_most_frequent_class_is_that_of_training(draw_survey: Callable[..., PreparedSurvey]) -> None:
+    survey = draw_survey()
+    of_training = (survey.samples["split"] == "train").to_numpy()
+    survey.samples.loc[of_training & (np.arange(len(of_training)) % 3 == 0), "label"] = "STAR"
+    survey.samples.loc[~of_training, "label"] = "QSO"
+    train, test = (Space_Galaxi(survey, split=split) for split in ("train", "test"))
+    assert most_frequent_class(train, test).tolist() == [2] * len(test)
+
+
+def test_the_page_says_where_the_network_is_not_better(
+    train_data: Space_Galaxi, test_data: Space_Galaxi, tmp_path: Path
+) -> None:
+    better = write(tmp_path / "better", evaluate(train_data, test_data, logits_of(test_data, noise=0.0)), test_data)
+    [row] = [line for line in better.splitlines() if line.startswith("| a guesser | +")]
+    assert row.endswith("| yes, beyond noise |")
+    assert "not better beyond noise" not in better
+    worse = write(tmp_path / "worse", evaluate(train_data, test_data, logits_of(test_data, noise=60.0)), test_data)
+    [row] = [line for line in worse.splitlines() if line.startswith("| a guesser | -")]
+    assert row.endswith("| no, it is worse beyond noise |")
+    assert "- **not better beyond noise than a guesser: accuracy " in worse
 
 
 def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(
@@ -220,7 +248,6 @@ def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(
     assert (result.metrics["test"]["accuracy_low"], result.metrics["test"]["accuracy_high"]) == (1.0, 1.0)
     assert result.metrics["test"]["macro_f1"] == 1.0
     page = write(tmp_path / "report", result, test)
-    assert "features alone" not in page
     assert "- **without a test sample, so not measured: QSO**" in page
     assert "| QSO | 0 | 0 |  |  |  |" in page
     assert result.metrics["test"]["average_precision"] == {"GALAXY": 1.0, "QSO": None, "STAR": 1.0}
@@ -288,8 +315,8 @@ def test_balanced_accuracy_stands_beside_every_accuracy(evaluation: SplitEvaluat
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     assert test["balanced_accuracy_low"] < test["balanced_accuracy"] < test["balanced_accuracy_high"]
     assert baseline["most_frequent_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
-    gain = test["balanced_accuracy"] - baseline["features_alone"]["balanced_accuracy"]
-    assert baseline["gain_over_features_alone"]["balanced_accuracy"] == gain
+    gain = test["balanced_accuracy"] - baseline["guesses"]["balanced_accuracy"]
+    assert baseline["guesses"]["gain"]["balanced_accuracy"] == gain
 
 
 @pytest.mark.parametrize("losses", [[1.0, np.inf, np.nan], [np.inf] * 3])

@@ -3,6 +3,7 @@
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.blind_spots import blind_spots
+from spacewarps.evaluation.comparison import learned_baselines
 from spacewarps.progress import say
 from spacewarps.stages.context import Stage
 from spacewarps.stages.reports import MetricsReport, read_report
@@ -34,18 +35,17 @@ def tell(stage: Stage) -> None:
     except FileNotFoundError as error:
         raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
     metrics = read_report(path, MetricsReport, "evaluate")
-    test, alone = metrics["test"], metrics["baseline"].get("features_alone")
+    test = metrics["test"]
     lines = [
         f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
         f"{test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
         f"({test['samples']} samples of {test['sources']} sources)",
         *blind_spots(metrics),
     ]
-    if alone:
-        lines.append(
-            f"  gradient boosting on the features alone: {alone['accuracy']:.4f}, "
-            f"balanced accuracy {alone['balanced_accuracy']:.4f}"
-        )
+    lines += [
+        f"  {found['classifier']}: {found['accuracy']:.4f}, balanced accuracy {found['balanced_accuracy']:.4f}"
+        for found in learned_baselines(metrics)
+    ]
     lines += [
         f"  report and pictures: {report}",
         f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from spacewarps.evaluation.comparison import learned_baselines
+
 _NAMED = 10
 
 
@@ -32,6 +34,13 @@ def blind_spots(metrics: dict[str, Any], written: Callable[[str], str] = str) ->
             f"accuracy {test['accuracy']:.4f} is not above that of always answering the most frequent class of "
             f"training, {frequent['accuracy']:.4f}"
         )
+    for found in learned_baselines(metrics):
+        gain = found["gain"]
+        if gain["accuracy_low"] <= 0:
+            sentences.append(
+                f"not better beyond noise than {found['classifier']}: accuracy {found['accuracy']:.4f}, so "
+                f"{gain['accuracy']:+.4f}, interval {gain['accuracy_low']:+.4f} to {gain['accuracy_high']:+.4f}"
+            )
     if absent:
         sentences.append(f"without a test sample, so not measured: {_listed(absent, written)}")
     return sentences

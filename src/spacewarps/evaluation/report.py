@@ -1,5 +1,6 @@
 """The evaluation of one network: numbers, tables, pictures and a page that holds them together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spacewarps.evaluation import baselines, plots
+from spacewarps.evaluation import plots
 from spacewarps.evaluation.blind_spots import blind_spots
-from spacewarps.evaluation.bootstrap import balanced_accuracy_interval, difference_interval, mean_interval
+from spacewarps.evaluation.comparison import Answered, Baseline, RowSplit, learned_baselines, verdict
 from spacewarps.evaluation.coverage import PredictionSets, set_metrics
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
 from spacewarps.evaluation.settings import BootstrapSettings
-from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.writing import write_text
 
 _MISTAKES_SHOWN = 18
+
+
+def most_frequent_class(train: Space_Galaxi, test: Space_Galaxi) -> NDArray[np.int64]:
+    """Predict the class that is most frequent in training for every sample of ``test``."""
+    counts = np.bincount(train.labels.numpy(), minlength=len(train.classes))
+    return np.full(len(test), counts.argmax(), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -44,86 +50,46 @@ def evaluate_predictions(
     settings: BootstrapSettings,
     seed: int,
     sets: PredictionSets | None = None,
+    baselines: Sequence[Baseline] = (),
+    row_split: RowSplit | None = None,
 ) -> SplitEvaluation:
     """Compare the network's ``probabilities`` on ``test``, ``[N, classes]``, with the labels and the baselines.
 
     Args:
         probabilities: the network's, ``[N, classes]``.
-        train: what baselines learn from.
+        train: tells which class is the most frequent.
         test: the samples that were asked for.
         settings: of intervals.
         seed: decides every draw.
         sets: the prediction sets, if there are any.
+        baselines: what the network is compared with.
+        row_split: what a split that ignores sources would have claimed, if that was tried.
     """
-    resamples, confidence = settings.bootstrap_resamples, settings.confidence
     labels = test.labels.numpy()
-    predicted = probabilities.argmax(axis=1)
     _, sources = np.unique(test.samples["source"].to_numpy(dtype=str), return_inverse=True)
-    scores = classification_metrics(labels, probabilities, test.classes)
-
-    def accuracies(answers: NDArray[np.int64], name: str) -> dict[str, float]:
-        right = answers == labels
-        low, high = mean_interval(
-            right,
-            sources,
-            resamples=resamples,
-            confidence=confidence,
-            generator=numpy_generator(seed, "bootstrap", name),
-        )
-        balanced_low, balanced_high = balanced_accuracy_interval(
-            right,
-            labels,
-            sources,
-            resamples=resamples,
-            confidence=confidence,
-            generator=numpy_generator(seed, "bootstrap", name),
-        )
-        return {
-            "accuracy": float(right.mean()),
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "balanced_accuracy": balanced_accuracy(labels, answers),
-            "balanced_accuracy_low": balanced_low,
-            "balanced_accuracy_high": balanced_high,
-        }
-
-    network, frequent = accuracies(predicted, "network"), baselines.most_frequent_class(train, test)
+    answered = Answered(labels, sources, settings, seed)
+    predicted, frequent = probabilities.argmax(axis=1), most_frequent_class(train, test)
     compared: dict[str, Any] = {
         "most_frequent_class": {
             "accuracy": float((frequent == labels).mean()),
             "balanced_accuracy": balanced_accuracy(labels, frequent),
         }
     }
-    if test.feature_names:
-        boosted = baselines.features_alone(train, test, derive_seed(seed, "baseline"))
-        low, high = difference_interval(
-            predicted == labels,
-            boosted == labels,
-            sources,
-            resamples=resamples,
-            confidence=confidence,
-            generator=numpy_generator(seed, "bootstrap", "gain"),
-        )
-        alone = accuracies(boosted, "features alone")
-        compared["features_alone"] = alone
-        compared["gain_over_features_alone"] = {
-            "accuracy": network["accuracy"] - alone["accuracy"],
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "balanced_accuracy": network["balanced_accuracy"] - alone["balanced_accuracy"],
-        }
+    compared |= {baseline.name: answered.compare(probabilities, baseline) for baseline in baselines}
     metrics: dict[str, Any] = {
         "test": {
-            **network,
-            "confidence": confidence,
-            **scores,
+            **answered.accuracies(predicted, "network"),
+            "confidence": settings.confidence,
+            **classification_metrics(labels, probabilities, test.classes),
             "samples": len(test),
             "sources": int(sources.max()) + 1,
         },
         "baseline": compared,
     }
     if sets is not None:
-        metrics["test"]["sets"] = set_metrics(sets, labels, test.classes, confidence)
+        metrics["test"]["sets"] = set_metrics(sets, labels, test.classes, settings.confidence)
+    if row_split is not None:
+        metrics["row_split"] = row_split.metrics(settings, seed)
     answers = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
     shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in test.classes])
     return SplitEvaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
@@ -215,25 +181,49 @@ def _mistakes_table(evaluation: SplitEvaluation, test: Space_Galaxi, mistakes: N
     return rows
 
 
-def _classifiers_table(test: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
-    heading = ["classifier", "accuracy", "interval", "balanced accuracy", "interval"]
+def _classifiers_table(evaluation: SplitEvaluation) -> list[str]:
+    test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
+    heading = ["classifier", "accuracy", "interval", "balanced accuracy", "interval", "log loss"]
     rows = [_row(heading), _row(["---"] * len(heading))]
-    for name, key, sign in (
-        ("the network", "", ""),
-        ("the most frequent class", "most_frequent_class", ""),
-        ("gradient boosting on the features alone", "features_alone", ""),
-        ("gain of the network over it", "gain_over_features_alone", "+"),
+    for name, found in (
+        ("the network", test),
+        ("the most frequent class", baseline["most_frequent_class"]),
+        *((each["classifier"], each) for each in learned_baselines(evaluation.metrics)),
     ):
-        found = baseline.get(key) if key else test
-        if found is not None:
-            cells = [
-                cell for metric in ("accuracy", "balanced_accuracy") for cell in _with_interval(found, metric, sign)
-            ]
-            rows.append(_row([name, *cells]))
+        cells = [cell for metric in ("accuracy", "balanced_accuracy") for cell in _with_interval(found, metric)]
+        rows.append(_row([name, *cells, f"{found['log_loss']:.4f}" if "log_loss" in found else ""]))
     return rows
 
 
-def _with_interval(found: dict[str, float], metric: str, sign: str) -> tuple[str, str]:
+def _gains_table(evaluation: SplitEvaluation) -> list[str]:
+    """Return by how much the network is better than each baseline that learns, where there is one."""
+    learned = learned_baselines(evaluation.metrics)
+    if not learned:
+        return []
+    heading = ["the network beside", "gain in accuracy", "interval", "loss saved", "interval", "McNemar's p", "better?"]
+    rows = [_row(heading), _row(["---"] * len(heading))]
+    for each in learned:
+        gain = each["gain"]
+        cells = [cell for metric in ("accuracy", "log_loss") for cell in _with_interval(gain, metric, "+")]
+        rows.append(_row([each["classifier"], *cells, f"{gain['mcnemar_p']:.2g}", verdict(gain)]))
+    return [*rows, ""]
+
+
+def _row_split(metrics: dict[str, Any]) -> list[str]:
+    """Return what a split that ignores sources would have claimed, where that was tried."""
+    if "row_split" not in metrics:
+        return []
+    claimed = metrics["row_split"]
+    return [
+        "A split that ignores repeated sources would have claimed an accuracy of "
+        f"{claimed['accuracy']:.4f}, interval {claimed['accuracy_low']:.4f} to {claimed['accuracy_high']:.4f}: "
+        f"{claimed['samples_of_seen_sources']} of its {claimed['samples']} test samples show sources that it has "
+        "learned from. The figures above owe nothing to that.",
+        "",
+    ]
+
+
+def _with_interval(found: dict[str, float], metric: str, sign: str = "") -> tuple[str, str]:
     """Return a metric as text, and its interval where it has one."""
     if f"{metric}_low" not in found:
         return f"{found[metric]:{sign}.4f}", ""
@@ -299,7 +289,7 @@ def _decisions(search: dict[str, Any]) -> list[str]:
 
 
 def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[str, Any]) -> str:
-    test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
+    test = evaluation.metrics["test"]
     layers = [
         f"| {a['layer']} | {markdown_text(a['kind'])} | {a['k']} | {a['kernel_size']} | {a['val_accuracy']:.4f} |"
         for a in search["architecture"]
@@ -319,8 +309,10 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             f"{test['ece']:.4f}{area}.",
             "",
             *([*hidden, ""] if hidden else []),
-            *_classifiers_table(test, baseline),
+            *_classifiers_table(evaluation),
             "",
+            *_gains_table(evaluation),
+            *_row_split(evaluation.metrics),
             *_classes_table(evaluation),
             "",
             "![confusion matrix](confusion.png)",

@@ -8,8 +8,10 @@ from spacewarps.evaluation.coverage import PredictionSets
 from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.report import confusion_table, evaluate_predictions, roc_table, write_report
 from spacewarps.files import check_replaceable
+from spacewarps.model.ensemble import Ensemble
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.settings import flatten
+from spacewarps.stages.baselines import Baselines
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
@@ -27,17 +29,19 @@ def run(stage: Stage) -> None:
     check_replaceable(reports / "report")
     compute = set_up(stage, stage.params.compute.threads)
     classifier = Classifier.load(Path(stage.params.paths.final))
-    reference = classifier.reference
+    network, reference = classifier.network, classifier.reference
     train, test = open_splits(stage, "train", "test")
     search = read_report(reports / "search.json", SearchReport, "search")
     training = read_report(reports / "training.json", TrainingReport, "train")
     curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
-        probabilities = predict_probabilities(classifier.network, test, compute)
+        probabilities = predict_probabilities(network, test, compute)
         sets = None
         if reference.thresholds is not None:
             sets = PredictionSets(prediction_sets(probabilities, reference.thresholds), reference.coverage)
+        found = network.networks[0] if isinstance(network, Ensemble) else network
+        baselines = Baselines(stage, found, test, compute)
         evaluation = evaluate_predictions(
             probabilities,
             train,
@@ -45,6 +49,8 @@ def run(stage: Stage) -> None:
             settings=stage.params.evaluate,
             seed=stage.params.seed,
             sets=sets,
+            baselines=list(baselines.trained()),
+            row_split=baselines.row_split(stage.params.data.split) if stage.params.evaluate.row_split else None,
         )
         with stage.outputs() as out:
             folder = out.folder(reports / "report")
@@ -61,7 +67,8 @@ def run(stage: Stage) -> None:
             write_csv(out.file(reports / "plots" / "roc.csv"), roc_table(evaluation))
             write_json(out.file(reports / "metrics.json"), evaluation.metrics)
             write_json(out.file(reports / "result.json"), _for_tables(evaluation.metrics["test"], search))
-        tracked.log_metrics(in_groups(flatten(evaluation.metrics)), final=True)
+        times = {f"baseline.{name}.seconds": seconds for name, seconds in baselines.seconds.items()}
+        tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
         warnings = blind_spots(evaluation.metrics, markdown_text)
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
         tracked.log_artifacts(reports / "report")

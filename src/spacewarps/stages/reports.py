@@ -94,16 +94,29 @@ class _Test(_Accuracies):
         return self
 
 
-class _Baseline(Report):
+class _Gain(Report):
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
+class _Learned(_Accuracies):
+    classifier: str
+    gain: _Gain
+
+
+class _Baselines(Report):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Learned]
+
     most_frequent_class: _Accuracies
-    features_alone: _Accuracies | None = None
 
 
 class MetricsReport(Report):
     """What ``reports/metrics.json`` must hold."""
 
     test: _Test
-    baseline: _Baseline
+    baseline: _Baselines
 
 
 def read_report(path: Path, shape: type[Report], stage: str) -> dict[str, Any]:

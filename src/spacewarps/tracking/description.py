@@ -37,14 +37,16 @@ def _label(block: Mapping[str, Any]) -> str:
 
 
 def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
-    test, alone = metrics["test"], metrics["baseline"].get("features_alone")
+    test = metrics["test"]
     told = (
         f"**Test accuracy {test['accuracy']:.4f}**, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
         f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources); log loss "
         f"{test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
     )
-    if alone:
-        told += f" Gradient boosting on the features alone: {alone['accuracy']:.4f}."
+    learned = [found for found in metrics["baseline"].values() if "classifier" in found]
+    beside = [f"{found['classifier']} {found['accuracy']:.4f}" for found in learned]
+    if beside:
+        told += f" Beside it: {', '.join(beside)}."
     return [told, "", *(f"- **{warning}**" for warning in warnings), *([""] if warnings else [])]
 
 

@@ -102,9 +102,14 @@ def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> Progre
     """Return a network of the architecture of ``model`` with new weights, its normalisers fitted to ``train``."""
     with named_random_state(seed, "initialisation"):
         fresh = model.with_new_weights()
-    some = train.seen(list(stamps_to_fit(len(train))))
-    fresh.fit_normalisers(some.images.numpy(), train.features)
+    fit_normalisers(fresh, train)
     return fresh
+
+
+def fit_normalisers(model: ProgressiveModel, train: Space_Galaxi) -> None:
+    """Fit the normalisers of ``model``, in place, to what it is to learn from."""
+    some = train.seen(list(stamps_to_fit(len(train))))
+    model.fit_normalisers(some.images.numpy(), train.features)
 
 
 def learn(

@@ -2,8 +2,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from spacewarps.evaluation.baselines import features_alone, most_frequent_class
+from spacewarps.baselines.trees import boost, features_of
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 
@@ -14,26 +15,22 @@ def splits(survey: PreparedSurvey) -> tuple[Space_Galaxi, Space_Galaxi]:
     return Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test")
 
 
-def test_the_most_frequent_class_is_that_of_training(draw_survey: Draw) -> None:
-    survey = draw_survey()
-    of_training = (survey.samples["split"] == "train").to_numpy()
-    survey.samples.loc[of_training & (np.arange(len(of_training)) % 3 == 0), "label"] = "STAR"
-    survey.samples.loc[~of_training, "label"] = "QSO"
-    train, test = splits(survey)
-    assert most_frequent_class(train, test).tolist() == [2] * len(test)
+def boosted(train: Space_Galaxi, test: Space_Galaxi, seed: int = 1) -> NDArray[np.float64]:
+    return boost(features_of(train), train.labels.numpy(), features_of(test), len(train.classes), seed)
 
 
 def test_trees_tell_classes_apart_by_their_features(draw_survey: Draw) -> None:
     train, test = splits(draw_survey(sizes={"train": 300, "test": 60}))
-    right = (features_alone(train, test, seed=1) == test.labels.numpy()).mean()
-    assert 0.5 < right < 1
+    probabilities = boosted(train, test)
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    assert 0.5 < (probabilities.argmax(axis=1) == test.labels.numpy()).mean() < 1
 
 
 def test_trees_are_the_same_every_time(draw_survey: Draw) -> None:
     train, test = splits(draw_survey(sizes={"train": 100, "test": 60}))
-    first = features_alone(train, test, seed=2**62 + 1)
+    first = boosted(train, test, seed=2**62 + 1)
     np.random.seed(3)  # noqa: NPY002 - the global generator is what must not matter
-    assert np.array_equal(features_alone(train, test, seed=2**62 + 1), first)
+    assert np.array_equal(boosted(train, test, seed=2**62 + 1), first)
 
 
 def test_values_that_are_missing_or_infinite_will_do(draw_survey: Draw) -> None:
@@ -42,4 +39,12 @@ def test_values_that_are_missing_or_infinite_will_do(draw_survey: Draw) -> None:
         data.features[::3, 0] = torch.nan
         data.features[1::3, 0] = -torch.inf
         data.features[:, 2] = torch.nan
-    assert features_alone(train, test, seed=1).shape == (len(test),)
+    assert boosted(train, test).shape == (len(test), len(test.classes))
+
+
+def test_a_class_that_was_not_learned_from_has_no_chance(draw_survey: Draw) -> None:
+    train, test = splits(draw_survey(sizes={"train": 100, "test": 60}))
+    without = train.subset(train.labels.numpy() != 1)
+    probabilities = boosted(without, test)
+    assert (probabilities[:, 1] == 0).all()
+    assert np.allclose(probabilities.sum(axis=1), 1)
