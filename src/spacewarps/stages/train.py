@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_progressive_model, save_model
@@ -17,9 +18,12 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_model, log_survey
 from spacewarps.training.compute import kind_of_machine
 from spacewarps.training.final import Final, Member, Part
+from spacewarps.training.label_noise import contradicted_labels
 from spacewarps.training.score import Score, pooled_epochs
 from spacewarps.training.settings import FinalSettings
 from spacewarps.writing import write_csv, write_json
+
+_DECIMALS = 4
 
 
 def run(stage: Stage) -> None:
@@ -40,16 +44,22 @@ def run(stage: Stage) -> None:
         curves = _curves(trained.members, held_out)
         epochs = range(1, train.epochs + 1)
         table = pd.DataFrame({"epoch": epochs, **curves}, columns=["epoch", "train_loss", "val_loss", "val_accuracy"])
+        doubts, doubted = _doubted_labels(trained, held_out), stage.reports / "doubted_labels.csv"
         with stage.outputs() as out:
             folder = out.folder(final)
             save_model(trained.network, folder)
             write_reference(_reference(stage, parts, trained), trained.network.inputs.classes, folder / REFERENCE_FILE)
             write_json(out.file(stage.reports / "training.json"), summary)
+            write_csv(out.file(doubted), doubts)
             write_csv(out.file(stage.reports / "plots" / "learning_curves.csv"), table)
         tracked.tracker.log(tracked.run_id, curves=curves)
         names = {"best_epoch": "best_epoch", "val_accuracy": "best_val_accuracy", "temperature": "temperature"}
         tracked.log_metrics({name: summary[key] for key, name in names.items() if key in summary})
+        tracked.log_artifacts(doubted)
         log_model(tracked, final, held_out[0] if held_out else parts[0].train.without_augmentation())
+    if len(doubts):
+        asked = sum(map(len, held_out))
+        say(f"  {len(doubts)} of {asked} labels are contradicted by networks that did not learn from them: {doubted}")
     say(_last_word(train.data, summary))
 
 
@@ -100,6 +110,23 @@ def _summary(settings: FinalSettings, trained: Final) -> dict[str, Any]:
             "val_loss_uncalibrated": trained.uncalibrated.loss,
         }
     return summary
+
+
+def _doubted_labels(trained: Final, held_out: Sequence[Space_Galaxi]) -> pd.DataFrame:
+    """Return the samples to look at, those first whose source has several labels, then the surest contradiction."""
+    columns = ["id", "source", "label", "suggested", "p_label", "p_suggested", "source_disagrees"]
+    if trained.held_out is None:
+        return pd.DataFrame(columns=columns)
+    labels = torch.cat([data.labels for data in held_out]).numpy()
+    samples = pd.concat([data.samples for data in held_out], ignore_index=True)
+    found = contradicted_labels(trained.held_out, labels)
+    table = samples.iloc[found.rows][["id", "source", "label"]].assign(
+        suggested=[held_out[0].classes[number] for number in found.suggested],
+        p_label=trained.held_out[found.rows, labels[found.rows]].round(_DECIMALS),
+        p_suggested=trained.held_out[found.rows, found.suggested].round(_DECIMALS),
+        source_disagrees=(samples.groupby("source")["label"].transform("nunique") > 1).iloc[found.rows],
+    )
+    return table.sort_values("source_disagrees", ascending=False, kind="stable")[columns]
 
 
 def _curves(members: Sequence[Member], held_out: Sequence[Space_Galaxi]) -> dict[str, list[float]]:

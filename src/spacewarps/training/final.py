@@ -89,6 +89,7 @@ class Final:
         score: on what was held out, out of all members; none where nothing was.
         uncalibrated: the same without the temperature.
         thresholds: of prediction sets, one for each class; none where nothing was held out.
+        held_out: the probabilities of what was held out, part after part, ``[N, classes]``; none where nothing was.
     """
 
     network: Ensemble
@@ -96,6 +97,7 @@ class Final:
     score: Score | None
     uncalibrated: Score | None
     thresholds: tuple[float, ...] | None
+    held_out: NDArray[np.float64] | None
 
 
 def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:
@@ -188,13 +190,14 @@ def answer_as_one(members: Sequence[Member], parts: Sequence[Part], settings: Fi
     network = Ensemble([member.network for member in members], settings.orientations)
     held_out = [part.held_out for part in parts if part.held_out is not None]
     if not held_out:
-        return Final(network, list(members), None, None, None)
+        return Final(network, list(members), None, None, None, None)
     answers = answers_held_out(network.networks, held_out, compute, network.orientations)
     if settings.calibration == "temperature":
         network.temperature = fit_temperature(answers.logits, answers.labels)
     probabilities = answers.probabilities(network.temperature)
     thresholds = class_thresholds(probabilities, answers.labels.numpy(), settings.coverage)
-    return Final(network, list(members), answers.score(network.temperature), answers.score(1.0), thresholds)
+    score, uncalibrated = answers.score(network.temperature), answers.score(1.0)
+    return Final(network, list(members), score, uncalibrated, thresholds, probabilities)
 
 
 def answers_held_out(
