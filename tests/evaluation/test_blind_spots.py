@@ -46,3 +46,15 @@ def test_of_many_classes_ten_are_named_in_the_words_of_the_page() -> None:
     first, *_ = blind_spots(metrics_of(labels, [0] * 30, [f"c{n}" for n in labels], 0.0), lambda name: f"<{name}>")
     named = ", ".join(f"<c{n}>" for n in range(1, 11))
     assert first.startswith(f"never predicted: {named} and 19 more (29 of 30 test samples); ")
+
+
+def test_what_the_network_is_not_better_than_is_named() -> None:
+    def beside(low: float) -> dict[str, Any]:
+        gain = {"accuracy": 0.01, "accuracy_low": low, "accuracy_high": 0.04}
+        return {"classifier": "trees", "accuracy": 0.74, "gain": gain}
+
+    metrics = metrics_of([0, 0, 1, 1], [0, 0, 1, 0], ["a", "b"], 0.5)
+    metrics["baseline"] |= {"better": beside(0.001), "features_alone": beside(-0.02), "found_anew": beside(-0.02)}
+    assert blind_spots(metrics) == [
+        "not better beyond noise than trees: accuracy 0.7400, so +0.0100, interval -0.0200 to +0.0400"
+    ]

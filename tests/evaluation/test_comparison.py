@@ -73,4 +73,4 @@ def test_the_verdict_is_that_of_the_interval(low: float, high: float, said: str)
 
 def test_only_what_learned_is_compared_in_pairs() -> None:
     frequent, learned = {"accuracy": 0.3}, {"accuracy": 0.4, "gain": {}}
-    assert learned_baselines({"baseline": {"most_frequent_class": frequent, "x": learned}}) == [learned]
+    assert learned_baselines({"baseline": {"most_frequent_class": frequent, "x": learned}}) == {"x": learned}

@@ -44,7 +44,7 @@ def tell(stage: Stage) -> None:
     ]
     lines += [
         f"  {found['classifier']}: {found['accuracy']:.4f}, balanced accuracy {found['balanced_accuracy']:.4f}"
-        for found in learned_baselines(metrics)
+        for found in learned_baselines(metrics).values()
     ]
     lines += [
         f"  report and pictures: {report}",

@@ -144,6 +144,6 @@ def verdict(gain: dict[str, float]) -> str:
     return "no, it is worse beyond noise" if gain["accuracy_high"] < 0 else "not beyond noise"
 
 
-def learned_baselines(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what ``reports/metrics.json`` says of each classifier that learned, in the order in which they did."""
-    return [found for found in metrics["baseline"].values() if "gain" in found]
+def learned_baselines(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by name what ``reports/metrics.json`` says of each classifier that learned, in the order of learning."""
+    return {name: found for name, found in metrics["baseline"].items() if "gain" in found}

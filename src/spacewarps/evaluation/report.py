@@ -188,7 +188,7 @@ def _classifiers_table(evaluation: SplitEvaluation) -> list[str]:
     for name, found in (
         ("the network", test),
         ("the most frequent class", baseline["most_frequent_class"]),
-        *((each["classifier"], each) for each in learned_baselines(evaluation.metrics)),
+        *((each["classifier"], each) for each in learned_baselines(evaluation.metrics).values()),
     ):
         cells = [cell for metric in ("accuracy", "balanced_accuracy") for cell in _with_interval(found, metric)]
         rows.append(_row([name, *cells, f"{found['log_loss']:.4f}" if "log_loss" in found else ""]))
@@ -202,7 +202,7 @@ def _gains_table(evaluation: SplitEvaluation) -> list[str]:
         return []
     heading = ["the network beside", "gain in accuracy", "interval", "loss saved", "interval", "McNemar's p", "better?"]
     rows = [_row(heading), _row(["---"] * len(heading))]
-    for each in learned:
+    for each in learned.values():
         gain = each["gain"]
         cells = [cell for metric in ("accuracy", "log_loss") for cell in _with_interval(gain, metric, "+")]
         rows.append(_row([each["classifier"], *cells, f"{gain['mcnemar_p']:.2g}", verdict(gain)]))

@@ -75,7 +75,12 @@ class Baselines:
                 "the found architecture, from other random numbers",
                 lambda name: self._of_blocks(name, self._found.specs),
             ),
-            ("vgg", True, f"VGG-like, {depth} blocks", lambda name: self._of_blocks(name, vgg_blocks(depth))),
+            (
+                "vgg",
+                True,
+                f"a VGG-like network of {depth} block{'s' * (depth != 1)}",
+                lambda name: self._of_blocks(name, vgg_blocks(depth)),
+            ),
             ("resnet", True, "ResNet-18", self._resnet),
         ]
         for name, applies, title, way in ways:
