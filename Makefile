@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv test validate kills lint docs format bench compare experiments plots ui team-server clean
+.PHONY: help setup versioned demo cv predict test validate kills lint docs format bench compare experiments plots ui team-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ demo: versioned $(READY) ## run the whole pipeline and say where its results are
 
 cv: versioned $(READY) ## search, train and test in every outer fold of the survey (some minutes each)
 	dvc repro crossvalidation/dvc.yaml
+
+predict: versioned $(READY) ## ask the final network about the survey of `predict` in params.yaml
+	dvc repro prediction/dvc.yaml
 
 test: $(READY) ## run the test suite
 	pytest -q -n 2 -m 'not long and not kills'

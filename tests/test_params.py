@@ -367,7 +367,7 @@ def test_dvc_knows_every_param_that_decides_the_search_and_no_other(pipeline: st
         assert of_compute == {"compute.device", "compute.kernels", "compute.precision"}
         assert "compute" in stages["train"]["params"]
     else:
-        assert watched >= {"compute", "train", "crossvalidate", "data.split", "evaluate"}
+        assert watched >= {"compute", "train", "crossvalidate", "data.split", "evaluate.confidence"}
 
 
 def test_a_survey_may_have_no_positions_and_codes_for_missing_values(tmp_path: Path, shipped: dict[str, Any]) -> None:

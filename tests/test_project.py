@@ -70,6 +70,7 @@ def test_every_template_and_ignore_file_of_the_repository_goes_along() -> None:
 PIPELINES = {
     "dvc.yaml": ["simulate", "prepare", "search", "train", "evaluate"],
     "crossvalidation/dvc.yaml": ["crossvalidate"],
+    "prediction/dvc.yaml": ["predict"],
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Never
 
-from spacewarps.errors import DependenciesChangedError, SpaceWarpsError
+from spacewarps.errors import DependenciesChangedError, ParamsError, SpaceWarpsError
 from spacewarps.own_code import run_own_code
 from spacewarps.portability import pin_kernels, pin_numpy
 from spacewarps.resources import check_address_space, shortage
@@ -30,7 +30,7 @@ _STAGES = {
     "crossvalidate": "search, train and test on outer folds of the survey",
 }
 # What a stage that did not come to its end has put into the journal.
-_KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates"}
+_KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates", "evaluate": "networks"}
 # Commands that are no stages, but ask a network as these do.
 _COMPUTING = ("plan", "promote")
 _WITH_OPTIONS = ("journal", "compare", "promote")
@@ -77,13 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
 
             checkout.run(options.run, options.folder)
             return 0
-        if options.command in _STAGES:
+        is_stage = _is_stage(options)
+        if is_stage:
             # Before the params: another version may have others.
             check_installed_code(options.command)
         if options.command == "sync":
             importlib.import_module("spacewarps.commands.sync").run()
             return 0
-        if options.command == "predict":
+        if options.command == "predict" and not is_stage:
             # Outside of a project, too: the folder of the network is all that is needed.
             params = load_params(Path("params.yaml")) if Path("params.yaml").exists() else None
             _predict(options, params)
@@ -95,16 +96,16 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         # Before the code that it names is imported.
         began_with = Dependencies.of(options.command, params)
-        if options.command in _STAGES or options.command in _COMPUTING:
+        if is_stage or options.command in _COMPUTING:
             _pin_kernels(params.compute)
-        module = f"spacewarps.{'stages' if options.command in _STAGES else 'commands'}.{options.command}"
+        module = f"spacewarps.{'stages' if is_stage else 'commands'}.{options.command}"
         _make_ready_to_import(module)
         # Imported when needed, so that checking params does not wait for torch and MLflow.
         from spacewarps.stages.context import Stage
         from spacewarps.stages.one_run import one_run_at_a_time
 
         stage = Stage(options.command, params, began_with)
-        with one_run_at_a_time() if options.command in _STAGES else contextlib.nullcontext():
+        with one_run_at_a_time() if is_stage else contextlib.nullcontext():
             status = importlib.import_module(module).run(
                 stage, *([options] if options.command in _WITH_OPTIONS else [])
             )
@@ -138,6 +139,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spacewarps {options.command}: {where}{what}", file=sys.stderr)
         return 2
     return status or 0
+
+
+def _is_stage(options: argparse.Namespace) -> bool:
+    """Say whether a stage is asked for; ``predict`` is one where no survey is named, which params.yaml then names.
+
+    Raises:
+        ParamsError: a survey is named in part.
+    """
+    if options.command != "predict":
+        return options.command in _STAGES
+    named = {f"--{name}": getattr(options, name) is not None for name in ("catalog", "images", "out")}
+    names = ", ".join(named)
+    if any(named.values()) and not all(named.values()):
+        absent = " and ".join(name for name, given in named.items() if not given)
+        raise ParamsError(f"{absent} must be given too; without {names}, params.yaml names the survey")
+    if not any(named.values()) and (options.model or options.id or options.workers):
+        raise ParamsError(f"--model, --id and --workers need {names}; without these, params.yaml says all of it")
+    return not any(named.values())
 
 
 def _pin_kernels(compute: "ComputeSettings") -> None:
@@ -248,13 +267,14 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="classify the stamps of another survey with the final network",
         description="Write a table with the class, the probabilities, the prediction set and what is odd about each "
-        "sample of a survey; labels and positions are not needed. Beside it stands a table of the rows that could not "
+        "sample of a survey; labels and positions are not needed. Without options, this is the stage of "
+        "prediction/dvc.yaml, whose survey params.yaml names. Beside it stands a table of the rows that could not "
         "be predicted, with the reason. If it is interrupted, the same command goes on. Columns and kernels are those "
         "of params.yaml, where this folder has one.",
     )
-    predict.add_argument("--catalog", type=_folder, required=True, metavar="C", help="one CSV, or a folder of them")
-    predict.add_argument("--images", type=_folder, required=True, metavar="D", help="the folder of stamps")
-    predict.add_argument("--out", type=_folder, required=True, metavar="FILE", help="the table: .csv or .parquet")
+    predict.add_argument("--catalog", type=_folder, metavar="C", help="one CSV, or a folder of them")
+    predict.add_argument("--images", type=_folder, metavar="D", help="the folder of stamps")
+    predict.add_argument("--out", type=_folder, metavar="FILE", help="the table: .csv or .parquet")
     predict.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
     predict.add_argument("--id", metavar="COLUMN", help="the catalogue's name for the id (default: id)")
     predict.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as the cores allow)")

@@ -4,11 +4,12 @@ Its sections are the settings of the rooms (:mod:`spacewarps.settings`): a range
 """
 
 import difflib
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import Field
 
@@ -80,6 +81,7 @@ class PathsParams:
     prepared: str
     search: str
     final: str
+    predictions: str
     reports: str
     journal: str
 
@@ -130,6 +132,16 @@ class SearchParams(SearchSettings):
 
 
 @settings
+class PredictionParams:
+    """A survey that the final network is asked about, and the table that the answers go to."""
+
+    catalog: Annotated[str, Field(min_length=1, pattern=_WITHOUT_NUL)] = "data/demo/catalog"
+    images: Annotated[str, Field(min_length=1, pattern=_WITHOUT_NUL)] = "data/demo/images"
+    id: Annotated[str, Field(min_length=1)] = "id"
+    table: Literal["csv", "parquet"] = "csv"
+
+
+@settings
 class EvaluationParams(BootstrapSettings):
     """How the test result gets its intervals, and what it is compared with."""
 
@@ -153,6 +165,7 @@ class Params:
     train: FinalSettings
     crossvalidate: CrossvalidationSettings
     evaluate: EvaluationParams
+    predict: PredictionParams
 
     def __post_init__(self) -> None:
         if self.search.folds > 1 and (self.train.data, self.train.start) == ("train", "warm"):
@@ -168,18 +181,18 @@ class Params:
             )
         for name, place in self.paths.by_name().items():
             folder = _resolved(place)
-            for param in ("catalog", "images"):
-                survey = _resolved(getattr(self.data, param))
+            for section, param in itertools.product(("data", "predict"), ("catalog", "images")):
+                survey = _resolved(getattr(getattr(self, section), param))
                 if name == "demo" and survey == folder / param:
                     continue
                 if survey.is_relative_to(folder):
                     raise ValueError(
-                        f"paths.{name} is {place}, a folder that a stage replaces, and data.{param} lies in it; "
+                        f"paths.{name} is {place}, a folder that a stage replaces, and {section}.{param} lies in it; "
                         "choose another"
                     )
                 if folder.is_relative_to(survey):
                     raise ValueError(
-                        f"paths.{name} is {place}, a folder that a stage writes, but it lies in data.{param}, "
+                        f"paths.{name} is {place}, a folder that a stage writes, but it lies in {section}.{param}, "
                         f"{survey}; keep the survey in a folder of its own"
                     )
 

@@ -15,6 +15,7 @@ PROJECT_FILES = (
     "dvc.yaml",
     "models/.gitignore",
     "params.yaml",
+    "prediction/dvc.yaml",
     "reports/.gitignore",
 )
 #: The folder of the package that a wheel packs them in.

@@ -58,6 +58,7 @@ class Project:
         for name in (
             "dvc.yaml",
             "crossvalidation/dvc.yaml",
+            "prediction/dvc.yaml",
             ".dvcignore",
             ".gitattributes",
             ".gitignore",

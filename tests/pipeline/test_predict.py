@@ -154,6 +154,48 @@ def decoded(rows: pd.DataFrame) -> NDArray[np.float64]:
 
 
 @pytest.mark.long
+def test_the_stage_asks_about_the_survey_of_the_params_as_the_command_does(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    before = project.folder.joinpath("dvc.lock").read_bytes()
+    project.dvc("repro", "prediction/dvc.yaml")
+    folder = project.folder / "data/predictions"
+    assert sorted(path.name for path in folder.iterdir()) == [".spacewarps.json", "left_out.csv", "predictions.csv"]
+    survey = ("--catalog", "data/demo/catalog", "--images", "data/demo/images")
+    project.run("spacewarps", "predict", *survey, "--out", "mine.csv")
+    assert (project.folder / "mine.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+    assert (project.folder / "mine.left_out.csv").read_bytes() == (folder / "left_out.csv").read_bytes()
+    # What is asked of another survey is no part of the pipeline, and is asked once.
+    assert "didn't change, skipping" in project.dvc("repro", "prediction/dvc.yaml").stdout
+    assert project.folder.joinpath("dvc.lock").read_bytes() == before
+    (run,) = [run for run in project.runs() if run.info.run_name == "predict"]
+    rows = len(pd.read_csv(folder / "predictions.csv"))
+    assert run.data.metrics["predicted"] == rows > 0
+
+    params = project.params()
+    params["predict"]["images"] = "data/nowhere"
+    project.write_params(params)
+    done = project.run("spacewarps", "predict", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert len(pd.read_csv(folder / "predictions.csv")) == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--catalog", "c", "--out", "t.csv"], "--images must be given too"),
+        (["--images", "i"], "--catalog and --out must be given too"),
+        (["--id", "name"], "--model, --id and --workers need --catalog, --images, --out"),
+    ],
+)
+def test_a_survey_that_is_named_in_part_is_refused(
+    on_prepared: Project, spacewarps_here: SpacewarpsHere, options: list[str], told: str
+) -> None:
+    status, _, errors = spacewarps_here(on_prepared, "predict", *options)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert told in errors
+
+
+@pytest.mark.long
 def test_a_server_answers_with_the_same_numbers_and_refuses_in_a_sentence(
     rows: pd.DataFrame, address: str, expected: NDArray[np.float64]
 ) -> None:

@@ -17,7 +17,9 @@ from spacewarps.tracking.pipeline_run import PARAMS_FILE, PIPELINE_TAG
 from spacewarps.tracking.revision import CHANGED_TAG, COMMIT_TAG, EXPERIMENT_TAG
 from spacewarps.tracking.store import URI_VARIABLE, find_store
 
-_PIPELINE, _CROSSVALIDATION = PIPELINES
+_PIPELINE, *_OTHERS = PIPELINES
+#: The pipelines of one stage each, by that stage.
+_OF_STAGE = dict(zip(("crossvalidate", "predict"), _OTHERS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _recorded(client: MlflowClient, run_id: str) -> RecordedRun:
         tags.get(EXPERIMENT_TAG),
         _params_file(client, run),
         list(changed),
-        _CROSSVALIDATION if any(stage.data.tags[STAGE_TAG] == "crossvalidate" for stage in stages) else _PIPELINE,
+        next((_OF_STAGE[name] for stage in stages if (name := stage.data.tags[STAGE_TAG]) in _OF_STAGE), _PIPELINE),
         outputs,
     )
 
