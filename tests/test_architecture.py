@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"survey", "model", "training"},
     "evaluation": {"survey", "model"},
     "prediction": {"survey", "model", "training"},
+    "report": {"evaluation", "survey", "model"},
     "tracking": {
         "survey",
         "model",
@@ -70,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "search",
         "evaluation",
         "prediction",
+        "report",
         "tracking",
         "params",
         "progress",

@@ -1,5 +1,6 @@
 """The evaluation of one network: numbers, tables, pictures and a page that holds them together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -330,7 +331,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "## The network",
             "",
             f"{search['num_layers']} blocks, {search['total_trainable_params']:,} parameters; the search ended with "
-            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), {_final_training(training)}",
+            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), {final_training_in_words(training)}",
             "",
             "| layer | kind | k | kernel size | validation accuracy |",
             "| --- | --- | --- | --- | --- |",
@@ -350,7 +351,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
     )
 
 
-def _final_training(training: dict[str, Any]) -> str:
+def final_training_in_words(training: Mapping[str, Any]) -> str:
     """Return how the final network was trained, as the end of a sentence, and how it answers."""
     data, epochs = training.get("data", "train"), training["epochs"]
     if data == "train":
