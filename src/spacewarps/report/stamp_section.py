@@ -43,10 +43,10 @@ def _controls(classes: list[str]) -> Markup:
     options = [element("option", name, value=value) for value, name in orders.items()]
     return element(
         "div",
-        element("label", "Sort by", element("select", *options, id="sorted-by")),
-        element("label", "Class", element("select", every, *of_classes, id="of-class")),
-        element("label", "Predicted", element("select", every, *of_classes, id="taken-for")),
-        element("label", "Id contains", element("input", id="of-id", type="search", autocomplete="off")),
+        _control("Sort by", element("select", *options, id="sorted-by"), "sorted-by"),
+        _control("Class", element("select", every, *of_classes, id="of-class"), "of-class"),
+        _control("Predicted", element("select", every, *of_classes, id="taken-for"), "taken-for"),
+        _control("Id contains", element("input", id="of-id", type="search", autocomplete="off"), "of-id"),
         element("p", id="told", role="status", class_="soft"),
         id="controls",
         class_="controls",
@@ -55,6 +55,10 @@ def _controls(classes: list[str]) -> Markup:
         # The script shows them, as without it they do nothing.
         hidden=True,
     )
+
+
+def _control(name: str, control: Markup, identity: str) -> Markup:
+    return element("div", element("label", name, for_=identity), control)
 
 
 def _gallery(facts: Facts, gallery: Gallery, number: int) -> Markup:
