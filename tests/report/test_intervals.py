@@ -17,6 +17,11 @@ def test_intervals_are_those_of_wilson(right: int, number: int) -> None:
     assert 0 <= low <= right / number <= high <= 1
 
 
+def test_a_share_that_is_none_has_the_interval_of_the_nearest() -> None:
+    assert wilson(-3.0, 10, 0.9) == wilson(0.0, 10, 0.9)
+    assert wilson(1e300, 10, 0.9) == wilson(1.0, 10, 0.9)
+
+
 def test_the_samples_of_one_source_count_as_one() -> None:
     right = np.array([True, True, True, False])
     apart, together = (share_of("x", right, sources, 0.9) for sources in (np.arange(4), np.array([0, 0, 0, 1])))

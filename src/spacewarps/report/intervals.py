@@ -40,7 +40,11 @@ class Share:
 
 
 def wilson(share: float, number: float, confidence: float) -> tuple[float, float]:
-    """Return the interval of a share of ``number`` independent things (Wilson 1927)."""
+    """Return the interval of a share of ``number`` independent things (Wilson 1927).
+
+    What lies outside of 0 to 1, as only a file that was edited can hold, counts as the nearer of both.
+    """
+    share = min(1.0, max(0.0, share))
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     middle = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = (z2 / number * (share * (1 - share) + z2 / (4 * number))) ** 0.5 / (1 + z2 / number)

@@ -168,7 +168,10 @@ def read_learning_curves(path: Path) -> pd.DataFrame:
     """
     try:
         text = io.BytesIO(read_bytes(path, at_most=MAX_JSON_BYTES))
-        return pd.read_csv(text, dtype="float64")[["epoch", "train_loss", "val_loss", "val_accuracy"]]
+        table = pd.read_csv(text, dtype="float64")[["epoch", "train_loss", "val_loss", "val_accuracy"]]
+        if table.empty or not table["epoch"].between(1, 2**31).all():
+            raise ValueError("epochs should count from 1, and there should be one at least")
+        return table
     except (OSError, ValueError, KeyError) as error:
         raise _unusable(path, "train", error) from None
 
