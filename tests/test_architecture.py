@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"survey", "model"},
     "baselines": {"survey", "model", "training"},
     "prediction": {"survey", "model", "training"},
+    "report": {"evaluation", "survey", "model"},
     "tracking": {
         "survey",
         "model",
@@ -72,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "search",
         "evaluation",
         "prediction",
+        "report",
         "tracking",
         "params",
         "progress",

@@ -1,4 +1,4 @@
-"""Search, final training and prediction on a few samples, in a process that computes with the kernels that it is told.
+"""Search, final training, prediction and saliency on a few samples, in a process with the kernels that it is told.
 
     python tests/tiny_pipeline.py portable|native
 
@@ -24,6 +24,7 @@ import torch
 
 from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import pack_model
+from spacewarps.report.saliency import saliency
 from spacewarps.search.final import train_final
 from spacewarps.search.folds import deal_folds
 from spacewarps.search.progressive import SearchResult, search_folds
@@ -89,6 +90,7 @@ def main() -> None:
         repr((final.network.temperature, final.score)).encode(),
         predict(final.network, data, compute).numpy().tobytes(),
     )
+    found["saliency"] = digest(saliency(final.network, data, range(4), [0, 1, 2, 0]).tobytes())
     bands = deal_folds(made_up(3), 2, augmentation, 1)
     siblings = SearchSettings(
         max_layers=1, k_candidates=(2, 4), epochs_per_eval=1, warm_start=WarmStart("siblings"), decides="accuracy"

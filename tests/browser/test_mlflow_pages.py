@@ -130,12 +130,26 @@ def test_the_pictures_of_the_report_open_in_the_browser(on_runs: Visitor) -> Non
     open_run(on_runs, re.compile("^pipeline "))
     open_run(on_runs, "evaluate")
     on_runs.page.get_by_role("tab", name="Artifacts").click()
-    on_runs.sees("report").click()
+    on_runs.sees(re.compile("^report$")).click()
     for name in ("confusion.png", "mistakes.png"):
         on_runs.sees(name).click()
         picture = on_runs.page.locator("img[src^='blob:'], img[src*='get-artifact']").first
         picture.wait_for(state="visible")
         on_runs.page.wait_for_function("image => image.naturalWidth > 100", arg=picture.element_handle())
+
+
+def test_the_page_of_the_result_opens_among_the_artifacts(on_runs: Visitor, test_figures: dict[str, Any]) -> None:
+    open_run(on_runs, re.compile("^pipeline "))
+    open_run(on_runs, "evaluate")
+    on_runs.page.get_by_role("tab", name="Artifacts").click()
+    on_runs.sees("report.html").click()
+    inside = on_runs.page.frame_locator("iframe")
+    answer = inside.locator(".answer")
+    answer.wait_for()
+    assert f"an accuracy of {test_figures['accuracy']:.1%}" in answer.inner_text()
+    # Its script runs there as well.
+    inside.locator("#controls").wait_for()
+    assert "stamps shown" in inside.get_by_role("status").inner_text()
 
 
 def open_candidates(visitor: Visitor) -> None:

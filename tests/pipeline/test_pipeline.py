@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from spacewarps import Space_Galaxi, load_model
 from spacewarps.model.storage import load_progressive_model
@@ -55,6 +58,8 @@ def test_what_dvc_hashes_names_no_machine_and_no_time(finished: Project) -> None
         "reports/result.json",
         "models/final/model.json",
         "reports/report/report.md",
+        "reports/report.html",
+        "reports/card.md",
     ]
     for output in outputs:
         text = (finished.folder / output).read_text()
@@ -151,6 +156,31 @@ def test_tables_of_dvc_fit_a_terminal(finished: Project) -> None:
     for shown in (finished.dvc("metrics", "show").stdout, finished.experiments()):
         assert "accuracy" in shown
         assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_page_and_the_card_say_what_the_result_was_made_from(finished: Project, runs: list[Run]) -> None:
+    page = (finished.folder / "reports/report.html").read_text()
+    card = (finished.folder / "reports/card.md").read_text()
+    accuracy = json.loads((finished.folder / "reports/metrics.json").read_text())["test"]["accuracy"]
+    (survey,) = {out["md5"] for out in finished.lock()["stages"]["prepare"]["outs"]}
+    for text in (page, card):
+        assert f"an accuracy of {accuracy:.1%}" in text
+        assert survey in text
+        assert f"torch {torch.__version__.partition('+')[0]}" in re.sub("<[^>]*>", " ", text).replace("  ", " ")
+    # All params that decide, by their names, and none of those that do not, or that name a folder.
+    shown = set(re.findall(r'<th scope="row"[^>]*>([a-z]+\.[a-z_.]+|seed)</th>', page))
+    recorded = finished.lock()["stages"]
+    decide = {name for stage in ("search", "train", "evaluate") for name in recorded[stage]["params"]["params.yaml"]}
+    assert decide <= {name for each in shown for name in beginnings(each)}
+    assert not {"search.workers", "search.executor", "data.catalog", "paths.final"} & shown
+    evaluated = the_only(runs, **{"spacewarps.stage": "evaluate"})
+    client = MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
+    assert {"report.html", "card.md"} <= {file.path for file in client.list_artifacts(evaluated.info.run_id)}
+
+
+def beginnings(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def test_report_shows_every_picture_it_names(finished: Project) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.stages.reports import MetricsReport, SearchReport, TrainingReport, read_learning_curves, read_report
+from spacewarps.reading import MAX_JSON_BYTES
+from spacewarps.stages.reports import (
+    MetricsReport,
+    SearchReport,
+    TrainingReport,
+    read_audit,
+    read_learning_curves,
+    read_report,
+)
 from tests.complaints import complaint
 
 BLOCK = {"layer": 1, "kind": "conv", "k": 8, "kernel_size": 3, "val_accuracy": 0.5}
@@ -96,6 +104,12 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
         ),
         ("search.json", "architecture", [BLOCK | {"layer": 10**30}], "'architecture.0.layer': Input should be less"),
         ("search.json", "stopped", None, "'stopped': Input should be a valid string"),
+        (
+            "search.json",
+            "decisions",
+            [{"sentence": "step 1", "gain": "0.1"}],
+            "'decisions.0.gain': Input should be a valid number",
+        ),
         ("training.json", "best_epoch", None, "Value error, best_epoch is missing"),
         ("training.json", "data", "folds", "Value error, networks is missing"),
         ("training.json", "data", "all", "'data': Input should be 'train', 'train_and_validation' or 'folds'"),
@@ -140,10 +154,54 @@ def test_learning_curves_come_back_with_an_epoch_that_diverged(tmp_path: Path) -
     assert read_learning_curves(path)["val_loss"].tolist() == [0.25, float("inf")]
 
 
-@pytest.mark.parametrize("text", ["", "\0", "a,b\n1,2\n", f"{HEADER}\n1,2,3,high\n", f"{HEADER}\n1,2\n1,2,3,4,5,6\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        HEADER,
+        f"{HEADER}\n,1,1,1\n",
+        f"{HEADER}\n-1,1,1,1\n",
+        "\0",
+        "a,b\n1,2\n",
+        f"{HEADER}\n1,2,3,high\n",
+        f"{HEADER}\n1,2\n1,2,3,4,5,6\n",
+    ],
+)
 def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "learning_curves.csv"
     path.write_text(text, encoding="utf-8")
     told = complaint(SpaceWarpsError, read_learning_curves, path)
     assert told.startswith(f"{path}: damaged (")
     assert told.endswith("); run `dvc repro --force --single-item train`")
+
+
+AUDIT: dict[str, Any] = {
+    "rows_in": 2,
+    "rows_kept": 1,
+    "left_out": {"no stamp": {"count": 1, "rows": ["a"]}},
+    "notes": [],
+    "splits": {"train": {"samples": 1, "sources": 1, "classes": {"STAR": 1}}},
+    "label_conflicts": {"treatment": "keep", "sources": {"a": {"a": "STAR", "b": "QSO"}}},
+}
+
+
+def test_an_audit_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text(json.dumps(AUDIT), encoding="utf-8")
+    assert read_audit(tmp_path / "audit.json") == AUDIT
+
+
+def test_without_an_audit_or_with_one_of_millions_of_rows_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    assert read_audit(path) is None
+    with path.open("wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    assert read_audit(path) is None
+
+
+@pytest.mark.parametrize("changes", [{"rows_in": "two"}, {"left_out": {"a": 1}}, {"notes": [1]}, {"splits": None}])
+def test_a_damaged_audit_names_the_stage_that_writes_it(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(AUDIT | changes), encoding="utf-8")
+    told = complaint(SpaceWarpsError, read_audit, path)
+    assert told.startswith(f"{path}: damaged (")
+    assert told.endswith("); run `dvc repro --force --single-item prepare`")

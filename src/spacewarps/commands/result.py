@@ -48,6 +48,7 @@ def tell(stage: Stage) -> None:
     ]
     lines += [
         f"  report and pictures: {report}",
+        f"  all of it as one page: {stage.reports / 'report.html'}",
         f"  plots: {stage.reports / 'plots'} (`dvc plots show` draws them)",
     ]
     for line in lines:

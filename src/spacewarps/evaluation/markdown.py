@@ -29,12 +29,17 @@ _AT_A_START = re.compile(
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "|": "&#124;"}
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with Python's escapes for what cannot be printed: line breaks, marks that turn its direction."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def markdown_text(text: str) -> str:
     """Return ``text`` as Markdown that shows it as it is, on one line, in a sentence or in a cell of a table.
 
     What cannot be printed (line breaks, marks that turn the direction of the text) shows as Python's escape for it.
     """
-    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    shown = printable(text)
     line = _WITHIN_A_LINE.sub(lambda found: "".join(_ENTITIES.get(sign, f"\\{sign}") for sign in found[0]), shown)
     start = _AT_A_START.match(line)
     return f"{start[0]}\\{line[start.end() :]}" if start else line

@@ -1,6 +1,6 @@
 """The evaluation of one network: numbers, tables, pictures and a page that holds them together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,18 +209,14 @@ def _gains_table(evaluation: SplitEvaluation) -> list[str]:
     return [*rows, ""]
 
 
-def _row_split(metrics: dict[str, Any]) -> list[str]:
-    """Return what a split that ignores sources would have claimed, where that was tried."""
-    if "row_split" not in metrics:
-        return []
-    claimed = metrics["row_split"]
-    return [
+def row_split_in_words(claimed: dict[str, Any]) -> str:
+    """Return what a split that ignores sources would have claimed, and why that is no result."""
+    return (
         "A split that ignores repeated sources would have claimed an accuracy of "
         f"{claimed['accuracy']:.4f}, interval {claimed['accuracy_low']:.4f} to {claimed['accuracy_high']:.4f}: "
         f"{claimed['samples_of_seen_sources']} of its {claimed['samples']} test samples show sources that it has "
-        "learned from. The figures above owe nothing to that.",
-        "",
-    ]
+        "learned from. The figures above owe nothing to that."
+    )
 
 
 def _with_interval(found: dict[str, float], metric: str, sign: str = "") -> tuple[str, str]:
@@ -312,7 +308,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             *_classifiers_table(evaluation),
             "",
             *_gains_table(evaluation),
-            *_row_split(evaluation.metrics),
+            *([row_split_in_words(claimed), ""] if (claimed := evaluation.metrics.get("row_split")) else []),
             *_classes_table(evaluation),
             "",
             "![confusion matrix](confusion.png)",
@@ -322,7 +318,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "## The network",
             "",
             f"{search['num_layers']} blocks, {search['total_trainable_params']:,} parameters; the search ended with "
-            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), {_final_training(training)}",
+            f"validation accuracy {search['final_val_accuracy']:.4f} ({stopped}), {final_training_in_words(training)}",
             "",
             "| layer | kind | k | kernel size | validation accuracy |",
             "| --- | --- | --- | --- | --- |",
@@ -342,7 +338,7 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
     )
 
 
-def _final_training(training: dict[str, Any]) -> str:
+def final_training_in_words(training: Mapping[str, Any]) -> str:
     """Return how the final network was trained, as the end of a sentence, and how it answers."""
     data, epochs = training.get("data", "train"), training["epochs"]
     if data == "train":

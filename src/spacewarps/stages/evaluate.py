@@ -10,11 +10,17 @@ from spacewarps.evaluation.report import confusion_table, evaluate_predictions, 
 from spacewarps.files import check_replaceable
 from spacewarps.model.ensemble import Ensemble
 from spacewarps.prediction.classifier import Classifier
+from spacewarps.report.card import write_card
+from spacewarps.report.facts import Facts
+from spacewarps.report.page import write_page
 from spacewarps.settings import flatten
 from spacewarps.stages.baselines import Baselines
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
-from spacewarps.stages.reports import SearchReport, TrainingReport, read_learning_curves, read_report
+from spacewarps.stages.origins import origins_of
+from spacewarps.stages.reports import SearchReport, TrainingReport, read_audit, read_learning_curves, read_report
+from spacewarps.survey.audit import AUDIT_FILE
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
 from spacewarps.tracking.description import pipeline_tags
 from spacewarps.tracking.groups import in_groups
@@ -22,18 +28,22 @@ from spacewarps.training.conformal import prediction_sets
 from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import write_csv, write_json
 
+PAGE, CARD = "report.html", "card.md"
+
 
 def run(stage: Stage) -> None:
-    """Write ``reports/metrics.json``, ``result.json``, the tables of the plots, and the report with its pictures."""
+    """Write ``reports/metrics.json``, ``result.json``, the tables of the plots, the report, the page and the card."""
     reports = stage.reports
     check_replaceable(reports / "report")
     compute = set_up(stage, stage.params.compute.threads)
     classifier = Classifier.load(Path(stage.params.paths.final))
     network, reference = classifier.network, classifier.reference
-    train, test = open_splits(stage, "train", "test")
+    train, validation, test = open_splits(stage, "train", "validation", "test")
     search = read_report(reports / "search.json", SearchReport, "search")
     training = read_report(reports / "training.json", TrainingReport, "train")
     curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
+    audit = read_audit(stage.prepared / AUDIT_FILE)
+    origins = origins_of(stage)
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
         probabilities = predict_probabilities(network, test, compute)
@@ -52,6 +62,20 @@ def run(stage: Stage) -> None:
             baselines=list(baselines.trained()),
             row_split=baselines.row_split(stage.params.data.split) if stage.params.evaluate.row_split else None,
         )
+        facts = Facts(
+            evaluation=evaluation,
+            test=test,
+            network=classifier.network,
+            search=search,
+            training=training,
+            curves=curves,
+            scored_on=_counted(validation),
+            # What one network of several did not learn from, the others did.
+            held_out=_counted(train, validation) if training.get("networks", 1) > 1 else _counted(validation),
+            sets=sets,
+            audit=audit,
+            origins=origins,
+        )
         with stage.outputs() as out:
             folder = out.folder(reports / "report")
             write_report(
@@ -63,6 +87,8 @@ def run(stage: Stage) -> None:
                 curves=curves,
             )
             write_csv(folder / "predictions.csv", evaluation.predictions)
+            write_page(out.file(reports / PAGE), facts)
+            write_card(out.file(reports / CARD), facts)
             write_csv(out.file(reports / "plots" / "confusion.csv"), confusion_table(evaluation))
             write_csv(out.file(reports / "plots" / "roc.csv"), roc_table(evaluation))
             write_json(out.file(reports / "metrics.json"), evaluation.metrics)
@@ -71,7 +97,13 @@ def run(stage: Stage) -> None:
         tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
         warnings = blind_spots(evaluation.metrics, markdown_text)
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
-        tracked.log_artifacts(reports / "report")
+        for written in ("report", PAGE, CARD):
+            tracked.log_artifacts(reports / written)
+
+
+def _counted(*parts: Space_Galaxi) -> tuple[int, int]:
+    """Return how many samples there are in some splits, and of how many sources."""
+    return sum(map(len, parts)), sum(part.samples["source"].nunique() for part in parts)
 
 
 def _for_tables(test: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:

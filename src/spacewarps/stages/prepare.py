@@ -5,7 +5,8 @@ from pathlib import Path
 from spacewarps.progress import progress_bar, say
 from spacewarps.stages.arguments import in_params
 from spacewarps.stages.context import Stage
-from spacewarps.survey.prepare import AUDIT_FILE, prepare_survey
+from spacewarps.survey.audit import AUDIT_FILE
+from spacewarps.survey.prepare import prepare_survey
 from spacewarps.tracking.artifacts import log_survey
 
 

@@ -38,6 +38,10 @@ class _Candidate(_Block):
 
 class _Decision(Report):
     sentence: str
+    layer: _Count | None = None
+    joins: bool | None = None
+    gain: float | None = None
+    gain_error: float | None = None
 
 
 class SearchReport(Report):
@@ -119,6 +123,44 @@ class MetricsReport(Report):
     baseline: _Baselines
 
 
+class _LeftOut(Report):
+    count: int
+    rows: list[str]
+
+
+class _Split(Report):
+    samples: int
+    sources: int
+    classes: dict[str, int]
+
+
+class _Conflicts(Report):
+    treatment: str
+    sources: dict[str, dict[str, str]]
+
+
+class AuditReport(Report):
+    """What ``audit.json`` of a prepared survey must hold."""
+
+    rows_in: int
+    rows_kept: int
+    left_out: dict[str, _LeftOut]
+    notes: list[str]
+    splits: dict[str, _Split]
+    label_conflicts: _Conflicts
+
+
+def read_audit(path: Path) -> dict[str, Any] | None:
+    """Return what ``prepare`` left out and why; none where another program prepared it, or for millions of rows.
+
+    Raises:
+        SpaceWarpsError: it is damaged.
+    """
+    if not path.exists() or path.stat().st_size > MAX_JSON_BYTES:
+        return None
+    return read_report(path, AuditReport, "prepare")
+
+
 def read_report(path: Path, shape: type[Report], stage: str) -> dict[str, Any]:
     """Return what ``stage`` wrote to ``path``.
 
@@ -139,7 +181,10 @@ def read_learning_curves(path: Path) -> pd.DataFrame:
     """
     try:
         text = io.BytesIO(read_bytes(path, at_most=MAX_JSON_BYTES))
-        return pd.read_csv(text, dtype="float64")[["epoch", "train_loss", "val_loss", "val_accuracy"]]
+        table = pd.read_csv(text, dtype="float64")[["epoch", "train_loss", "val_loss", "val_accuracy"]]
+        if table.empty or not table["epoch"].between(1, 2**31).all():
+            raise ValueError("epochs should count from 1, and there should be one at least")
+        return table
     except (OSError, ValueError, KeyError) as error:
         raise _unusable(path, "train", error) from None
 

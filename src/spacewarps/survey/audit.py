@@ -7,6 +7,8 @@ from typing import Any
 
 from spacewarps.errors import SurveyError
 
+AUDIT_FILE = "audit.json"
+
 # Reasons of the user's own choosing, or that lose nothing; every other reason counts as a fault of the survey.
 CHOSEN_REASONS = frozenset({"repeated row", "label conflict", "outside the fraction"})
 

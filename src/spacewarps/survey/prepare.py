@@ -10,7 +10,7 @@ import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.reading import sha256_of
-from spacewarps.survey.audit import Audit
+from spacewarps.survey.audit import AUDIT_FILE, Audit
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.labels import note_lost_classes, sort_classes
 from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
@@ -20,8 +20,6 @@ from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import pack_stamps
 from spacewarps.writing import write_json, write_text
-
-AUDIT_FILE = "audit.json"
 
 
 def prepare_survey(
