@@ -75,8 +75,8 @@ plots: versioned $(READY) ## draw DVC's plots on a page that works without a net
 	@dvc plots $(if $(REV),diff $(REV),show) --html-template build/plots.html
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
-	@uri=$$(python -m spacewarps.tracking.ui $(PORT)) && \
-	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
+	@MLFLOW_BACKEND_STORE_URI=$$(python -m spacewarps.tracking.ui $(PORT)) && export MLFLOW_BACKEND_STORE_URI && \
+	  MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT)
 
 # `exec`, so that a signal for the shell reaches the server.
 team-server: $(READY) ## try out MLflow as a team runs it, on 127.0.0.1: PostgreSQL, S3, passwords (PORT=5000)

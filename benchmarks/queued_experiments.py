@@ -143,8 +143,8 @@ def faults_of_a_tree(project: QueuedProject, name: str, runs: list[Run]) -> Iter
     told = {
         path: md5 for run in stages.values() for path, md5 in json.loads(run.data.tags.get(OUTPUTS_TAG, "{}")).items()
     }
-    if not lock or told.keys() != read_outputs(lock).keys() or differing_outputs(lock, told):
-        yield f"its outputs are not those of dvc.lock: {differing_outputs(lock, told) or 'some are missing'}"
+    if not lock or told.keys() != read_outputs(lock).keys() or differing_outputs(told, lock):
+        yield f"its outputs are not those of dvc.lock: {differing_outputs(told, lock) or 'some are missing'}"
     searched = json.loads(project.show(name, "reports/search.json") or '{"candidates": []}')["candidates"]
     steps = _below(stages["search"], runs)
     candidates = [run for step in steps for run in _below(step, runs)]

@@ -1,5 +1,9 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,7 +22,37 @@ def test_a_process_has_ended_when_its_number_is_free_or_anothers() -> None:
     sleeper.kill()
     sleeper.wait()
     assert has_ended(name) is True
-    assert has_ended(of_process(own.pid, own.create_time() - 100)) is True
+    assert has_ended(of_process(own.pid, 1)) is True
+
+
+def test_a_process_whose_end_nobody_asked_for_has_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = name_of(psutil.Process(child.pid))
+    assert has_ended(name) is False
+    os.kill(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert has_ended(name) is True
+    child.communicate()
+
+
+def test_a_clock_that_is_set_changes_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = name_of(psutil.Process())
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: 1.0)
+    assert psutil.Process().create_time() < 10**9
+    assert name_of(psutil.Process()) == name
+    assert has_ended(name) is False
+
+
+def test_a_name_of_a_program_may_hold_anything(tmp_path: Path) -> None:
+    script = tmp_path / "a) b (c"
+    script.write_text("#!/bin/sh\nread line\n")
+    script.chmod(0o755)
+    with subprocess.Popen([script], stdin=subprocess.PIPE) as child:
+        assert has_ended(name_of(psutil.Process(child.pid))) is False
+        child.communicate()
 
 
 def test_of_another_machine_nobody_can_tell_and_a_restart_has_ended_all(

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import psutil
 
-# The time at which a process started is told to a hundredth of a second, by a clock that may be set.
-_SECONDS = 5.0
+# Of proc_pid_stat(5), counted from behind the name in parentheses.
+_STATE, _START = 0, 19
 
 
 def name_of(process: psutil.Process) -> str:
-    """Return what tells a process from any other: its machine, since when that runs, its number and its start."""
-    return f"{_machine()} {_start_of_machine()} {process.pid} {process.create_time():.2f}"
+    """Return what tells a process from any other: its machine, since when that runs, its number and its start.
+
+    The start is in ticks since that of the machine, which no clock that is set can change.
+
+    Raises:
+        psutil.Error: it has ended, or the system hides it.
+    """
+    return f"{_machine()} {_start_of_machine()} {process.pid} {_stat_of(process.pid)[_START]}"
 
 
 def has_ended(name: str) -> bool | None:
@@ -27,11 +33,24 @@ def has_ended(name: str) -> bool | None:
             return None
         if start_of_machine != _start_of_machine():
             return True
-        return abs(psutil.Process(int(number)).create_time() - float(start)) > _SECONDS
+        now = _stat_of(int(number))
+        # One that has ended keeps its number until its parent asks for it, which some never do.
+        return now[_STATE] in ("Z", "X") or int(now[_START]) != int(start)
     except psutil.NoSuchProcess:
         return True
     except (ValueError, psutil.Error):
         return None
+
+
+def _stat_of(number: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+    except PermissionError:
+        raise psutil.AccessDenied(number) from None
+    except OSError:
+        raise psutil.NoSuchProcess(number) from None
+    # A name may hold parentheses of its own.
+    return text.rpartition(")")[2].split()
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""The text files of outputs: the same values give the same bytes, every time and everywhere."""
+"""The text files of outputs: the same values give the same bytes, every time and everywhere; and shares in words."""
 
 import json
 from pathlib import Path
@@ -21,3 +21,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a data frame to ``path``, without its index."""
     table.to_csv(path, index=False, lineterminator="\n")
+
+
+def in_percent(share: float) -> str:
+    """Return a share in percent with the digits that it has, as 99.9% is not 100%."""
+    return f"{100 * share:.6g}%"

@@ -77,7 +77,7 @@ def test_a_param_that_only_one_of_both_has_is_named(note: Callable[..., str | No
     lock = lock_of(SHIPPED)
     simulate, evaluate = (lock["stages"][name]["params"]["params.yaml"] for name in ("simulate", "evaluate"))
     simulate["simulate"] = {"gone" * 100: 1}
-    evaluate["evaluate"] = {"bootstrap_resamples": 2000}
+    evaluate["evaluate"] = {name: value for name, value in SHIPPED["evaluate"].items() if name != "confidence"}
     assert note({}, lock) == (
         "simulate.n_samples is 1000, but these results are without it; "
         f"simulate.{'gone' * 100:.91} is not there; evaluate.confidence is 0.95; `dvc repro` brings them up to date"

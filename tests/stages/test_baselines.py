@@ -8,9 +8,11 @@ import pytest
 
 from spacewarps.baselines.networks import inputs_of, network_of, vgg_blocks
 from spacewarps.baselines.settings import BaselineSettings
+from spacewarps.errors import ModelError
 from spacewarps.evaluation.comparison import Baseline
 from spacewarps.model.settings import Configuration
 from spacewarps.params import load_params
+from spacewarps.stages import baselines as stage
 from spacewarps.stages.baselines import Baselines
 from spacewarps.stages.context import Stage
 from spacewarps.stages.dependencies import Dependencies
@@ -103,9 +105,25 @@ def test_without_features_there_are_only_those_on_stamps(
     assert found[0].title == "gradient boosting on measured shapes"
 
 
+def test_one_that_diverges_is_left_out_and_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise ModelError("the training diverged; lower `learning_rate`")
+
+    monkeypatch.setattr(stage, "run_training", diverge)
+    baselines = make("features_alone", "vgg", "features_network")
+    assert [baseline.name for baseline in baselines.trained()] == ["features_alone", "features_network"]
+    assert baselines.row_split(Shares(0.6, 0.2, 0.2)) is None
+    said = capsys.readouterr().out
+    assert "  a VGG-like network of 1 block: not compared, as the training diverged; lower `learning_rate`" in said
+    assert "  a split that ignores sources: not tried, as the training diverged" in said
+
+
 def test_a_split_by_rows_shows_sources_that_were_learned_from(make: Make, prepared_folder: Path) -> None:
     rows = Space_Galaxi(prepared_folder)
     split = make().row_split(Shares(0.6, 0.2, 0.2))
+    assert split is not None
     assert len(split.right) == pytest.approx(0.2 * len(rows), abs=3)
     # Two rows show a source: its other one is learned from four times in five.
     assert 0.6 < split.seen.mean() < 1

@@ -21,7 +21,7 @@ def test_only_running_runs_of_processes_that_ended_are_ended(
 ) -> None:
     client = client_of(tracker)
     experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
-    dead = of_process(os.getpid(), 1.0)
+    dead = of_process(os.getpid(), 1)
     owners = {"own": name_of(psutil.Process()), "dead": dead, "of whom": "", "done": dead}
     found = {name: client.create_run(experiment_id, tags={OWNER_TAG: owner}) for name, owner in owners.items()}
     client.set_terminated(found["done"].info.run_id)

@@ -115,6 +115,16 @@ def test_what_decides_and_is_not_as_in_the_commit_is_named(
     assert find_recorded_run(shown(stage, stage.run_id), project).changed == expected
 
 
+def test_a_run_whose_stages_are_of_several_commits_is_refused(project: Path) -> None:
+    with stage_run("train", PARAMS):
+        pass
+    git("commit", "--quiet", "--allow-empty", "--message", "Mend what runs next")
+    with stage_run("search", PARAMS) as other:
+        pass
+    with pytest.raises(TrackingError, match="there was a commit between its stages"):
+        find_recorded_run(shown(other, other.pipeline_id), project)
+
+
 def one_line(caught: pytest.ExceptionInfo[TrackingError], told: str) -> bool:
     return "\n" not in str(caught.value) and told in str(caught.value)
 

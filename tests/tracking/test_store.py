@@ -105,7 +105,7 @@ def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_a_failed_connection_is_told_without_the_password_and_with_its_cause() -> None:
     told = reason(ValueError("to http://me:secret@host failed: " + "x" * 1000 + " Connection refused"))
-    assert told.startswith("to http://me:***@host failed")
+    assert told.startswith("to http://***@host failed")
     assert told.endswith("Connection refused")
     assert len(told) < 320
 
@@ -158,10 +158,13 @@ def test_a_model_that_is_delivered_a_second_time_is_one(tracker: Tracker) -> Non
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
-        ("http://me:p@ss@host:5000", "http://me:***@host:5000"),
-        ("postgresql://me:a/b@host/x", "postgresql://me:***@host/x"),
+        ("http://me:p@ss@host:5000", "http://***@host:5000"),
+        ("postgresql://me:a/b@host/x", "postgresql://***@host/x"),
         ("http://host:5000/a", "http://host:5000/a"),
-        ("http://me@host and http://you:secret@host", "http://me@host and http://you:***@host"),
+        ("http://me@host and http://you:secret@host", "http://***@host and http://***@host"),
+        ("https://t0ken@host/x", "https://***@host/x"),
+        ("mysql+d://h/x?user=me&password=s3&charset=utf8", "mysql+d://h/x?user=***&password=***&charset=utf8"),
+        ("cannot open 'mssql://h/x?UID=me;PWD=s3cr=et'", "cannot open 'mssql://h/x?UID=***;PWD=***'"),
     ],
 )
 def test_passwords_are_hidden_whatever_signs_they_hold(address: str, shown: str) -> None:

@@ -58,7 +58,7 @@ def test_who_asked_first_goes_first(registry: Registry) -> None:
 
 
 def test_the_turn_of_a_process_that_was_killed_keeps_nobody_out(registry: Registry) -> None:
-    registry.set_tag(f"spacewarps.promoting.{time.time_ns():020d}-dead", of_process(os.getpid(), 1.0))
+    registry.set_tag(f"spacewarps.promoting.{time.time_ns():020d}-dead", of_process(os.getpid(), 1))
     # Nobody here knows of a process on another machine; after an hour it is taken to have ended.
     registry.set_tag(f"spacewarps.promoting.{time.time_ns() - 3700 * 10**9:020d}-away", "machine start 1 1.0")
     with turn(registry):

@@ -50,3 +50,11 @@ def test_a_class_without_a_sample_is_never_suggested() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.1, 0.1, 0.8], [0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7]])
     assert 2 not in contradicted_labels(probabilities, labels).suggested
+
+
+def test_a_class_that_is_less_probable_than_the_label_is_never_suggested() -> None:
+    # Class 1 is confident for the last one, as it is always unsure, but less probable than its label, class 0.
+    sure, unsure = [[0.9, 0.05, 0.05]] * 4, [[0.4, 0.2, 0.4]] * 4
+    probabilities = np.array([*sure, *unsure, *[[0.05, 0.05, 0.9]] * 4, [0.30, 0.25, 0.45]])
+    labels = np.array([0] * 4 + [1] * 4 + [2] * 4 + [0])
+    assert 12 not in contradicted_labels(probabilities, labels).rows

@@ -1,6 +1,7 @@
 """What astronomers measure on a stamp: the brightness and the shape of what is at its centre."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from astropy.stats import mad_std
@@ -29,13 +30,20 @@ _BITS = 17
 _SIGMAS = 2.0
 
 
-def measure(samples: Samples) -> NDArray[np.float64]:
+def measure(samples: Samples, progress: Callable[[int], None] = lambda _: None) -> NDArray[np.float64]:
     """Return the measurements of each sample, ``[N, columns]``; NaN where one is not defined.
 
     The columns are :data:`MEASURES` of the mean of the channels, then, for stamps with several channels,
-    :data:`MEASURES_OF_A_CHANNEL` of each.
+    :data:`MEASURES_OF_A_CHANNEL` of each. Memory holds one stamp at a time.
+
+    Args:
+        samples: their stamps are measured.
+        progress: called with a number of samples that are done.
     """
-    rows = [_measurements(stamp.astype(np.float64)) for stamp in samples.stamps]
+    rows = []
+    for row in samples.rows:
+        rows.append(_measurements(samples.packed[row].astype(np.float64)))
+        progress(1)
     fractions, exponents = np.frexp(np.array(rows))
     kept: NDArray[np.float64] = np.ldexp(np.round(fractions * 2**_BITS) / 2**_BITS, exponents)
     return kept

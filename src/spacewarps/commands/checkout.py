@@ -20,6 +20,7 @@ from spacewarps.tracking.recorded_run import RecordedRun, find_recorded_run
 _PARAMS = "params.yaml"
 _ERROR = "ERROR: "
 _LOCAL_SETTINGS = Path(".dvc/config.local")
+_LOCKS = [file.with_suffix(".lock") for file in PIPELINES]
 
 
 def run(run_id: str, folder: Path) -> None:
@@ -92,24 +93,21 @@ def _commit_with_results(tree: Path, recorded: RecordedRun) -> str | None:
         return None
     # The last that was written tells most.
     newest = list(recorded.outputs.values())[-1]
-    found = run_git(tree, "log", "--all", "--format=%H", f"-S{newest}", "--", str(_lock_of(recorded))).stdout.split()
+    names = map(str, _LOCKS)
+    found = run_git(tree, "log", "--all", "--format=%H", f"-S{newest}", "--", *names).stdout.split()
     for commit in found:
-        lock = run_git(tree, "show", f"{commit}:./{_lock_of(recorded)}", may_fail=True)
-        if not lock.returncode and not differing_outputs(lock.stdout, recorded.outputs):
+        locks = [run_git(tree, "show", f"{commit}:./{lock}", may_fail=True).stdout for lock in _LOCKS]
+        if not differing_outputs(recorded.outputs, *locks):
             return commit
     return None
-
-
-def _lock_of(recorded: RecordedRun) -> Path:
-    return recorded.pipeline.with_suffix(".lock")
 
 
 def _take_results(tree: Path, commit: str) -> None:
     """Take the locks, and the outputs that git holds, such as metrics, from ``commit``."""
     names: list[str] = []
-    for file in PIPELINES:
-        lock = run_git(tree, "show", f"{commit}:./{file.with_suffix('.lock')}", may_fail=True).stdout
-        names += [str(file.with_suffix(".lock")), *read_outputs(lock)]
+    for file in _LOCKS:
+        lock = run_git(tree, "show", f"{commit}:./{file}", may_fail=True).stdout
+        names += [str(file), *read_outputs(lock)]
     held = run_git(tree, "ls-tree", "-r", "-z", "--name-only", commit, "--", *names).stdout
     run_git(tree, "restore", f"--source={commit}", "--", *filter(None, held.split("\0")))
 
@@ -146,13 +144,14 @@ def _compare(recorded: RecordedRun, tree: Path) -> None:
         raise SpaceWarpsError(
             f"run {recorded.run_id}: no stage of it has ended, so there are no hashes to compare with"
         )
-    differ = differing_outputs(_text_of(tree / _lock_of(recorded)), recorded.outputs)
+    lock = tree / recorded.pipeline.with_suffix(".lock")
+    differ = differing_outputs(recorded.outputs, *(_text_of(tree / name) for name in _LOCKS))
     if differ:
         raise SpaceWarpsError(
-            f"{tree / _lock_of(recorded)}: {len(differ)} of {len(recorded.outputs)} outputs are not those of run "
+            f"{lock}: {len(differ)} of {len(recorded.outputs)} outputs are not those of run "
             f"{recorded.run_id} (the first is {differ[0]}); `dvc repro` in {tree} makes them"
         )
-    say(f"{tree / _lock_of(recorded)} has the hashes of all {len(recorded.outputs)} outputs of run {recorded.run_id}")
+    say(f"{lock} has the hashes of all {len(recorded.outputs)} outputs of run {recorded.run_id}")
 
 
 def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[str, list[Any]]) -> None:
@@ -176,7 +175,7 @@ def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[
 
 def _absent_inputs(tree: Path, recorded: RecordedRun, left: Mapping[str, list[Any]]) -> list[str]:
     """Return the inputs that are missing in ``tree`` and that no stage makes: a survey that git and DVC do not hold."""
-    outputs = {*recorded.outputs, *read_outputs(_text_of(tree / _lock_of(recorded)))}
+    outputs = {*recorded.outputs, *(path for name in _LOCKS for path in read_outputs(_text_of(tree / name)))}
     absent = dict.fromkeys(path for path, state in _changes(left, "changed deps") if state == "deleted")
     return [path for path in absent if not any(map(Path(path).is_relative_to, outputs))]
 

@@ -17,6 +17,7 @@ from spacewarps.settings import shown
 from spacewarps.stages.context import Stage
 from spacewarps.stages.param_values import NO_VALUE
 from spacewarps.tracking.lock_file import LockedStage, params_of
+from spacewarps.writing import in_percent
 
 _WIDTH = 80
 _LONGEST_NAME = 30
@@ -152,7 +153,7 @@ def _figures(result: Result) -> dict[str, str]:
         figures["held-out accuracy"] = f"{training['val_accuracy']:.4f}"
     figures |= {
         "test accuracy": f"{test['accuracy']:.4f}",
-        f"  {test['confidence']:.0%} interval": f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}",
+        f"  {in_percent(test['confidence'])} interval": f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}",
         "balanced accuracy": f"{test['balanced_accuracy']:.4f}",
         "macro F1": f"{test['macro_f1']:.4f}",
         "log loss": f"{test['log_loss']:.4f}",
@@ -173,7 +174,8 @@ def _noise(a: Result, b: Result, revisions: Sequence[Revision], confidence: floa
         if same_samples(a.answers, b.answers):
             yield (
                 f"Both answered the same {len(a.answers)} test samples of {len(set(a.answers.sources))} sources. B "
-                f"beside A, paired by sample (standard errors clustered by source, {confidence:.0%} confidence):"
+                f"beside A, paired by sample (standard errors clustered by source, {in_percent(confidence)} "
+                "confidence):"
             )
             for gain in gains(b.answers, a.answers):
                 yield f"  {gain.measure} {gain.told}: {gain.verdict(confidence)}"

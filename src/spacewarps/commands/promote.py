@@ -33,6 +33,7 @@ from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc
 from spacewarps.tracking.store import find_store, project_root
 from spacewarps.tracking.turns import turn
 from spacewarps.training.prediction import predict_probabilities
+from spacewarps.writing import in_percent
 
 _REFUSED = 1
 _DATA_TAG, _TEST_TAG = "data.hash", "test.hash"
@@ -207,7 +208,9 @@ def _decision(
     wins = loss.beats(confidence)
     head = f"{new} is the {CHAMPION} in place of {old}" if wins else f"{new} does not replace the {CHAMPION}, {old}"
     better = loss.estimate.mean > 0
-    noise = f", which is {'more than' if wins else 'within'} noise at {confidence:.0%} confidence" if better else ""
+    noise = (
+        f", which is {'more than' if wins else 'within'} noise at {in_percent(confidence)} confidence" if better else ""
+    )
     figures = (
         f"log loss {loss.value:.4f}, {loss.told}{noise}; accuracy {accuracy.value:.4f}, {accuracy.told} "
         f"({on}, paired by sample)"

@@ -13,7 +13,10 @@ def read_outputs(lock: str) -> dict[str, str]:
         return {}
 
 
-def differing_outputs(lock: str, outputs: Mapping[str, str]) -> list[str]:
-    """Return which of ``outputs`` have another hash in ``lock``, or none."""
-    found = read_outputs(lock)
+def differing_outputs(outputs: Mapping[str, str], *locks: str) -> list[str]:
+    """Return which of ``outputs`` have another hash in ``locks``, or none.
+
+    A run of one pipeline may have run stages of another first.
+    """
+    found = {path: digest for lock in locks for path, digest in read_outputs(lock).items()}
     return [path for path, digest in outputs.items() if found.get(path) != digest]

@@ -9,6 +9,7 @@ from spacewarps.stages.context import Stage
 from spacewarps.stages.reports import MetricsReport, read_report
 from spacewarps.tracking.store import project_root
 from spacewarps.tracking.ui import where_to_look
+from spacewarps.writing import in_percent
 
 
 def run(stage: Stage) -> None:
@@ -37,7 +38,8 @@ def tell(stage: Stage) -> None:
     metrics = read_report(path, MetricsReport, "evaluate")
     test = metrics["test"]
     lines = [
-        f"test accuracy {test['accuracy']:.4f}, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+        f"test accuracy {test['accuracy']:.4f}, {in_percent(test['confidence'])} interval "
+        f"{test['accuracy_low']:.4f} to "
         f"{test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
         f"({test['samples']} samples of {test['sources']} sources)",
         *blind_spots(metrics),

@@ -17,7 +17,7 @@ from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
 from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.writing import write_text
+from spacewarps.writing import in_percent, write_text
 
 _MISTAKES_SHOWN = 18
 
@@ -262,7 +262,8 @@ def _prediction_sets(sets: dict[str, Any] | None) -> list[str]:
     return [
         "## Prediction sets",
         "",
-        f"All classes that a sample may have: the set is to hold its own in at least {sets['promised']:.0%} of cases, "
+        f"All classes that a sample may have: the set is to hold its own in at least {in_percent(sets['promised'])} "
+        "of cases, "
         f"class by class. Here it has {sets['size']:.2f} classes on average, and holds the right one in "
         f"{sets['coverage']:.1%}.",
         *broken,
@@ -297,7 +298,8 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
         [
             "# Test result",
             "",
-            f"Accuracy **{test['accuracy']:.4f}**, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+            f"Accuracy **{test['accuracy']:.4f}**, {in_percent(test['confidence'])} interval "
+            f"{test['accuracy_low']:.4f} to "
             f"{test['accuracy_high']:.4f}; balanced accuracy **{test['balanced_accuracy']:.4f}**, interval "
             f"{test['balanced_accuracy_low']:.4f} to {test['balanced_accuracy_high']:.4f} "
             f"(bootstrap over {test['sources']} sources, {test['samples']} samples). "

@@ -8,7 +8,7 @@ from spacewarps.evaluation.markdown import markdown_text
 from spacewarps.evaluation.report import final_training_in_words
 from spacewarps.report.facts import Facts, in_points, label_of
 from spacewarps.report.intervals import Share
-from spacewarps.writing import write_text
+from spacewarps.writing import in_percent, write_text
 
 _LOWEST_NAMED = 10
 
@@ -69,7 +69,8 @@ def _factors(facts: Facts) -> list[str]:
 def _metrics(facts: Facts) -> list[str]:
     return [
         "Accuracy and balanced accuracy, for the whole and for each class; log loss and calibration error for the "
-        f"probabilities; the coverage of prediction sets. Intervals hold {facts.confidence:.0%}: by resampling of "
+        f"probabilities; the coverage of prediction sets. Intervals hold {in_percent(facts.confidence)}: by "
+        "resampling of "
         "sources for accuracies, Wilson's for as many sources as there are for parts of the test split.",
     ]
 
@@ -130,7 +131,8 @@ def _analyses(facts: Facts) -> list[str]:
     ]
     if sets is not None:
         told.append(
-            f"- Prediction sets hold the right class in {sets['coverage']:.1%} ({sets['promised']:.0%} promised), with "
+            f"- Prediction sets hold the right class in {sets['coverage']:.1%} ({in_percent(sets['promised'])} "
+            "promised), with "
             f"{sets['size']:.2f} classes on average."
         )
     return [

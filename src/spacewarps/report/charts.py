@@ -12,6 +12,7 @@ from spacewarps.report import svg
 from spacewarps.report.facts import label_of
 from spacewarps.report.intervals import Share, wilson
 from spacewarps.report.markup import Markup, element, joined
+from spacewarps.writing import in_percent
 
 _LEFT, _RIGHT, _TOP, _HEIGHT = 56.0, svg.WIDTH - 12.0, 34.0, 294.0
 # More candidates of a layer than these have no room for names.
@@ -95,7 +96,8 @@ def plot_accuracies(epochs: pd.DataFrame, best_epoch: int | None, sources: int, 
     return svg.plot(
         "accuracies",
         "Accuracy on the samples held out, over the epochs of the final training",
-        f"From {values[0]:.1%} at the first epoch to {values[-1]:.1%} at the last; the band is the {confidence:.0%} "
+        f"From {values[0]:.1%} at the first epoch to {values[-1]:.1%} at the last; the band is the "
+        f"{in_percent(confidence)} "
         f"interval for {sources} sources.",
         _HEIGHT,
         svg.axes(x, y, names=("epoch", "accuracy on what was held out"), at=(_whole(epochs["epoch"]), _at(y))),

@@ -17,6 +17,7 @@ from spacewarps.model.ensemble import Network
 from spacewarps.model.settings import BlockSpec, block_label
 from spacewarps.report.intervals import Share, along, light, reliability, share_of, wilson
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.writing import in_percent
 
 #: Standard errors, either way, that hold 95% of a normal distribution.
 NORMAL_95 = 1.96
@@ -132,7 +133,7 @@ class Facts:
         test = self.metrics
         told = (
             f"The network tells {self.classes_in_words()} apart with an accuracy of {test['accuracy']:.1%} "
-            f"({self.confidence:.0%} interval {test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}) on "
+            f"({in_percent(self.confidence)} interval {test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}) on "
             f"{test['samples']} samples of {test['sources']} sources that it has not seen"
         )
         # Of its own architecture nobody asks which of the two is better.

@@ -10,6 +10,7 @@ from spacewarps.report.facts import Facts, in_points
 from spacewarps.report.intervals import Share
 from spacewarps.report.markup import Markup, element, joined
 from spacewarps.report.tables import aside, figure, row_of_share, table
+from spacewarps.writing import in_percent
 
 # More classes than these have a picture in place of a table.
 _MATRIX_AS_TABLE = 12
@@ -40,7 +41,7 @@ def comparison(facts: Facts) -> Markup:
     return joined(
         figure(
             plot_shares("classifiers", "Accuracy of each classifier", shares, "accuracy on the test split"),
-            f"Bars: {facts.confidence:.0%} intervals, by resampling of sources where metrics.json has one.",
+            f"Bars: {in_percent(facts.confidence)} intervals, by resampling of sources where metrics.json has one.",
         ),
         table(
             "All were asked for the same test samples.",
@@ -100,7 +101,7 @@ def calibration(facts: Facts) -> Markup:
         ),
         figure(
             plot_reliability(bins),
-            f"Bars: {facts.confidence:.0%} intervals (Wilson) for as many sources as a bin holds.",
+            f"Bars: {in_percent(facts.confidence)} intervals (Wilson) for as many sources as a bin holds.",
         ),
         element(
             "details",
@@ -128,7 +129,8 @@ def _coverage(facts: Facts) -> Markup:
         element(
             "p",
             f"A prediction set has all classes that a sample may have, and is to hold its own in at least "
-            f"{sets['promised']:.0%} of cases, class by class. Here it has {sets['size']:.2f} classes on average, and "
+            f"{in_percent(sets['promised'])} of cases, class by class. Here it has {sets['size']:.2f} classes on "
+            "average, and "
             f"holds the right one in {sets['coverage']:.1%}.",
         ),
         element("p", broken, class_="warn") if broken else None,
@@ -138,9 +140,9 @@ def _coverage(facts: Facts) -> Markup:
                 "How often the prediction set holds the class",
                 shares,
                 "share of the class's samples",
-                (sets["promised"], f"promised {sets['promised']:.0%}"),
+                (sets["promised"], f"promised {in_percent(sets['promised'])}"),
             ),
-            f"Bars: {facts.confidence:.0%} intervals (Clopper and Pearson), which take samples as independent.",
+            f"Bars: {in_percent(facts.confidence)} intervals (Clopper and Pearson), which take samples as independent.",
         ),
     )
 
@@ -229,7 +231,8 @@ def _classes(facts: Facts) -> Markup:
             ]
         )
     return table(
-        f"Each class, with the {facts.confidence:.0%} interval of its recall (Wilson) for as many sources as it has.",
+        f"Each class, with the {in_percent(facts.confidence)} interval of its recall (Wilson) for as many sources "
+        "as it has.",
         ["number", "class", "recall", "interval", "precision", "average precision", "test samples", "predicted"],
         rows,
         numbers=6,
@@ -253,7 +256,7 @@ def dependences(facts: Facts) -> Markup:
             "p",
             "Test samples in parts of about equal size. The background of a stamp is the median of the pixels at its "
             "rim, its brightness by how much the mean of all pixels is above that, both in the survey's units. Bars: "
-            f"{facts.confidence:.0%} intervals (Wilson) for as many sources as a part holds.",
+            f"{in_percent(facts.confidence)} intervals (Wilson) for as many sources as a part holds.",
         ),
         element("div", *drawn, class_="plots"),
         element(

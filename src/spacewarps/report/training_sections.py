@@ -8,6 +8,7 @@ from spacewarps.report.charts import plot_accuracies, plot_growth, plot_losses
 from spacewarps.report.facts import NORMAL_95, Facts, label_of
 from spacewarps.report.markup import Markup, element, joined
 from spacewarps.report.tables import figure, table
+from spacewarps.writing import in_percent
 
 
 def growth(facts: Facts) -> Markup:
@@ -103,7 +104,7 @@ def learning_curves(facts: Facts) -> Markup:
             figure(
                 plot_accuracies(facts.curves, best, sources, facts.confidence),
                 f"Accuracy on {samples} samples of {sources} sources that were held out, with its "
-                f"{facts.confidence:.0%} interval for so many sources.",
+                f"{in_percent(facts.confidence)} interval for so many sources.",
             )
         )
     told = final_training_in_words(facts.training)

@@ -15,6 +15,7 @@ from spacewarps.baselines.networks import (
 from spacewarps.baselines.shapes import measure
 from spacewarps.baselines.trees import boost, features_of
 from spacewarps.baselines.views import without_features, without_sources, without_stamps
+from spacewarps.errors import ModelError, SurveyError
 from spacewarps.evaluation.comparison import Baseline, RowSplit
 from spacewarps.model.ensemble import Network
 from spacewarps.model.network import ProgressiveModel
@@ -86,18 +87,33 @@ class Baselines:
         for name, applies, title, way in ways:
             if applies and getattr(asked, name):
                 start = time.monotonic()
-                probabilities = way(name)
+                try:
+                    probabilities = way(name)
+                except ModelError as error:
+                    # Settings that suit the network need not suit what it is compared with.
+                    say(f"  {title}: not compared, as {error}")
+                    continue
                 self.seconds[name] = time.monotonic() - start
                 right = (probabilities.argmax(axis=1) == self._test.labels.numpy()).mean()
                 say(f"  {title}: accuracy {right:.4f}, in {self.seconds[name]:.1f} s")
                 yield Baseline(name, title, probabilities)
 
-    def row_split(self, shares: Shares) -> RowSplit:
+    def row_split(self, shares: Shares) -> RowSplit | None:
         """Train what was found on a split of the rows, which ignores that some of them show the same source.
 
         Args:
             shares: of the splits.
+
+        Returns:
+            What it answers; nothing if the rows cannot be dealt so, or the training diverged.
         """
+        try:
+            return self._row_split(shares)
+        except (ModelError, SurveyError) as error:
+            say(f"  a split that ignores sources: not tried, as {error}")
+            return None
+
+    def _row_split(self, shares: Shares) -> RowSplit:
         settings, seed = self._stage.params.train, self._seed("row_split")
         start, augmentation = time.monotonic(), augmentation_of(self._stage)
         survey = Space_Galaxi(load_prepared_survey(self._stage.prepared))
@@ -126,7 +142,8 @@ class Baselines:
 
     def _features_and_shapes(self, name: str) -> _Answers:
         known = self._known()
-        columns = [np.hstack([features_of(data), measure(data)]) for data in (known, self._test)]
+        with progress_bar(name, len(known) + len(self._test)) as advance:
+            columns = [np.hstack([features_of(data), measure(data, advance)]) for data in (known, self._test)]
         return self._boosted(name, known, *columns)
 
     def _known(self) -> Space_Galaxi:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import psutil
+
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.processes import has_ended, name_of
 from spacewarps.tracking.runner import runner_of_the_pipeline
@@ -27,11 +29,11 @@ def one_run_at_a_time() -> Iterator[None]:
         SpaceWarpsError: another run works here.
     """
     runner = runner_of_the_pipeline()
-    with contextlib.suppress(OSError), _opened() as file:
+    with contextlib.suppress(OSError, psutil.Error), _opened() as file:
         other = file.read()
         if other != name_of(runner) and has_ended(other) is False:
-            number, start = other.split(" ")[2:]
-            minutes = max(0.0, time.time() - float(start)) / 60
+            number = int(other.split(" ")[2])
+            minutes = max(0.0, time.time() - psutil.Process(number).create_time()) / 60
             raise SpaceWarpsError(
                 f"another run of the pipeline works in this folder (process {number}, for {minutes:.0f} min); wait for "
                 "it, or use `dvc exp run --temp` or `--queue`, which work in folders of their own"

@@ -17,7 +17,7 @@ from spacewarps.resources import processes_that_fit
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.samples import as_seen
 from spacewarps.training.compute import Compute
-from spacewarps.writing import write_csv
+from spacewarps.writing import in_percent, write_csv
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class _Told:
         yield f"{out}: {self.samples} samples ({found})"
         if classifier.reference.thresholds is not None:
             yield (
-                f"  prediction sets that hold the class in at least {classifier.reference.coverage:.0%} of cases have "
+                f"  prediction sets that hold the class in at least {in_percent(classifier.reference.coverage)} of "
+                "cases have "
                 f"{self._candidates / self.samples:.2f} classes on average"
             )
         if self._flagged:

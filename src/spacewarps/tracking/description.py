@@ -5,6 +5,7 @@ from typing import Any
 
 from spacewarps.model.settings import block_label
 from spacewarps.tracking.views import NOTE_TAG
+from spacewarps.writing import in_percent
 
 ARCHITECTURE_TAG = "spacewarps.architecture"
 
@@ -39,7 +40,8 @@ def _label(block: Mapping[str, Any]) -> str:
 def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
     test = metrics["test"]
     told = (
-        f"**Test accuracy {test['accuracy']:.4f}**, {test['confidence']:.0%} interval {test['accuracy_low']:.4f} to "
+        f"**Test accuracy {test['accuracy']:.4f}**, {in_percent(test['confidence'])} interval "
+        f"{test['accuracy_low']:.4f} to "
         f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources); log loss "
         f"{test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
     )

@@ -9,8 +9,11 @@ from sqlalchemy.exc import OperationalError
 from spacewarps.errors import SpaceWarpsError
 
 _LONGEST_REASON = 300
-# To the last @, as a password may hold others, and a slash.
-_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
+#: Who asks, in an address: to the last @, as a password may hold others, and a slash.
+USER = re.compile(r"(?<=://)\S*@")
+#: Options of an address that may hold what nobody else should read.
+SECRET_OPTION = re.compile(r"[^?&;\s=]*(?:pass|pwd|secret|token|key|user|uid)[^?&;\s=]*", re.IGNORECASE)
+_SECRET_VALUE = re.compile(rf"({SECRET_OPTION.pattern})=[^&;\s'\")]+", re.IGNORECASE)
 
 
 # What comes of a server that is down, slow or overloaded, as opposed to one that has nothing under an address.
@@ -85,5 +88,5 @@ def _last_of(arguments: tuple[object, ...]) -> BaseException | None:
 
 
 def without_password(text: str) -> str:
-    """Return ``text`` with the passwords in its addresses hidden."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """Return ``text`` with all hidden that its addresses hold of passwords: who asks, and the options that may."""
+    return _SECRET_VALUE.sub(r"\1=***", USER.sub("***@", text))

@@ -96,6 +96,10 @@ def _recorded(client: MlflowClient, run_id: str) -> RecordedRun:
             raise TrackingError(
                 f"run {run_id}: params were changed between its stages, so no one params.yaml gives its results"
             )
+        if stage.data.tags.get(COMMIT_TAG) != tags[COMMIT_TAG]:
+            raise TrackingError(
+                f"run {run_id}: there was a commit between its stages, so no one commit has the code of its results"
+            )
     outputs = {path: digest for s in stages for path, digest in json.loads(s.data.tags.get(OUTPUTS_TAG, "{}")).items()}
     return RecordedRun(
         run.info.run_id,

@@ -11,16 +11,12 @@ from urllib.parse import quote, unquote, urlsplit
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from spacewarps.tracking.failures import TrackingError, without_password
+from spacewarps.tracking.failures import SECRET_OPTION, USER, TrackingError, without_password
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASE_SERVERS = frozenset({"postgresql", "mysql", "mssql"})
 # Words that MLflow takes for a server; any other word without a scheme is a folder.
 _DATABRICKS = frozenset({"databricks", "databricks-uc", "uc"})
-# To the last @, as a password may hold others, and a slash.
-_USER = re.compile(r"(?<=://)\S*@")
-# Of options in an address; that a password has changed makes no other store.
-_SECRET = re.compile(r"pass|pwd|secret|token|key|user", re.IGNORECASE)
 _MARK_DIGITS = 6
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 
@@ -54,12 +50,13 @@ class Store:
         Options may tell two stores of one server apart, as a socket or a schema does. Any of them may hold a secret as
         well, so the name has so few digits of their hash that none can be found by trying.
         """
-        address, _, options = _USER.sub("", self.uri).partition("?")
+        address, _, options = USER.sub("", self.uri).partition("?")
         if self.is_local:
             # Its options say how a file is opened, not which.
             return address.replace(f"{root}/", "")
+        # That a password has changed makes no other store.
         which = sorted(
-            option for option in options.split("&") if option and not _SECRET.search(option.partition("=")[0])
+            option for option in options.split("&") if option and not SECRET_OPTION.fullmatch(option.partition("=")[0])
         )
         mark = f"?{hashlib.sha256('&'.join(which).encode()).hexdigest()[:_MARK_DIGITS]}" if which else ""
         return f"{address.rstrip('/')}{mark}"

@@ -23,7 +23,7 @@ def contradicted_labels(probabilities: NDArray[np.float64], labels: NDArray[np.i
 
     A class is confident for a sample if its probability is at least the mean that it has over all samples which carry
     it as their label. Of several confident classes the most probable counts. A sample is contradicted where that is
-    not its label. The surest is the one whose suggested class is more probable than its label by most.
+    not its label and is more probable than it; most surely where it is so by most.
 
     Args:
         probabilities: of networks that did not learn from the sample, ``[N, classes]``.
@@ -38,7 +38,7 @@ def contradicted_labels(probabilities: NDArray[np.float64], labels: NDArray[np.i
     thresholds[samples == 0] = np.inf
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     suggested = confident.argmax(axis=1)
-    rows = np.flatnonzero((confident.max(axis=1) >= 0) & (suggested != labels) & (probabilities.max(axis=1) > own))
-    margins = probabilities[rows, suggested[rows]] - own[rows]
-    rows = rows[np.argsort(-margins, kind="stable")]
+    margins = confident.max(axis=1) - own
+    rows = np.flatnonzero((suggested != labels) & (margins > 0))
+    rows = rows[np.argsort(-margins[rows], kind="stable")]
     return Contradicted(rows, suggested[rows])
