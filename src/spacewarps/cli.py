@@ -280,9 +280,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write the final network as ONNX, for programs without Space Warps",
         description="Write the final network as an ONNX graph, with all that goes on before and after it: it takes "
         "stamps and features as a survey has them, and gives calibrated probabilities. It is written once it answers "
-        "as torch does, on the test split where params.yaml names one, and otherwise on noise.",
+        "as torch does, on the test split where params.yaml names one, and otherwise on noise. A page for a browser "
+        "holds the graph and all that runs it.",
     )
     export.add_argument("--out", type=_folder, required=True, metavar="FILE", help="the graph: .onnx")
+    export.add_argument("--page", type=_folder, metavar="P", help="write a page for a browser, too: .html")
+    export.add_argument("--runtime", type=_folder, metavar="R", help="for the page: the folder of onnxruntime-web")
     export.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
     journal = commands.add_parser(
         "journal",

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from spacewarps.cli import main
-from spacewarps.errors import ModelError
+from spacewarps.errors import ModelError, ParamsError
 from spacewarps.model.ensemble import Ensemble, Network
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import save_model
-from spacewarps.prediction import onnx_check, onnx_graph
+from spacewarps.prediction import onnx_check, onnx_graph, onnx_page
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.onnx_graph import METADATA_KEY, export_onnx
 from spacewarps.prediction.reference import REFERENCE_FILE, Range, Reference, write_reference
@@ -125,6 +125,32 @@ def test_the_metadata_says_what_goes_in_and_what_comes_out(content: bytes, squar
     }
 
 
+def test_no_page_is_made_for_stamps_that_no_browser_reads(tmp_path: Path) -> None:
+    classifier = saved(tmp_path / "model", network((1, 8, 8), (), {"conv": 4}, seed=1), "float32", {})
+    for name in (onnx_page._RUNTIME, onnx_page._WASM):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = complaint(ParamsError, onnx_page.check_page, classifier, tmp_path)
+    assert told == "the network takes stamps of float32, which no browser reads; leave out --page"
+
+
+def test_names_from_outside_stay_text_on_the_page(tmp_path: Path) -> None:
+    names = ("</script><script>alert(1)</script>", "@GRAPH@", "C")
+    with named_random_state(0, "initialisation"):
+        model = ProgressiveModel((1, 8, 8), (), names, Configuration(8, 2, 0.0))
+    save_model(model, tmp_path / "model")
+    write_reference(
+        Reference("uint8", Range(0, 1), Range(0, 1), {}, {}, 0.9, None), names, tmp_path / "model" / REFERENCE_FILE
+    )
+    for name in (onnx_page._RUNTIME, onnx_page._WASM):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"of the package")
+    page = onnx_page.page_of(Classifier.load(tmp_path / "model"), b"the graph", tmp_path)
+    assert page == onnx_page.page_of(Classifier.load(tmp_path / "model"), b"the graph", tmp_path)
+    told = page.split('id="description">')[1].split("</script>")[0]
+    assert json.loads(told)["classes"] == list(names)
+
+
 @pytest.mark.long
 def test_another_process_elsewhere_writes_the_same_bytes(square: Classifier, content: bytes, tmp_path: Path) -> None:
     code = (
@@ -167,6 +193,11 @@ def test_what_export_cannot_do_is_said_in_a_line(
         (("--out", "graph.bin", "--model", str(classifier.folder)), "graph.bin: a graph is written as .onnx"),
         (("--out", "graph.onnx", "--model", "nowhere"), "nowhere/model.json: no such file"),
         (("--out", "graph.onnx"), "models/final/model.json: no such file"),
+        (("--out", "graph.onnx", "--page", "page.html"), "--page and --runtime belong together; name both, or neither"),
+        (
+            ("--out", "g.onnx", "--model", str(classifier.folder), "--page", "page.html", "--runtime", "empty"),
+            "empty: holds no dist/ort.wasm.bundle.min.mjs; `npm install onnxruntime-web` brings it",
+        ),
     ):
         assert main(["export", *words]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -8,15 +8,17 @@ from spacewarps.files import outputs
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.onnx_check import Comparison, compare_with_torch, draw_samples
 from spacewarps.prediction.onnx_graph import check_installed, description, export_onnx
+from spacewarps.prediction.onnx_page import check_page, page_of
 from spacewarps.progress import progress_bar, say
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.samples import Samples
 from spacewarps.training.compute import set_up_compute
 from spacewarps.training.settings import ComputeSettings
+from spacewarps.writing import write_text
 
 
 def run(options: argparse.Namespace, settings: ComputeSettings, prepared: Path | None) -> None:
-    """Write the graph that ``options`` name, once it answers as torch does.
+    """Write the graph, and the page, that ``options`` name, once the graph answers as torch does.
 
     Args:
         options: of the command line.
@@ -30,17 +32,25 @@ def run(options: argparse.Namespace, settings: ComputeSettings, prepared: Path |
     out: Path = options.out
     if out.suffix.lower() != ".onnx":
         raise ParamsError(f"{out}: a graph is written as .onnx; name it so")
+    if (options.page is None) != (options.runtime is None):
+        raise ParamsError("--page and --runtime belong together; name both, or neither")
     check_installed()
     compute = set_up_compute(ComputeSettings("cpu", "fp32", settings.threads, settings.kernels))
     classifier = Classifier.load(options.model)
+    if options.page is not None:
+        check_page(classifier, options.runtime)
     samples, asked = _samples(classifier, prepared)
     content = export_onnx(classifier)
     with outputs() as placed:
         with progress_bar("check", len(samples)) as advance:
             comparison = compare_with_torch(content, classifier, samples, compute, advance)
         placed.file(out).write_bytes(content)
+        if options.page is not None:
+            write_text(placed.file(options.page), page_of(classifier, content, options.runtime))
     for line in _lines(out, content, classifier, comparison, asked):
         say(line)
+    if options.page is not None:
+        say(f"{options.page}: open it in a browser; it needs no server and no network")
 
 
 def _samples(classifier: Classifier, prepared: Path | None) -> tuple[Samples, str]:
@@ -59,5 +69,5 @@ def _lines(out: Path, content: bytes, classifier: Classifier, comparison: Compar
         f"{out}: {networks} in {orientations}, {len(content) / 1e6:.1f} MB",
         f"  {comparison.samples} samples {asked} get the probabilities that torch gives them, to "
         f"{comparison.difference:.1g}",
-        f"  onnxruntime takes {onnx:.2g} ms for each, torch {torch:.2g} ms",
+        f"  onnxruntime takes {onnx:.3g} ms for each, torch {torch:.3g} ms",
     ]
