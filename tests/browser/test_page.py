@@ -102,6 +102,12 @@ def test_who_drops_a_stamp_and_types_z_reads_what_torch_answers(
     check_shown(on_page, classifier, pixels, [0.75, 0.001])
     on_page.page.fill("#feature-0", "-9999")
     check_shown(on_page, classifier, pixels, [np.nan, 0.001])
+    # Digit by digit, each of which asks anew.
+    on_page.page.fill("#feature-0", "")
+    on_page.page.type("#feature-0", "0.4375")
+    check_shown(on_page, classifier, pixels, [0.4375, 0.001])
+    on_page.page.fill("#feature-0", "-9999")
+    check_shown(on_page, classifier, pixels, [np.nan, 0.001])
     # Another stamp, chosen from a folder.
     other = drawn(2)
     on_page.page.set_input_files(
