@@ -80,7 +80,7 @@ def check_shown(visitor: Visitor, classifier: Classifier, pixels: NDArray[Any], 
     expected = classifier.network.predict_proba(pixels[None, None], [features])
     # Cut, not rounded, as the page shows more digits.
     probability = f"{expected[0].max():.8f}"[:6]
-    visitor.page.locator("#answer td.number").filter(has_text=probability).first.wait_for()
+    visitor.page.locator("#answer tbody td.number").filter(has_text=probability).first.wait_for()
     found = shown(visitor)
     assert list(found) == list(CLASSES)
     assert [each for each, _ in found.values()] == pytest.approx(expected[0], abs=1e-5)
