@@ -6,7 +6,8 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv predict test validate kills lint docs format bench compare experiments plots ui team-server clean
+.PHONY: help setup versioned demo cv predict test validate kills lint docs format bench compare experiments plots page ui \
+  team-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,ray,s3,team]'
+	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,onnx,ray,s3,team]'
 	@touch $@
 
 versioned:
@@ -73,6 +74,13 @@ plots: versioned $(READY) ## draw DVC's plots on a page that works without a net
 	@python -c 'import vl_convert' 2>/dev/null || python -m pip install --quiet --constraint constraints.txt --editable '.[plots]'
 	@mkdir -p build && python -m spacewarps.commands.plots_page build/plots.html
 	@dvc plots $(if $(REV),diff $(REV),show) --html-template build/plots.html
+
+page: $(READY) build/npm/node_modules/onnxruntime-web ## write the final network as a page that runs it in a browser, build/page.html
+	spacewarps export --out build/model.onnx --page build/page.html --runtime build/npm/node_modules/onnxruntime-web
+
+# What runs the network there: 14 MB, so only who asks gets it.
+build/npm/node_modules/onnxruntime-web:
+	npm install --silent --no-save --no-package-lock --no-audit --no-fund --prefix build/npm onnxruntime-web@1.30.0
 
 ui: $(READY) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	@MLFLOW_BACKEND_STORE_URI=$$(python -m spacewarps.tracking.ui $(PORT)) && export MLFLOW_BACKEND_STORE_URI && \

@@ -24,6 +24,7 @@ TOOLS = {
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "estimator": {"params", "survey", "model", "training", "search"},
     "features": set(),
     "files": set(),
     "git": set(),
@@ -105,7 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
         "yaml_params",
     },
-    "__init__": {"survey", "model", "training", "search"},
+    "__init__": {"estimator", "survey", "model", "training", "search"},
 }
 PIPELINE_TOOLS = {"dvc", "mlflow"}
 MAY_USE_PIPELINE_TOOLS = {"tracking", "stages", "commands", "cli"}

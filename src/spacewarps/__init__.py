@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spacewarps.estimator import SpaceWarpsClassifier
     from spacewarps.model.network import ProgressiveModel
     from spacewarps.model.storage import load_model
     from spacewarps.search.progressive import progressive_architecture_search
@@ -20,6 +21,7 @@ __all__ = [
     "Optimiser",
     "ProgressiveModel",
     "SearchSettings",
+    "SpaceWarpsClassifier",
     "Space_Galaxi",
     "WarmStart",
     "create_train_val_dataloaders",
@@ -33,6 +35,7 @@ _HOME = {
     "Optimiser": "spacewarps.training.settings",
     "ProgressiveModel": "spacewarps.model.network",
     "SearchSettings": "spacewarps.search.settings",
+    "SpaceWarpsClassifier": "spacewarps.estimator",
     "Space_Galaxi": "spacewarps.survey.dataset",
     "WarmStart": "spacewarps.search.settings",
     "create_train_val_dataloaders": "spacewarps.survey.loaders",

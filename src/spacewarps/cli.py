@@ -89,6 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
             params = load_params(Path("params.yaml")) if Path("params.yaml").exists() else None
             _predict(options, params)
             return 0
+        if options.command == "export":
+            params = load_params(Path("params.yaml")) if Path("params.yaml").exists() else None
+            _export(options, params)
+            return 0
         params = load_params(Path("params.yaml"))
         if options.command == "params":
             valid = "params.yaml is valid\n"
@@ -185,6 +189,19 @@ def _predict(options: argparse.Namespace, params: "Params | None") -> None:
     importlib.import_module(module).run(options, compute)
 
 
+def _export(options: argparse.Namespace, params: "Params | None") -> None:
+    from spacewarps.training.settings import ComputeSettings
+
+    # The survey of the params says something of their own network only.
+    prepared = None if params is None or options.model else Path(params.paths.prepared)
+    compute = ComputeSettings() if params is None else params.compute
+    options.model = options.model or Path("models/final" if params is None else params.paths.final)
+    _pin_kernels(compute)
+    module = "spacewarps.commands.export"
+    _make_ready_to_import(module)
+    importlib.import_module(module).run(options, compute, prepared)
+
+
 def _goes_on(command: str, params: "Params | None") -> str:
     # A single network is not in the journal.
     kept = None if command == "train" and params and params.train.data != "folds" else _KEPT.get(command)
@@ -278,6 +295,18 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
     predict.add_argument("--id", metavar="COLUMN", help="the catalogue's name for the id (default: id)")
     predict.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as the cores allow)")
+    export = commands.add_parser(
+        "export",
+        help="write the final network as ONNX, for programs without Space Warps",
+        description="Write the final network as an ONNX graph, with all that goes on before and after it: it takes "
+        "stamps and features as a survey has them, and gives calibrated probabilities. It is written once it answers "
+        "as torch does, on the test split where params.yaml names one, and otherwise on noise. A page for a browser "
+        "holds the graph and all that runs it.",
+    )
+    export.add_argument("--out", type=_folder, required=True, metavar="FILE", help="the graph: .onnx")
+    export.add_argument("--page", type=_folder, metavar="P", help="write a page for a browser, too: .html")
+    export.add_argument("--runtime", type=_folder, metavar="R", help="for the page: the folder of onnxruntime-web")
+    export.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
     journal = commands.add_parser(
         "journal",
         help="list the journal, prune it, and share it",

@@ -2,13 +2,18 @@ import ast
 import base64
 import io
 import json
+import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,7 @@ from spacewarps.model.storage import load_model
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import SERVED_WITH
 from tests.pipeline.conftest import SpacewarpsHere
-from tests.pipeline.project import Project
+from tests.pipeline.project import ROOT, Project
 
 # Where the packages are not called as what they hold.
 PACKAGE_OF = {"PIL": "pillow", "pydantic_core": "pydantic"}
@@ -131,14 +136,14 @@ def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
             server.wait()
 
 
-def ask(address: str, body: Any) -> tuple[int, Any]:
+def ask(address: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(address, data=content, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(address, data=content, headers={"Content-Type": kind})
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        return error.code, json.load(error) if kind == "application/json" else error.read().decode()
 
 
 def record(rows: pd.DataFrame, number: int = 0, **changes: Any) -> dict[str, Any]:
@@ -151,6 +156,12 @@ def decoded(rows: pd.DataFrame) -> NDArray[np.float64]:
     """The first stamp as pixels, for each channel, row and column."""
     picture = Image.open(io.BytesIO(rows["stamp"].iloc[0]))
     return np.asarray(picture, dtype=np.float64)[None]
+
+
+def pixels_of(rows: pd.DataFrame, change: Callable[[float], Any]) -> dict[str, Any]:
+    """A row with pixels that were changed."""
+    pixels = [[[change(pixel) for pixel in line] for line in channel] for channel in decoded(rows).tolist()]
+    return {"pixels": pixels, "z": 1.0, "z_err": 1.0}
 
 
 @pytest.mark.long
@@ -223,12 +234,99 @@ def test_a_server_answers_with_the_same_numbers_and_refuses_in_a_sentence(
             {"dataframe_records": [{"pixels": [[[1.0, 2.0], [3.0]]], "z": 1.0, "z_err": 1.0}]},
             "row 0: 'pixels' must be [1, 75, 75] numbers",
         ),
+        ({"dataframe_records": [pixels_of(rows, str)]}, "row 0: 'pixels' must be [1, 75, 75] numbers"),
+        ({"dataframe_records": [pixels_of(rows, bool)]}, "row 0: 'pixels' must be [1, 75, 75] numbers"),
+        ({"dataframe_records": [pixels_of(rows, lambda pixel: pixel * 1e300)]}, "row 0: 'pixels' must be"),
+        ({"dataframe_records": [record(rows, stamp="abc")]}, "Failed to convert column stamp"),
+        ({"dataframe_records": [record(rows, stamp=7)]}, "Failed to convert column stamp"),
+        ({"dataframe_records": [record(rows, stamp="")]}, "row 0: stamp file of zero bytes alone"),
+        ({"dataframe_records": [record(rows, z=[0.5])]}, "Failed to convert column z"),
+        ({"dataframe_records": [1, 2]}, "missing inputs ['z', 'z_err']"),
+        ({"dataframe_records": record(rows)}, "must be a list of records"),
         ({"dataframe_records": []}, ""),
+        ({"rows": [record(rows)]}, "exactly one of the input fields"),
+        ([record(rows)], "must be a JSON dictionary"),
+        ({"inputs": [[1, 2]]}, "Failed to enforce schema"),
+        (b"", "JSON"),
+        (b"\xff\xfe", "JSON"),
         (b"{no JSON", "JSON"),
     ):
         status, answer = ask(address, body)
         assert (status, told in answer["message"]) == (400, True), answer
         assert "Traceback" not in json.dumps(answer)
+    for kind in ("text/plain", "application/octet-stream"):
+        assert ask(address, {"dataframe_records": [record(rows)]}, kind)[0] == 415
+    # It is as well as before.
+    assert ask(address, {"dataframe_records": [record(rows)]})[0] == 200
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", ["README.md", "docs/predicting.md"])
+def test_the_example_request_of_the_documentation_is_answered(
+    page: str, rows: pd.DataFrame, address: str, expected: NDArray[np.float64], tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (example,) = re.findall(r"^    (curl http://127.0.0.1:5001/invocations .*\\\n.*)$", text, re.MULTILINE)
+    stamp = tmp_path / re.findall(r"base64 --wrap=0 (\S+)\)", example)[0]
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_bytes(rows["stamp"].iloc[0])
+    for name in ("z", "z_err"):
+        example = re.sub(rf'(\\"{name}\\": )[\d.]+', rf"\g<1>{float(rows[name].iloc[0])!r}", example)
+    command = example.replace("http://127.0.0.1:5001/invocations", address)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(
+        probabilities(pd.DataFrame(json.loads(done.stdout)["predictions"])), expected[:1], atol=1e-6
+    )
+
+
+# What a fresh environment does with the champion; nothing may be unpickled on the way.
+LOADS_THE_CHAMPION = """
+import importlib.util, json, sys
+import mlflow, numpy, pandas, torch
+assert importlib.util.find_spec("spacewarps") is None
+unpickled = []
+sys.addaudithook(lambda event, found: unpickled.append(found) if event == "pickle.find_class" else None)
+model = mlflow.pyfunc.load_model("models:/space-warps@champion")
+print(json.dumps({
+    "answers": model.predict(pandas.read_parquet(sys.argv[1])).to_dict("list"),
+    "unpickled": unpickled,
+    "code": sys.modules["spacewarps"].__file__,
+}))
+"""
+
+
+@pytest.mark.long
+def test_an_environment_without_the_project_loads_the_champion_from_the_registry(
+    finished: Project,
+    spacewarps_here: SpacewarpsHere,
+    rows: pd.DataFrame,
+    expected: NDArray[np.float64],
+    tmp_path: Path,
+) -> None:
+    project = finished.copy(tmp_path / "project")
+    status, said, errors = spacewarps_here(project, "promote")
+    assert status == 0, (said, errors)
+    fresh = tmp_path / "fresh"
+    venv.create(fresh, with_pip=False)
+    (packages,) = fresh.glob("lib/python*/site-packages")
+    # The installed dependencies, but not what is installed by a .pth file, as the project is.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    rows.to_parquet(tmp_path / "rows.parquet")
+    done = subprocess.run(
+        [fresh / "bin/python", "-c", LOADS_THE_CHAMPION, tmp_path / "rows.parquet"],
+        cwd=fresh,
+        env={"PATH": os.environ["PATH"], "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder / 'mlflow.db'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(probabilities(pd.DataFrame(found["answers"])), expected, atol=1e-6)
+    assert found["unpickled"] == []
+    assert not Path(found["code"]).is_relative_to(ROOT)
 
 
 def test_the_model_brings_its_code_and_names_all_that_this_imports(model: Path, tmp_path: Path) -> None:

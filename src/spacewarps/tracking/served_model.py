@@ -52,11 +52,15 @@ class StampClassifier(PythonModel):
             return decode_picture(picture, shape)
         wanted = (shape.channels, shape.height, shape.width)
         try:
-            # A number too large for float32 becomes infinite, and is refused as that.
-            with np.errstate(over="ignore"):
-                stamp = np.array(_plain(values), dtype=np.float32)
+            numbers = np.array(_plain(values))
         except (ValueError, TypeError):
-            stamp = np.empty(0, np.float32)
+            numbers = np.empty(0)
+        # NumPy would take words and truth values for numbers, too.
+        if numbers.dtype.kind not in "iuf":
+            numbers = np.empty(0)
+        # A number too large for float32 becomes infinite, and is refused as that.
+        with np.errstate(over="ignore"):
+            stamp = numbers.astype(np.float32)
         if stamp.shape != wanted or not np.isfinite(stamp).all():
             raise StampError(f"{PIXELS!r} must be {list(wanted)} numbers, a list of rows for each channel")
         return stamp
