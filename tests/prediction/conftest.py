@@ -9,6 +9,7 @@ from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import save_model
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.reference import REFERENCE_FILE, Range, Reference, write_reference
+from spacewarps.survey.settings import StampSettings
 from spacewarps.training.compute import named_random_state
 from tests.survey.delivery import Delivery
 
@@ -24,7 +25,9 @@ def save_classifier(folder: Path, seed: int = 0, thresholds: tuple[float, ...] |
     model.fit_normalisers(stamps, torch.from_numpy(np.random.default_rng(1).random((20, 2), dtype=np.float32)))
     save_model(model, folder)
     features = {"z": Range(0.0, 1.0), "z_err": None}
-    reference = Reference("uint8", Range(50, 200), Range(10, 120), features, {"z": (-9999.0,)}, 0.9, thresholds)
+    reference = Reference(
+        "uint8", Range(50, 200), Range(10, 120), features, {"z": (-9999.0,)}, StampSettings(), 0.9, thresholds
+    )
     write_reference(reference, CLASSES, folder / REFERENCE_FILE)
     return Classifier.load(folder)
 

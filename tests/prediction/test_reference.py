@@ -16,13 +16,16 @@ from spacewarps.prediction.reference import (
 )
 from spacewarps.prediction.unusual import unusual_in
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.settings import StampSettings
 
 
 def test_what_was_learned_from_is_described_and_read_back(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, classifier: Classifier
 ) -> None:
     parts = [train_data, validation_data]
-    found = describe_training(parts, missing_codes={"z": [-99]}, coverage=0.8, thresholds=(0.1, 0.2, 0.3))
+    found = describe_training(
+        parts, missing_codes={"z": [-99]}, stamps=StampSettings(), coverage=0.8, thresholds=(0.1, 0.2, 0.3)
+    )
     stamps = np.concatenate([part.stamps for part in parts]).astype(np.float64)
     spreads = [stamp.std() for stamp in stamps]
     assert found.spread == pytest.approx((min(spreads), max(spreads)))
