@@ -60,7 +60,7 @@ def read_unlabelled(
     """Find the rows of a catalogue that ``classifier`` can be asked for, and their stamps.
 
     Args:
-        catalog: one CSV, or a folder of them; labels and positions are not needed.
+        catalog: one catalogue, or a folder of them; labels and positions are not needed.
         images: the folder of stamps.
         id_column: the catalogue's name for the id.
         classifier: whose features and stamps are wanted.

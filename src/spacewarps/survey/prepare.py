@@ -37,7 +37,7 @@ def prepare_survey(
 
     Args:
         target: an existing folder.
-        catalog: one CSV, or a folder of them.
+        catalog: one catalogue, or a folder of them.
         images: the folder of stamps, each named by its sample's id.
         settings: how it is read, cleaned and split.
         seed: the seed of the run.

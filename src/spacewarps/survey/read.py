@@ -64,7 +64,7 @@ def read_survey(
     """Read the catalogue, and find and inspect the stamps of its rows.
 
     Args:
-        catalog: one CSV, or a folder of them.
+        catalog: one catalogue, or a folder of them.
         images: the folder of stamps, each named by its sample's id.
         settings: the columns, the features and their missing codes, how stamps are read, and how much may be faulty.
         audit: what is left out, and why, goes there.
