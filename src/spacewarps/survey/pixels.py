@@ -52,7 +52,7 @@ def check_channels(found: int, wanted: int) -> None:
         StampError: it has not.
     """
     if found != wanted:
-        raise StampError(f"stamp of {found} channels, where most have {wanted}")
+        raise StampError(f"stamp of {found} channels, where {wanted} are wanted")
 
 
 def fill_masked(stamp: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
