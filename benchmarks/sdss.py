@@ -7,57 +7,45 @@ tile-compressed FITS cubes. PREPARED is then a prepared survey, as `spacewarps p
 """
 
 import argparse
-import hashlib
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import NDArray
 
-from prepared_surveys import write_prepared
-from spacewarps.survey.sources import group_sources
-from spacewarps.survey.split import class_of_sources, split_sources
+from spacewarps.files import replaced_directory
+from spacewarps.survey.columns import Columns
+from spacewarps.survey.prepare import prepare_survey
+from spacewarps.survey.settings import SurveySettings
 
 # The redshift decides the class, and its error betrays it: neither may be a feature.
 MAGNITUDES = [f"{band}mag{suffix}" for band in "ugriz" for suffix in ("", "_err")]
-RADIUS_ARCSEC = 2.0
-SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
-def read_catalogue(survey: Path) -> pd.DataFrame:
-    """Return a row for each spectrum: its id as text, position, class and magnitudes."""
+def write_catalogues(survey: Path, folder: Path) -> None:
+    """Write the catalogues of ``survey`` to ``folder``, each error named after its magnitude, as a network knows it."""
     photometry: pd.DataFrame = Table.read(survey / "photometry.fits").to_pandas()
     photometry = photometry.rename(columns={f"e_{band}mag": f"{band}mag_err" for band in "ugriz"})
-    photometry["id"] = photometry["specobjid"].astype(str)
-    spectra = pd.read_csv(survey / "spectra.csv.gz", dtype={"specobjid": str})
-    classes = spectra.rename(columns={"specobjid": "id", "class": "label"})[["id", "label"]]
-    joined = photometry.merge(classes, on="id", validate="one_to_one")
-    return joined.sort_values("id", ignore_index=True)
-
-
-def read_stamp(path: Path, size: int) -> NDArray[np.float32]:
-    """Return the middle of the cube of one file in nanomaggies, ``[5, size, size]``."""
-    with fits.open(path) as file:
-        cube = np.asarray(file[1].data, dtype=np.float32)
-    top, left = (cube.shape[1] - size) // 2, (cube.shape[2] - size) // 2
-    return cube[:, top : top + size, left : left + size]
+    photometry.to_csv(folder / "photometry.csv", index=False)
+    (folder / "spectra.csv.gz").symlink_to((survey / "spectra.csv.gz").resolve())
 
 
 def prepare_sdss(survey: Path, folder: Path, *, size: int, seed: int, magnitudes: bool) -> None:
-    """Write the survey to ``folder``, with or without the magnitudes as features.
-
-    Spectra within 2 arcsec of each other, or with the same pixels, are one source.
-    """
-    rows = read_catalogue(survey)
-    stamps = np.stack([read_stamp(survey / "images" / f"{key}.fits.fz", size) for key in rows["id"]])
-    digests = [hashlib.sha256(stamp.tobytes()).hexdigest() for stamp in stamps]
-    numbers = group_sources(rows["ra"].to_numpy(float), rows["dec"].to_numpy(float), RADIUS_ARCSEC, digests)
-    rows["source"] = rows["id"].groupby(numbers).transform("min")
-    classes = class_of_sources(rows["source"].tolist(), rows["label"].tolist())
-    rows["split"] = rows["source"].map(split_sources(classes, SHARES, seed))
-    write_prepared(folder, stamps, rows, MAGNITUDES if magnitudes else [])
+    """Write the survey to ``folder``, with or without the magnitudes as features."""
+    settings = SurveySettings(
+        columns=Columns(id="specobjid"), features=tuple(MAGNITUDES) if magnitudes else (), stamp_size=size
+    )
+    with tempfile.TemporaryDirectory() as catalogues, replaced_directory(folder) as target:
+        write_catalogues(survey, Path(catalogues))
+        prepare_survey(
+            target,
+            catalog=Path(catalogues),
+            images=survey / "images",
+            settings=settings,
+            seed=seed,
+            progress_bar=lambda _what, _total: nullcontext(lambda _done: None),
+        )
 
 
 def main() -> None:
@@ -65,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("survey", type=Path)
     parser.add_argument("prepared", type=Path)
-    parser.add_argument("--size", type=int, default=64, help="pixels a side that are kept, at most 64 (default: all)")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side that are kept (default: all)")
     parser.add_argument("--magnitudes", action="store_true", help="the magnitudes and their errors are features")
     parser.add_argument("--seed", type=int, default=1, help="of the split (default: %(default)s)")
     options = parser.parse_args()

@@ -289,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
         "be predicted, with the reason. If it is interrupted, the same command goes on. Columns and kernels are those "
         "of params.yaml, where this folder has one.",
     )
-    predict.add_argument("--catalog", type=_folder, metavar="C", help="one CSV, or a folder of them")
+    predict.add_argument("--catalog", type=_folder, metavar="C", help="one catalogue, or a folder of them")
     predict.add_argument("--images", type=_folder, metavar="D", help="the folder of stamps")
     predict.add_argument("--out", type=_folder, metavar="FILE", help="the table: .csv or .parquet")
     predict.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")

@@ -9,22 +9,29 @@ from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import save_model
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.reference import REFERENCE_FILE, Range, Reference, write_reference
+from spacewarps.survey.settings import StampSettings
 from spacewarps.training.compute import named_random_state
 from tests.survey.delivery import Delivery
 
 CLASSES = ("GALAXY", "QSO", "STAR")
 
 
-def save_classifier(folder: Path, seed: int = 0, thresholds: tuple[float, ...] | None = (0.0, 0.5, 1.0)) -> Classifier:
+def save_classifier(
+    folder: Path,
+    seed: int = 0,
+    thresholds: tuple[float, ...] | None = (0.0, 0.5, 1.0),
+    stamps: StampSettings | None = None,
+) -> Classifier:
     """Write a network for the stamps of a delivery, untrained, and what it is said to have learned from."""
     with named_random_state(seed, "initialisation"):
         model = ProgressiveModel((1, 8, 8), ("z", "z_err"), CLASSES, Configuration(8, 2, 0.0))
         model.add_block(4)
-    stamps = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
-    model.fit_normalisers(stamps, torch.from_numpy(np.random.default_rng(1).random((20, 2), dtype=np.float32)))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    model.fit_normalisers(pixels, torch.from_numpy(np.random.default_rng(1).random((20, 2), dtype=np.float32)))
     save_model(model, folder)
     features = {"z": Range(0.0, 1.0), "z_err": None}
-    reference = Reference("uint8", Range(50, 200), Range(10, 120), features, {"z": (-9999.0,)}, 0.9, thresholds)
+    how, codes = stamps or StampSettings(), {"z": (-9999.0,)}
+    reference = Reference("uint8", Range(50, 200), Range(10, 120), features, codes, how, 0.9, thresholds)
     write_reference(reference, CLASSES, folder / REFERENCE_FILE)
     return Classifier.load(folder)
 

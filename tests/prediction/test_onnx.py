@@ -22,6 +22,7 @@ from spacewarps.prediction import onnx_check, onnx_graph, onnx_page
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.onnx_graph import METADATA_KEY, export_onnx
 from spacewarps.prediction.reference import REFERENCE_FILE, Range, Reference, write_reference
+from spacewarps.survey.settings import StampSettings
 from spacewarps.training.compute import named_random_state
 from tests.complaints import complaint
 from tests.prediction.conftest import CLASSES
@@ -51,7 +52,7 @@ def network(
 def saved(folder: Path, model: Network, pixels: str, codes: dict[str, tuple[float, ...]]) -> Classifier:
     save_model(model, folder)
     ranges = dict.fromkeys(model.inputs.features)
-    reference = Reference(pixels, Range(50, 200), Range(10, 120), ranges, codes, 0.9, (0.25, 0.5, 1.0))
+    reference = Reference(pixels, Range(50, 200), Range(10, 120), ranges, codes, StampSettings(), 0.9, (0.25, 0.5, 1.0))
     write_reference(reference, CLASSES, folder / REFERENCE_FILE)
     return Classifier.load(folder)
 
@@ -140,7 +141,9 @@ def test_names_from_outside_stay_text_on_the_page(tmp_path: Path) -> None:
         model = ProgressiveModel((1, 8, 8), (), names, Configuration(8, 2, 0.0))
     save_model(model, tmp_path / "model")
     write_reference(
-        Reference("uint8", Range(0, 1), Range(0, 1), {}, {}, 0.9, None), names, tmp_path / "model" / REFERENCE_FILE
+        Reference("uint8", Range(0, 1), Range(0, 1), {}, {}, StampSettings(), 0.9, None),
+        names,
+        tmp_path / "model" / REFERENCE_FILE,
     )
     for name in (onnx_page._RUNTIME, onnx_page._WASM):
         (tmp_path / name).parent.mkdir(exist_ok=True)

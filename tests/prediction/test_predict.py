@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from astropy.io import fits
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -13,11 +14,13 @@ from spacewarps.model.ensemble import Network
 from spacewarps.prediction import survey as prediction
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.survey.samples import Samples
+from spacewarps.survey.settings import StampSettings
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.prediction import predict_probabilities
 from spacewarps.training.settings import ComputeSettings
 from tests.prediction.conftest import CLASSES, save_classifier
 from tests.survey.delivery import Delivery
+from tests.survey.stamp_files import in_fits
 
 Predict = Callable[..., int]
 
@@ -42,6 +45,22 @@ def predict(classifier: Classifier, delivery: Delivery, tmp_path: Path, monkeypa
 
 def table(name: str) -> pd.DataFrame:
     return pd.read_csv(name, dtype={"id": str}, keep_default_na=False)
+
+
+def test_stamps_are_read_as_those_that_the_network_learned_from(
+    predict: Predict, delivery: Delivery, tmp_path: Path
+) -> None:
+    delivery.write()
+    assert predict("plain.csv") == 0
+    how = StampSettings(stamp_size=8, stamp_extension="SCI", stamp_bands=("g",))
+    model = save_classifier(tmp_path / "of FITS", stamps=how).folder
+    for file in [*delivery.images.iterdir()]:
+        wide = np.pad(np.asarray(Image.open(file)), ((3, 3), (0, 0)), constant_values=7)
+        content = in_fits(fits.ImageHDU(wide, name="SCI"), fits.ImageHDU(wide + 1, name="VAR"))
+        (delivery.images / f"{file.stem}-g.fits").write_bytes(content)
+        file.unlink()
+    assert predict("fits.csv", model=model) == 0
+    pd.testing.assert_frame_equal(table("fits.csv"), table("plain.csv"))
 
 
 def test_the_table_holds_what_the_network_answers(

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ from spacewarps.prediction.reference import (
 )
 from spacewarps.prediction.unusual import unusual_in
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.settings import StampSettings
+from tests.prediction.conftest import save_classifier
 
 
 def test_what_was_learned_from_is_described_and_read_back(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, classifier: Classifier
 ) -> None:
     parts = [train_data, validation_data]
-    found = describe_training(parts, missing_codes={"z": [-99]}, coverage=0.8, thresholds=(0.1, 0.2, 0.3))
+    found = describe_training(
+        parts, missing_codes={"z": [-99]}, stamps=StampSettings(), coverage=0.8, thresholds=(0.1, 0.2, 0.3)
+    )
     stamps = np.concatenate([part.stamps for part in parts]).astype(np.float64)
     spreads = [stamp.std() for stamp in stamps]
     assert found.spread == pytest.approx((min(spreads), max(spreads)))
@@ -42,6 +47,8 @@ def test_what_was_learned_from_is_described_and_read_back(
         ({"thresholds": {"GALAXY": 0.1}}, "its classes are not those of the network beside it"),
         ({"features": {"z": None}}, "its features are not those of the network beside it"),
         ({"thresholds": {"GALAXY": 0.1, "QSO": 2.0, "STAR": 0}}, r"damaged \('thresholds.QSO'"),
+        ({"stamps": {"stamp_size": -1}}, r"damaged \(stamp_size is -1"),
+        ({"stamps": {"size": 8}}, r"damaged \(size is not one of the settings"),
         ({"pixels": "int64"}, r"damaged \('pixels'"),
         ({"brightness": {"low": "nan", "high": 1.0}}, r"damaged \('brightness.low'"),
         ({"format": "spacewarps-reference-9"}, r"damaged \('format'"),
@@ -54,6 +61,13 @@ def test_a_reference_that_is_not_that_of_the_network_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=told):
         read_reference(classifier.folder, classifier.network)
+
+
+def test_how_stamps_were_read_is_written_where_anything_was_set(tmp_path: Path) -> None:
+    how = StampSettings(stamp_size=8, stamp_extension="SCI", stamp_bands=("g",))
+    assert save_classifier(tmp_path / "set", stamps=how).reference.stamps == how
+    assert save_classifier(tmp_path / "plain").reference.stamps == StampSettings()
+    assert "stamps" not in json.loads((tmp_path / "plain" / REFERENCE_FILE).read_text())
 
 
 def test_a_network_of_which_nobody_knows_what_it_learned_from_is_refused(classifier: Classifier) -> None:

@@ -225,10 +225,10 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
         (HEADER.encode("utf-32"), ["UTF-32 text, not UTF-8"]),
         (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
-        (b"\x1f\x8b\x08\0", ["a gzip archive"]),
+        (b"\x1f\x8b\x08\0", ["gzip that was cut off"]),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ["a pointer of Git LFS", "git lfs pull"]),
         (b"PK\x03\x04\x14\0", ["a zip archive or a spreadsheet"]),
-        (b"SIMPLE  =                    T", ["a FITS file"]),
+        (b"SIMPLE  =                    T", ["FITS that was cut off"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["not UTF-8"]),
         ('"id,class\na,STAR\n', ["line 1 is not a header"]),
         ("\0\0\0\n\0", ["NUL characters"]),
@@ -247,7 +247,7 @@ def test_a_file_that_is_no_catalogue_is_refused_in_one_line(
 
 def test_a_missing_catalogue_and_a_folder_without_one_are_refused(tmp_path: Path) -> None:
     assert "nowhere" in message_of(tmp_path / "nowhere")
-    assert "no .csv file" in message_of(tmp_path)
+    assert "no catalogue (.csv, .tsv, .parquet, .fits" in message_of(tmp_path)
 
 
 def test_a_column_of_two_joined_files_is_refused_if_it_is_needed(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from spacewarps.settings import SettingsError
-from spacewarps.survey.columns import Columns, nearest, positions_among
+from spacewarps.survey.columns import Columns, habitual, nearest, positions_among
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,20 @@ def test_a_column_in_another_case_or_nearly_of_that_name_is_the_nearest() -> Non
     assert nearest("id", ["Name", "ID"]) == "ID"
     assert nearest("z_err", ["z_er", "ra"]) == "z_er"
     assert nearest("class", ["ra", "dec"]) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        *[
+            ("id", name)
+            for name in ("objID", "specObjID", "source_id", "OBJECT_ID", "DESIGNATION", "TARGETID", "Name", "recno")
+        ],
+        *[
+            ("label", name)
+            for name in ("CLASS", "spectype", "morph_class", "Label", "type", "objtype", "classification")
+        ],
+    ],
+)
+def test_the_ways_to_name_an_id_and_a_class_are_known(what: str, name: str) -> None:
+    assert habitual(what, ["ra", "mag", "z", "width", "period", "flags", name]) == [name]

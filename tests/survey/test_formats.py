@@ -8,7 +8,7 @@ from PIL import Image
 
 from spacewarps.survey.formats import describe_unopened
 
-SAVE_AS = "; save it as PNG, JPEG, or TIFF of float32"
+SAVE_AS = "; save it as FITS, NumPy, PNG, JPEG, or TIFF of float32"
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
@@ -34,7 +34,6 @@ def array() -> bytes:
     ("content", "found"),
     [
         (picture("GIF"), "GIF"),
-        (picture("WEBP"), "WebP"),
         (picture("JPEG2000"), "JPEG 2000"),
         (picture("AVIF"), "AVIF"),
         (picture("PPM"), "PGM"),
@@ -47,7 +46,8 @@ def array() -> bytes:
     ],
 )
 def test_pictures_of_other_formats_are_called_by_their_names(content: bytes, found: str) -> None:
-    assert describe_unopened(content) == f"stamp in the format {found}{SAVE_AS}"
+    advice = {"FITS": "; name it .fits", "NumPy": "; name it .npy"}.get(found, SAVE_AS)
+    assert describe_unopened(content) == f"stamp in the format {found}{advice}"
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,16 @@ def test_grey_becomes_colour_and_back_where_nothing_is_lost() -> None:
             decode(encoded(Image.fromarray(nearly)), 1)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_pixels_that_are_not_finite_are_refused(value: float) -> None:
-    with pytest.raises(StampError, match=r"^stamp with pixels that are not finite; give them the value of the sky$"):
-        check_range(decode(encoded(Image.fromarray(np.full((4, 4), value, dtype=np.float32)), "TIFF"), 1))
+@pytest.mark.parametrize("colour", [False, True])
+def test_webp_is_read_and_is_grey_where_all_of_it_is(colour: bool) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    if not colour:
+        picture[:] = picture[..., :1]
+    content = encoded(Image.fromarray(picture), "WEBP", lossless=True)
+    assert shape_of(content) == StampShape(3 if colour else 1, 4, 6, "uint8")
+    assert (decode(content, 3) == picture.transpose(2, 0, 1)).all()
+    moving = encoded(Image.fromarray(picture), "WEBP", save_all=True, append_images=[Image.fromarray(picture + 1)])
+    assert why_refused(moving).startswith("stamp of several pictures, of which one would be read")
 
 
 @pytest.mark.parametrize("value", [1e30, -1.1e15])

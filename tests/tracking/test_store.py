@@ -8,6 +8,7 @@ from spacewarps.model.network import ProgressiveModel
 from spacewarps.model.storage import save_model
 from spacewarps.prediction.reference import REFERENCE_FILE, describe_training, write_reference
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.settings import StampSettings
 from spacewarps.tracking.artifacts import log_model
 from spacewarps.tracking.failures import TrackingError, reason, without_password
 from spacewarps.tracking.notes import Model
@@ -118,7 +119,9 @@ def test_the_network_is_stored_and_served_from_a_folder_of_any_name(
     monkeypatch.setenv("DVC_ROOT", str(folder))
     model = ProgressiveModel(validation_data.stamp_shape, validation_data.feature_names, validation_data.classes)
     save_model(model, folder / "final")
-    reference = describe_training([validation_data], missing_codes={}, coverage=0.9, thresholds=None)
+    reference = describe_training(
+        [validation_data], missing_codes={}, stamps=StampSettings(), coverage=0.9, thresholds=None
+    )
     write_reference(reference, validation_data.classes, folder / "final" / REFERENCE_FILE)
     with stage_run("train", {"seed": 1}) as stage:
         log_model(stage, folder / "final", validation_data)

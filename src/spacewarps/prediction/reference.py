@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from spacewarps.errors import ModelError
 from spacewarps.model.ensemble import Network
 from spacewarps.reading import read_json
+from spacewarps.settings import SettingsError, as_values
 from spacewarps.survey.samples import Samples
+from spacewarps.survey.settings import StampSettings
 from spacewarps.writing import write_json
 
 REFERENCE_FILE = "reference.json"
@@ -39,6 +41,7 @@ class Reference:
         spread: of the standard deviation of a stamp's pixels.
         features: of each feature; none where it had no value at all.
         missing_codes: the values of a feature that mean that there is none.
+        stamps: how the files of stamps were read, as those of another survey are.
         coverage: the promised share of a class's samples whose prediction set has the class.
         thresholds: of the score of each class in a prediction set
             (:func:`~spacewarps.training.conformal.class_thresholds`); none where no sample was held out to find them.
@@ -49,6 +52,7 @@ class Reference:
     spread: Range
     features: Mapping[str, Range | None]
     missing_codes: Mapping[str, tuple[float, ...]]
+    stamps: StampSettings
     coverage: float
     thresholds: tuple[float, ...] | None
 
@@ -67,6 +71,7 @@ def describe_training(
     parts: Sequence[Samples],
     *,
     missing_codes: Mapping[str, Sequence[float]],
+    stamps: StampSettings,
     coverage: float,
     thresholds: tuple[float, ...] | None,
 ) -> Reference:
@@ -83,6 +88,7 @@ def describe_training(
         _range(spread),
         {name: _range_of_known(features[:, column]) for column, name in enumerate(names)},
         {name: tuple(float(code) for code in codes) for name, codes in sorted(missing_codes.items())},
+        stamps,
         coverage,
         thresholds,
     )
@@ -113,6 +119,8 @@ class _Written(_Part):
     spread: _Interval
     features: dict[str, _Interval | None]
     missing_codes: dict[str, list[FiniteFloat]]
+    # Absent where nothing was set, as in files of before there was anything to set.
+    stamps: dict[str, Any] = {}
     coverage: Annotated[float, Field(gt=0, lt=1)]
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
 
@@ -129,6 +137,7 @@ def write_reference(reference: Reference, classes: Sequence[str], path: Path) ->
             "spread": reference.spread._asdict(),
             "features": {name: found and found._asdict() for name, found in reference.features.items()},
             "missing_codes": {name: list(codes) for name, codes in reference.missing_codes.items()},
+            **({"stamps": as_values(reference.stamps)} if reference.stamps != StampSettings() else {}),
             "coverage": reference.coverage,
             "thresholds": thresholds,
         },
@@ -144,11 +153,12 @@ def read_reference(folder: Path, model: Network) -> Reference:
     path = folder / REFERENCE_FILE
     try:
         found = read_json(path, _Written)
+        stamps = StampSettings(**found.stamps)
     except FileNotFoundError:
         raise ModelError(
             f"{path}: no such file, so nobody knows what the network learned from; run `dvc repro` to train it again"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SettingsError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ModelError(f"{path}: damaged ({reason:.200}); train the network again") from None
     classes = None if found.thresholds is None else list(found.thresholds)
@@ -164,6 +174,7 @@ def read_reference(folder: Path, model: Network) -> Reference:
         Range(found.spread.low, found.spread.high),
         {name: None if one is None else Range(one.low, one.high) for name, one in found.features.items()},
         {name: tuple(codes) for name, codes in found.missing_codes.items()},
+        stamps,
         found.coverage,
         None if found.thresholds is None else tuple(found.thresholds.values()),
     )

@@ -24,13 +24,14 @@ from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.reference import levels
 from spacewarps.prediction.stamps import stamps_of
 from spacewarps.reading import sha256_of
+from spacewarps.settings import as_values
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.images import StampError
 from spacewarps.survey.read import ProgressBar, Survey, read_survey
 from spacewarps.survey.samples import Samples
 from spacewarps.survey.settings import SurveySettings
-from spacewarps.survey.stamps import decode_stamps
+from spacewarps.survey.stamps import Files, decode_stamps
 from spacewarps.training.compute import Compute, set_up_again
 from spacewarps.training.prediction import predict_probabilities
 
@@ -59,7 +60,7 @@ def read_unlabelled(
     """Find the rows of a catalogue that ``classifier`` can be asked for, and their stamps.
 
     Args:
-        catalog: one CSV, or a folder of them; labels and positions are not needed.
+        catalog: one catalogue, or a folder of them; labels and positions are not needed.
         images: the folder of stamps.
         id_column: the catalogue's name for the id.
         classifier: whose features and stamps are wanted.
@@ -75,6 +76,7 @@ def read_unlabelled(
         missing_codes=classifier.reference.missing_codes,
         # Each row that cannot be used is told, and the others are what was asked for.
         max_bad_fraction=1.0,
+        **as_values(classifier.reference.stamps),
     )
     survey = read_survey(catalog, images, settings, audit, progress_bar, shape=stamps_of(classifier))
     audit.notes.clear()
@@ -132,12 +134,12 @@ def parts_of(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 class _Job(NamedTuple):
-    files: Sequence[Path]
+    files: Sequence[Files]
     features: pd.DataFrame
 
 
 def _answer(classifier: Classifier, job: _Job, compute: Compute) -> Part:
-    stamps = decode_stamps(job.files, stamps_of(classifier))
+    stamps = decode_stamps(job.files, stamps_of(classifier), classifier.reference.stamps)
     faults = np.array([str(stamp) if isinstance(stamp, StampError) else "" for stamp in stamps], dtype=np.str_)
     sound = [stamp for stamp in stamps if not isinstance(stamp, StampError)]
     if not sound:

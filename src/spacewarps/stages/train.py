@@ -11,10 +11,12 @@ from spacewarps.files import check_replaceable
 from spacewarps.model.storage import load_progressive_model, save_model
 from spacewarps.prediction.reference import REFERENCE_FILE, Reference, describe_training, write_reference
 from spacewarps.progress import progress_bar, say
+from spacewarps.settings import part_of
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import parts_to_learn, set_up
 from spacewarps.stages.training import TrainingProgress, run_training
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.settings import StampSettings
 from spacewarps.tracking.artifacts import log_model, log_survey
 from spacewarps.training.compute import kind_of_machine
 from spacewarps.training.final import Final, Member, Part
@@ -71,6 +73,7 @@ def _reference(stage: Stage, parts: Sequence[Part], trained: Final) -> Reference
     return describe_training(
         [part for part in seen if part is not None],
         missing_codes=stage.params.data.missing_codes,
+        stamps=part_of(StampSettings, stage.params.data),
         coverage=stage.params.train.coverage,
         thresholds=trained.thresholds,
     )

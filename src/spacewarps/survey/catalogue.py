@@ -1,4 +1,4 @@
-"""Catalogues: CSV files joined into one table of rows, each with an id, a label, a position and features."""
+"""Catalogues: files of any format joined into one table of rows, each with an id, a label, a position and features."""
 
 import re
 import unicodedata
@@ -12,12 +12,13 @@ import pandas as pd
 from spacewarps.errors import SurveyError
 from spacewarps.features import are_errors
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.columns import Columns, listed, nearest, positions_among, shown
-from spacewarps.survey.delimited import DELIMITERS, Table, read_table
+from spacewarps.survey.columns import Columns, habitual, listed, nearest, positions_among, shown
+from spacewarps.survey.delimited import DELIMITERS, Table
 from spacewarps.survey.feature_values import read_feature
 from spacewarps.survey.labels import CONTROL_CHARACTER, read_labels
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.positions import read_positions
+from spacewarps.survey.table_files import SUFFIXES, is_catalogue, read_tables
 
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
@@ -27,7 +28,7 @@ _RESERVED = frozenset({"id", "source", "split", "label", "ra", "dec"})
 
 
 class _Row(NamedTuple):
-    """The cells of a row as text, and where it stands (``file:line``)."""
+    """The cells of a row as text, and where it stands (``file:line``, or ``file:row 7``)."""
 
     cells: list[str]
     place: str
@@ -42,15 +43,15 @@ def read_catalogue(
     missing_codes: Mapping[str, Sequence[float]],
     max_bad_fraction: float,
 ) -> pd.DataFrame:
-    """Read one CSV, or every CSV of a folder, into one table, sorted by id.
+    """Read one catalogue, or every one of a folder, into one table, sorted by id.
 
-    Files with the same header are chunks of one table and stack; files with different headers join on the id, which
-    is read as text. The table has the columns ``id``, ``label`` (if the survey has labels), ``ra``, ``dec`` (degrees;
-    NaN where it has no positions) and one float64 column for each of ``features`` (NaN where there is no number). Rows
-    that cannot be used are left out and noted in ``audit``.
+    Files with the same columns are chunks of one table and stack; files with different columns join on the id, which
+    is read as text, also where one holds it as an integer. The table has the columns ``id``, ``label`` (if the survey
+    has labels), ``ra``, ``dec`` (degrees; NaN where it has no positions) and one float64 column for each of
+    ``features`` (NaN where there is no number). Rows that cannot be used are left out and noted in ``audit``.
 
     Args:
-        path: one CSV, or a folder of them.
+        path: one catalogue (:func:`~spacewarps.survey.table_files.read_tables`), or a folder of them.
         columns: the catalogue's names for id, label and position.
         features: the columns of numbers that are wanted.
         audit: what is left out, and what the user should know, goes there.
@@ -58,11 +59,11 @@ def read_catalogue(
         max_bad_fraction: the largest share of a feature's values that may be no numbers.
 
     Raises:
-        SurveyError: a file is missing, empty or not a CSV with the columns that are needed; ids were read as numbers
+        SurveyError: a file is missing, empty or no table with the columns that are needed; ids were read as numbers
             by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
     """
     wanted = {name for name in (columns.id, columns.label, columns.ra, columns.dec, *features) if name is not None}
-    chunks = [read_table(file, wanted) for file in _catalogue_files(path, audit)]
+    chunks = [table for file in _catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
     _note_oddities(chunks, audit)
     tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features)
@@ -130,10 +131,10 @@ def read_catalogue(
 
 def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
     if not path.exists():
-        raise SurveyError(f"{path}: no such file or folder; point `catalog` at one CSV or a folder of them")
+        raise SurveyError(f"{path}: no such file or folder; point `catalog` at one catalogue or a folder of them")
     if not path.is_dir():
         return [path]
-    listing = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+    listing = sorted(file for file in path.iterdir() if is_catalogue(file.name))
     # What a file system or a spreadsheet puts beside a file of the same name.
     beside = [file.name for file in listing if file.name.startswith((".", "~$"))]
     if beside:
@@ -145,7 +146,9 @@ def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
             what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
             raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
     if not files:
-        raise SurveyError(f"{path}: the folder holds no .csv file; point `catalog` at one CSV or a folder of them")
+        raise SurveyError(
+            f"{path}: the folder holds no catalogue ({', '.join(SUFFIXES)}); point `catalog` at one or a folder of them"
+        )
     return files
 
 
@@ -170,14 +173,16 @@ def _stack(tables: list[Table], id_column: str) -> list[Table]:
     """Join tables that have the same columns, in whatever order, end to end."""
     stacked: dict[frozenset[str], Table] = {}
     for table in tables:
-        if id_column not in table.header:
-            raise SurveyError(f"{table.name}: {_no_column('id', id_column, table.header)}")
-        first = stacked.setdefault(frozenset(table.header), Table(table.name, table.header, table.delimiter))
+        if id_column not in table.columns:
+            raise SurveyError(f"{table.name}: {_no_column('id', id_column, table.columns)}")
+        new = Table(table.name, table.header, table.delimiter, columns=table.columns)
+        first = stacked.setdefault(frozenset(table.columns), new)
         if table.header == first.header:
             first.rows += table.rows
         else:
-            order = [table.header.index(name) for name in first.header]
-            first.rows += [[row[i] for i in order] for row in table.rows]
+            # A column that was read in one of them only is one that nobody needs.
+            order = [table.header.index(name) if name in table.header else None for name in first.header]
+            first.rows += [["" if i is None else row[i] for i in order] for row in table.rows]
         first.places += table.places
         first.faults += table.faults
     return list(stacked.values())
@@ -187,7 +192,7 @@ def _check_columns(path: Path, tables: list[Table], columns: Columns, features: 
     holders: dict[str, str] = {}
     wanted = {columns.label, columns.ra, columns.dec, *features}
     for table in tables:
-        for name in table.header:
+        for name in table.columns:
             if name in wanted and name in holders:
                 raise SurveyError(
                     f"{path}: column {name!r} stands in both {holders[name]} and {table.name}; rename or remove one"
@@ -237,7 +242,7 @@ def _check_positions(path: Path, there: list[str], columns: Columns) -> None:
 
 
 def _no_column(what: str, name: str, there: list[str]) -> str:
-    near = nearest(name, there)
+    near = nearest(name, there) or next(iter(habitual(what, there)), None)
     hint = f"did you mean {shown(near)}? " if near else ""
     return f"there is no {what} column {name!r}, only {listed(there)}; {hint}rename it or set `columns.{what}`"
 

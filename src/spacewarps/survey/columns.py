@@ -15,6 +15,17 @@ _RIGHT_ASCENSION = re.compile(rf"{_WHOSE}(ra|rightascension){_FRAME}|alpha{_SEXT
 _DECLINATION = re.compile(rf"{_WHOSE}(dec|decl|declination|de(?=j|icrs|deg|fk5)){_FRAME}|delta{_SEXTRACTOR}")
 # Of a survey with a name of its own, as ls_ra; but e_ra and pm_ra are no positions.
 _NO_PREFIX = re.compile(r"(e|err|error|pm|d|sig|sigma|std|unc|cos)[_ .-].*")
+# As catalogues name what they identify a source by, and what they call its class, without case and separators.
+_HABITS = {
+    "id": re.compile(
+        r"(spec|phot|best|gal|source|src|object|obj|target|targ|star|cat|unique|component|recno|gaia|sdss|main|iau|tic|kic)?"
+        r"(id|no|name|number)(str|dr\d+)?|designation|specobjid|recno"
+    ),
+    "label": re.compile(
+        r"(obj|object|spec|source|src|true|human|final|morph|galaxy|main|auto)?(class|classification|label|type)(name|id)?"
+        r"|morphology|category|target"
+    ),
+}
 _SEPARATOR = re.compile(r"[_ .-]")
 
 
@@ -61,6 +72,12 @@ def nearest(name: str, there: Sequence[str]) -> str | None:
     of_lower = {column.lower(): column for column in reversed(there)}
     near = difflib.get_close_matches(name.lower(), of_lower, n=1)
     return of_lower[near[0]] if near else None
+
+
+def habitual(what: str, there: Sequence[str]) -> list[str]:
+    """Return the columns of ``there`` that look like what catalogues call ``id`` or ``label``."""
+    pattern = _HABITS[what]
+    return [name for name in there if pattern.fullmatch(re.sub(r"[^a-z0-9]", "", name.lower()))]
 
 
 def positions_among(names: Sequence[str]) -> tuple[str, str] | None:

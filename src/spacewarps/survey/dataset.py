@@ -58,7 +58,7 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
     >>> image, label, features = data[0]  # doctest: +SKIP
 
     Args:
-        survey: the folder of a prepared survey; or a catalogue (one CSV or a folder of them), with ``images``.
+        survey: the folder of a prepared survey; or a catalogue (one file or a folder of them), with ``images``.
         images: the folder of stamps, where ``survey`` is a catalogue. The survey is then cleaned, grouped and packed
             in memory, and split into ``train`` and ``validation`` only.
         split: ``train``, ``validation`` or ``test``, or several of them; all samples without it.

@@ -1,13 +1,14 @@
 """Delimited text: one CSV, or a table that is separated otherwise, as rows of text and the place of each."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from spacewarps.errors import SurveyError
 from spacewarps.reading import check_file
@@ -23,13 +24,10 @@ _LONGEST_LINE = 2**24
 _SPREADSHEETS_WORD = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
 # How files begin that somebody may take for a catalogue.
 _SIGNATURES = {
-    b"\x1f\x8b": "a gzip archive, not text; unpack it",
     b"PK\x03\x04": "a zip archive or a spreadsheet, not text; save it as a UTF-8 CSV",
-    b"SIMPLE  =": "a FITS file, not text; save its table as a UTF-8 CSV",
-    b"PAR1": "a Parquet file, not text; save it as a UTF-8 CSV",
-    b"\x89HDF": "an HDF5 file, not text; save its table as a UTF-8 CSV",
+    b"\x89HDF": "an HDF5 file, not text; save its table as FITS, Parquet or a UTF-8 CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the catalogue; fetch it with git lfs pull",
-    b"<?xml": "XML, not a CSV; save its table as a UTF-8 CSV",
+    b"<!DOCTYPE": "an HTML page or XML, not a table; fetch it again, or save it as a VOTable without a document type",
     b"\xff\xfe\0\0": "UTF-32 text, not UTF-8; save it as a UTF-8 CSV",
     b"\xff\xfe": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
     b"\xfe\xff": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
@@ -41,7 +39,8 @@ class Table:
     """Rows as text, under one header; ``places`` says where each row begins (``file:line``).
 
     ``faults`` are the lines that do not fit the header: the reason and the place of each. ``comments`` counts the lines
-    that begin with ``#`` and are neither header nor row.
+    that begin with ``#`` and are neither header nor row. ``columns`` are the names of all columns in the file, where
+    only those of ``header`` were read.
     """
 
     name: str
@@ -51,10 +50,14 @@ class Table:
     places: list[str] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     comments: int = 0
+    columns: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.columns = self.columns or self.header
 
 
-def read_table(path: Path, wanted: Collection[str]) -> Table:
-    """Read the table in ``path``.
+def read_table(path: Path, wanted: Collection[str], content: bytes | None = None) -> Table:
+    """Read the table in ``path``, or in ``content``, which was packed there.
 
     The header is the first line that is no comment, or a comment above it that names more columns of ``wanted``. Its
     delimiter is the one of ``DELIMITERS`` that finds most of ``wanted`` there.
@@ -64,11 +67,11 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
     """
     try:
         check_file(path)
-        _refuse_signature(path)
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        _refuse_signature(path, content)
+        with io.TextIOWrapper(_opened(path, content), encoding="utf-8-sig", newline="") as file:
             table = _read(path, file, wanted)
     except UnicodeDecodeError:
-        raise SurveyError(f"{path}: {_undecodable(path)}; save it as a UTF-8 CSV") from None
+        raise SurveyError(f"{path}: {_undecodable(path, content)}; save it as a UTF-8 CSV") from None
     except OSError as error:
         raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
     repeated = [name for name, count in Counter(table.header).items() if count > 1 and name]
@@ -188,18 +191,22 @@ def _swallows_rows(row: list[str], table: Table) -> bool:
     )
 
 
-def _refuse_signature(path: Path) -> None:
-    with path.open("rb") as file:
+def _opened(path: Path, content: bytes | None) -> BinaryIO:
+    return path.open("rb") if content is None else io.BytesIO(content)
+
+
+def _refuse_signature(path: Path, content: bytes | None) -> None:
+    with _opened(path, content) as file:
         start = file.read(max(map(len, _SIGNATURES)))
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             raise SurveyError(f"{path}: {what}")
 
 
-def _undecodable(path: Path) -> str:
+def _undecodable(path: Path, content: bytes | None) -> str:
     """Return which byte of the file is the first that is not UTF-8."""
     before = 0
-    with path.open("rb") as file:
+    with _opened(path, content) as file:
         for line in file:
             try:
                 line.decode("utf-8")

@@ -2,7 +2,9 @@
 
 from spacewarps.survey import tiff
 
-_SAVE_AS = "save it as PNG, JPEG, or TIFF of float32"
+_SAVE_AS = "save it as FITS, NumPy, PNG, JPEG, or TIFF of float32"
+# What is read under a suffix of its own.
+_SUFFIXES = {"FITS": ".fits", "NumPy": ".npy"}
 
 # The offset of the bytes that tell a format, the bytes, and what people call it.
 _PICTURES = (
@@ -44,11 +46,22 @@ _TEXT = frozenset(range(32, 127)) | set(b"\t\n\r\f")
 _HEAD = 512
 
 
+def describe_foreign(content: bytes, expected: str) -> str:
+    """Return what ``content`` is, whose suffix says that it is in the format ``expected``."""
+    pictures = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", **dict.fromkeys(_TIFF, "TIFF")}
+    for magic, name in pictures.items():
+        if content.startswith(magic):
+            return f"stamp in the format {name} under a suffix of {expected}; give it its own"
+    reason = describe_unopened(content)
+    return "damaged stamp" if f"the format {expected};" in reason else reason
+
+
 def describe_unopened(content: bytes) -> str:
     """Return why ``content``, which could not be opened as a picture, is no stamp, and what can be done about it."""
     for offset, magic, name in _PICTURES:
         if content.startswith(magic, offset):
-            return f"stamp in the format {name}; {_SAVE_AS}"
+            advice = f"name it {_SUFFIXES[name]}" if name in _SUFFIXES else _SAVE_AS
+            return f"stamp in the format {name}; {advice}"
     for magic, name in _PACKED:
         if content.startswith(magic):
             return f"stamp that is packed as {name}; unpack it"

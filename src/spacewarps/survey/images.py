@@ -13,10 +13,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from spacewarps.survey import tiff
 from spacewarps.survey.formats import describe_unopened
+from spacewarps.survey.settings import MAX_SIDE
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-# Larger than any stamp of one source; a file that claims more is damaged or hostile.
-MAX_SIDE = 2048
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 # No stamp of that size takes more: four channels of four bytes, uncompressed, and room for a header.
 MAX_BYTES = MAX_SIDE**2 * 4 * 4 + 2**20
 # Augmentation sums the squares of a stamp's pixels in float32, which ends at 3.4e38: the largest stamp has 4.2e6 of
@@ -95,14 +94,14 @@ def read_stamp(file: Path) -> bytes:
 def shape_of(content: bytes) -> StampShape:
     """Return what ``content`` says of its picture, without decoding it.
 
-    A picture with a palette has one channel if all of its colours are grey.
+    A picture with a palette, and one in WebP, which knows no grey, has one channel if all of its colours are grey.
 
     Raises:
         StampError: it is no picture, or one that would not come out as it is.
     """
     with _open(content) as image:
         channels, dtype = _TARGETS[image.mode]
-        if image.mode == "P" and _is_grey(_load(image)):
+        if (image.mode == "P" or image.format == "WEBP") and _is_grey(_load(image)):
             channels = 1
         return StampShape(channels, image.height, image.width, dtype)
 
@@ -202,24 +201,35 @@ def _pixels(image: Image.Image) -> NDArray[np.generic]:
     if isinstance(image, TiffImageFile) and tiff.sample_type(image.tag_v2) == "uint32":
         # Pillow has no mode for it, and takes the bits for those of int32.
         pixels = pixels.view(np.uint32)
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2 and np.abs(pixels.astype(np.int64)).max() > _MAX_INTEGER:
-        raise StampError(
-            f"stamp with integer pixels beyond {_MAX_INTEGER}, which float32 may not hold; save them as float32"
-        )
+    check_integers(pixels)
     return pixels.astype(_TARGETS[image.mode][1], copy=False)
 
 
+def check_integers(pixels: NDArray[np.generic]) -> None:
+    """Check that float32 holds every pixel, if they are integers.
+
+    Raises:
+        StampError: it does not.
+    """
+    if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize <= 2 or not pixels.size:
+        return
+    # The absolute value of the lowest integer is no integer of its type.
+    if max(-int(pixels.min()), int(pixels.max())) > _MAX_INTEGER:
+        raise StampError(
+            f"stamp with integer pixels beyond {_MAX_INTEGER}, which float32 may not hold; save them as float32"
+        )
+
+
 def check_range(pixels: NDArray[np.generic]) -> None:
-    """Check that pixels are finite, and small enough to be squared.
+    """Check that pixels, which are finite, are small enough to be squared.
 
     Raises:
         StampError: one is not.
     """
-    if not np.isfinite(pixels).all():
-        raise StampError("stamp with pixels that are not finite; give them the value of the sky")
     if np.abs(pixels).max() > MAX_PIXEL:
         raise StampError(
-            f"stamp with pixels beyond {MAX_PIXEL:g}, which overflow when squared; give them the value of the sky"
+            f"stamp with pixels beyond {MAX_PIXEL:g}, which overflow when squared; give them NaN if they mean that "
+            "there is none"
         )
 
 

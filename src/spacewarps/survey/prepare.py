@@ -1,7 +1,7 @@
 """From a survey as delivered to stamps and samples that a network can learn from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.reading import sha256_of
+from spacewarps.settings import part_of
 from spacewarps.survey.audit import AUDIT_FILE, Audit
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.labels import note_lost_classes, sort_classes
 from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 from spacewarps.survey.read import ProgressBar, read_survey
-from spacewarps.survey.settings import SurveySettings
+from spacewarps.survey.settings import StampSettings, SurveySettings
 from spacewarps.survey.sources import group_sources
 from spacewarps.survey.split import class_of_sources, split_sources, take_fraction
 from spacewarps.survey.stamps import pack_stamps
@@ -34,7 +35,7 @@ def prepare_survey(
 
     Args:
         target: an existing folder.
-        catalog: one CSV, or a folder of them.
+        catalog: one catalogue, or a folder of them.
         images: the folder of stamps, each named by its sample's id.
         settings: how it is read, cleaned and split.
         seed: the seed of the run.
@@ -56,8 +57,9 @@ def prepare_survey(
     chosen = [files[key] for key in samples["id"]]
     damage = Audit()
     with progress_bar("decode stamps", len(chosen)) as progress:
-        faults = pack_stamps(chosen, survey.shape, target / STAMPS_FILE, progress)
-    samples = _without_faulty(samples, faults, damage)
+        decoded = pack_stamps(chosen, survey.shape, part_of(StampSettings, settings), target / STAMPS_FILE, progress)
+    _tell_masked(samples["id"], decoded, audit)
+    samples = _without_faulty(samples, decoded, damage)
     # Only the stamps of the fraction were decoded, so they are what the damaged ones are a share of.
     damage.check_bad_fraction(len(chosen), settings.max_bad_fraction, catalog)
     for reason, rows in damage.left_out.items():
@@ -116,11 +118,24 @@ def _take_fraction(samples: pd.DataFrame, fraction: float, seed: int, audit: Aud
     return _leave_out(samples, ~samples["source"].isin(taken), "outside the fraction", audit)
 
 
-def _without_faulty(samples: pd.DataFrame, faults: list[StampError | None], audit: Audit) -> pd.DataFrame:
-    for key, fault in zip(samples["id"], faults, strict=True):
-        if fault is not None:
-            audit.leave_out(str(fault), key)
-    sound = np.array([fault is None for fault in faults], dtype=bool)
+def _tell_masked(ids: Iterable[str], decoded: list[StampError | int], audit: Audit) -> None:
+    """Say which stamps have masked pixels, and how many; without any, nothing."""
+    masked = {key: found for key, found in zip(ids, decoded, strict=True) if isinstance(found, int) and found}
+    if not masked:
+        return
+    pixels = sum(masked.values())
+    audit.details["images"]["masked"] = {"stamps": len(masked), "pixels": pixels, "pixels_of": masked}
+    audit.notes.append(
+        f"masked or not finite: {pixels} pixels of {len(masked)} stamps, at most {max(masked.values())} in one; they "
+        "take the median of the others in their channel"
+    )
+
+
+def _without_faulty(samples: pd.DataFrame, decoded: list[StampError | int], audit: Audit) -> pd.DataFrame:
+    for key, found in zip(samples["id"], decoded, strict=True):
+        if isinstance(found, StampError):
+            audit.leave_out(str(found), key)
+    sound = np.array([isinstance(found, int) for found in decoded], dtype=bool)
     return samples[sound].reset_index(drop=True)
 
 

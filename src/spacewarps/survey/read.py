@@ -2,25 +2,30 @@
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
 from spacewarps.errors import SurveyError
+from spacewarps.settings import part_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import shown
 from spacewarps.survey.images import StampError, StampShape
-from spacewarps.survey.settings import SurveySettings
+from spacewarps.survey.settings import StampSettings, SurveySettings
 from spacewarps.survey.stamps import (
+    JOINTS,
+    Files,
     Inspected,
     Progress,
     StampFolder,
     describe_misfits,
+    fitted_shape,
     inspect_stamps,
     most_common_shape,
 )
@@ -34,14 +39,14 @@ class Survey:
 
     Args:
         rows: ``id``, ``label`` (where there are labels), ``ra``, ``dec``, and a column for each feature; sorted by id.
-        files: the stamp's file of each row.
-        digests: a hash of each of these files.
+        files: the stamp's file of each row, or the file of each of its bands.
+        digests: a hash of each stamp's files.
         shape: of every stamp.
         labels: all that the catalogue has, also of rows that cannot be used.
     """
 
     rows: pd.DataFrame
-    files: list[Path]
+    files: list[Files]
     digests: list[str]
     shape: StampShape
     labels: frozenset[str]
@@ -59,9 +64,9 @@ def read_survey(
     """Read the catalogue, and find and inspect the stamps of its rows.
 
     Args:
-        catalog: one CSV, or a folder of them.
+        catalog: one catalogue, or a folder of them.
         images: the folder of stamps, each named by its sample's id.
-        settings: the columns, the features and their missing codes, and how much may be faulty.
+        settings: the columns, the features and their missing codes, how stamps are read, and how much may be faulty.
         audit: what is left out, and why, goes there.
         progress_bar: opens a display for a piece of work, given its name and size.
         shape: what a network takes; without it, that of most stamps.
@@ -84,23 +89,29 @@ def read_survey(
             "stamps are the same bytes, and other repeats may stand in several splits"
         )
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
-    survey = _match_stamps(rows, StampFolder(images), audit, progress_bar, shape)
+    how = part_of(StampSettings, settings)
+    survey = _match_stamps(rows, StampFolder(images, how.stamp_bands), how, audit, progress_bar, shape)
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     return survey
 
 
 def _match_stamps(
-    samples: pd.DataFrame, folder: StampFolder, audit: Audit, progress_bar: ProgressBar, wanted: StampShape | None
+    samples: pd.DataFrame,
+    folder: StampFolder,
+    how: StampSettings,
+    audit: Audit,
+    progress_bar: ProgressBar,
+    wanted: StampShape | None,
 ) -> Survey:
     """Return the samples that have a usable stamp."""
-    found: dict[str, Path] = {}
+    found: dict[str, Files] = {}
     faults: dict[str, StampError] = {}
     for key in samples["id"]:
         try:
             found[key] = folder.find(key)
         except StampError as fault:
             faults[key] = fault
-    astray = sorted(faults.keys() - folder.files.keys())
+    astray = sorted(key for key in faults if not folder.files.keys() & set(folder.stems_of(key)))
     if astray:
         pair, reason = _pair(astray[0], set(samples["id"]), folder), str(faults[astray[0]])
         audit.hints |= dict.fromkeys((str(faults[key]) for key in astray), pair)
@@ -110,7 +121,11 @@ def _match_stamps(
                 "`columns.id`"
             )
     with progress_bar("inspect stamps", len(found)) as progress:
-        inspected = dict(zip(found, inspect_stamps(list(found.values()), progress), strict=True))
+        delivered = dict(zip(found, inspect_stamps(list(found.values()), how, progress), strict=True))
+    inspected = {
+        key: replace(stamp, shape=fitted_shape(stamp.shape, how)) if isinstance(stamp, Inspected) else stamp
+        for key, stamp in delivered.items()
+    }
     shape = wanted or most_common_shape([*inspected.values(), *faults.values()])
     shapes = {stamp.shape for stamp in inspected.values() if isinstance(stamp, Inspected)}
     misfits = describe_misfits(shapes, shape, "the network takes" if wanted else "most have")
@@ -122,16 +137,37 @@ def _match_stamps(
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
-    ids = set(samples["id"])
-    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in ids for name in names)
+    named = {stem for key in samples["id"] for stem in folder.stems_of(key)}
+    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in named for name in names)
     audit.details["images"] = {
         "files": sum(len(names) for names in folder.files.values()),
         "without_row": {"count": len(orphans), "names": orphans},
     }
+    if how.stamp_size is not None:
+        usable_shapes = [
+            stamp.shape for key, stamp in delivered.items() if key not in faults and isinstance(stamp, Inspected)
+        ]
+        _tell_fitting(usable_shapes, how.stamp_size, audit)
     usable = samples[~samples["id"].isin(faults.keys())].reset_index(drop=True)
     stamps = [inspected[key] for key in usable["id"]]
     digests = [stamp.digest for stamp in stamps if isinstance(stamp, Inspected)]
     return Survey(usable, [found[key] for key in usable["id"]], digests, shape, frozenset(samples.get("label", ())))
+
+
+def _tell_fitting(shapes: list[StampShape], size: int, audit: Audit) -> None:
+    """Say how many stamps were cropped and padded to ``size``, and from which sizes."""
+    sizes = Counter((shape.width, shape.height) for shape in shapes)
+    cropped = sum(count for sides, count in sizes.items() if max(sides) > size)
+    padded = sum(count for sides, count in sizes.items() if min(sides) < size)
+    audit.details["images"]["fitted"] = {
+        "stamp_size": size,
+        "cropped": cropped,
+        "padded": padded,
+        "sizes": {f"{width} x {height}": count for (width, height), count in sorted(sizes.items())},
+    }
+    for count, what in ((cropped, "cropped"), (padded, "padded with the median of each channel")):
+        if count:
+            audit.notes.append(f"{count} of {len(shapes)} stamps were {what} to {size} pixels a side (`stamp_size`)")
 
 
 def _pair(sample_id: str, ids: set[str], folder: StampFolder) -> str:
@@ -141,6 +177,8 @@ def _pair(sample_id: str, ids: set[str], folder: StampFolder) -> str:
     start = sample_id[:255]
     near = max(orphans, key=lambda stem: difflib.SequenceMatcher(None, start, stem).ratio(), default=None)
     file = "" if near is None else f", file {shown(_as_text(folder.files[near][0]))}"
+    if near is not None and near.startswith(sample_id) and near[len(sample_id) :][:1] in JOINTS:
+        return f"id {shown(sample_id)}{file}; if each band has a file of its own, name the bands in `stamp_bands`"
     return f"id {shown(sample_id)}{file}; an id is a file's name without its suffix"
 
 

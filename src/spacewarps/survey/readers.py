@@ -1,13 +1,17 @@
 """Which module reads which kind of stamp file, by the suffix of its name."""
 
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spacewarps.survey import images
+from spacewarps.survey.fits_images import FitsReader
 from spacewarps.survey.images import StampShape
+from spacewarps.survey.numpy_images import NumpyReader
+from spacewarps.survey.settings import StampSettings
 
 
 class Reader(Protocol):
@@ -26,17 +30,37 @@ class Reader(Protocol):
     def decode(self, content: bytes, channels: int, /) -> NDArray[np.generic]:
         """Return the stamp in ``content`` as ``[channels, height, width]``, of the pixel type that its shape names.
 
+        A pixel of float32 that nobody measured is NaN.
+
         Raises:
             StampError: it is damaged, or cannot have as many channels.
         """
 
 
-#: The reader of each suffix, in small letters.
+#: The reader of each suffix, in small letters; one that has several parts stands beside those that end it.
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"), images),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"), images),
+    **dict.fromkeys((".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fit.fz", ".fz"), FitsReader()),
+    **dict.fromkeys((".npy", ".npz"), NumpyReader()),
 }
 
 
-def reader_of(file: Path) -> Reader:
+def split_name(name: str) -> tuple[str, str]:
+    """Return the name of a file without its suffix, and the suffix in small letters, the longest that is read.
+
+    >>> split_name("J010.451-009.284.fits.FZ")
+    ('J010.451-009.284', '.fits.fz')
+    """
+    suffixes = PurePath(name).suffixes[-2:]
+    for suffix in ("".join(suffixes), *suffixes[-1:]):
+        if suffix and suffix.lower() in READERS:
+            return name[: -len(suffix)], suffix.lower()
+    return PurePath(name).stem, PurePath(name).suffix.lower()
+
+
+def reader_of(file: Path, how: StampSettings) -> Reader:
     """Return what reads ``file``, whose suffix is one of :data:`READERS`."""
-    return READERS[file.suffix.lower()]
+    reader = READERS[split_name(file.name)[1]]
+    if isinstance(reader, FitsReader | NumpyReader):
+        return replace(reader, extension=how.stamp_extension)
+    return reader

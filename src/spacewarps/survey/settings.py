@@ -38,9 +38,44 @@ class Shares:
         return {split: share for split, share in shares.items() if share}
 
 
+# Larger than any stamp of one source; a file that claims more is damaged or hostile.
+MAX_SIDE = 2048
+# More than any set of filters has; a cube with more is a spectrum at each pixel.
+MAX_CHANNELS = 64
+
+_StampSide = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+_Extension = Annotated[int, Field(ge=0, le=99)]
+_Band = Annotated[str, Field(pattern=r"^[^/\\\x00-\x20]{1,40}$")]
+
+
 @settings
-class SurveySettings:
-    """How a survey is read, cleaned and split.
+class StampSettings:
+    """How the files of stamps become stamps of one shape.
+
+    Args:
+        stamp_size: pixels a side; stamps of other sizes are cropped or padded around their centre. Without it, those of
+            another size than most are left out.
+        stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a NumPy
+            archive, the name of the array.
+        stamp_bands: where each channel is a file of its own, the names of the bands in the order of the channels: with
+            ``g`` and ``r`` the files of an id are ``ID-g.fits`` and ``ID-r.fits``.
+
+    Raises:
+        SettingsError: an argument is out of range.
+    """
+
+    stamp_size: _StampSide | None = None
+    stamp_extension: _Extension | Annotated[str, Field(min_length=1, max_length=68)] | None = None
+    stamp_bands: Annotated[tuple[_Band, ...], Several, Field(max_length=MAX_CHANNELS)] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.stamp_bands)) != len(self.stamp_bands):
+            raise ValueError(f"stamp_bands must differ from each other, but got {list(self.stamp_bands)}")
+
+
+@settings
+class SurveySettings(StampSettings):
+    """How a survey is read, cleaned and split; with what :class:`StampSettings` says of its stamps.
 
     Args:
         columns: the catalogue's names for id, label and position.
@@ -69,6 +104,7 @@ class SurveySettings:
     max_bad_fraction: Share = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(set(self.features)) != len(self.features):
             raise ValueError(f"features must differ from each other, but got {list(self.features)}")
         if self.columns.id in self.features or self.columns.label in self.features:

@@ -19,18 +19,26 @@ from numpy.typing import NDArray
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
 from spacewarps.survey import images
-from spacewarps.survey.images import MAX_BYTES, MAX_SIDE, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_range, read_stamp
 from spacewarps.survey.packing import packed_rows
-from spacewarps.survey.readers import READERS, Reader, reader_of
+from spacewarps.survey.pixels import crop, fill_masked, pad
+from spacewarps.survey.readers import READERS, Reader, reader_of, split_name
+from spacewarps.survey.settings import MAX_CHANNELS, MAX_SIDE, StampSettings
 
 _CHUNK = 256
 # Beyond, the audit would list the sizes more than the faults.
 _SIZES_TOLD = 3
 _KINDS_TOLD = 3
 _NO_STAMP = "no stamp"
+_CHANGED = "stamp that changed while the survey was prepared"
 _PIXELS = ("uint8", "float32")
 
+# What joins an id and a band in the name of a file.
+JOINTS = ("-", "_", ".")
+
 Progress = Callable[[int], None]
+Files = tuple[Path, ...]
+"""The files of one stamp: one, or one for each band."""
 Result = TypeVar("Result")
 
 
@@ -42,32 +50,45 @@ class Inspected:
     digest: str
 
 
-class StampFolder:
-    """The image files of a folder, by the id that names them, in Unicode's composed form (NFC)."""
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A stamp's pixels, ``[channels, height, width]``, and how many of those that it was delivered with are masked."""
 
-    def __init__(self, path: Path) -> None:
+    pixels: NDArray[np.generic]
+    masked: int
+
+
+class StampFolder:
+    """The image files of a folder, by the id that names them, in Unicode's composed form (NFC).
+
+    Args:
+        path: the folder.
+        bands: where each channel has a file of its own, their names.
+    """
+
+    def __init__(self, path: Path, bands: Sequence[str] = ()) -> None:
         if not path.is_dir():
             what = "not a folder" if path.exists() else "no such folder"
             raise SurveyError(f"{path}: {what}; point `images` at the folder of stamps")
-        self.path = path
+        self.path, self._bands = path, tuple(bands)
         self.files: dict[str, list[str]] = {}
         others: Counter[str] = Counter()
         with os.scandir(path) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                file = Path(entry.name)
-                if file.suffix.lower() in READERS:
+                stem, suffix = split_name(entry.name)
+                if suffix in READERS:
                     # Some systems write an accented letter as one character, some as two.
-                    self.files.setdefault(unicodedata.normalize("NFC", file.stem), []).append(entry.name)
+                    self.files.setdefault(unicodedata.normalize("NFC", stem), []).append(entry.name)
                 else:
-                    others["folder" if entry.is_dir() else file.suffix.lower()[:20] or "file without a suffix"] += 1
+                    others["folder" if entry.is_dir() else suffix[:20] or "file without a suffix"] += 1
         if not self.files:
             raise SurveyError(
-                f"{path}: holds no image ({', '.join(READERS)}){_describe_others(others)}; "
-                "save stamps as PNG, JPEG, or TIFF of float32, or point `images` at the folder that holds them"
+                f"{path}: holds no image ({', '.join(READERS)}){_describe_others(others)}; save stamps as FITS, NumPy, "
+                "PNG, JPEG, or TIFF of float32, or point `images` at the folder that holds them"
             )
 
-    def find(self, sample_id: str) -> Path:
-        """Return the file of the sample called ``sample_id``.
+    def find(self, sample_id: str) -> Files:
+        """Return the file of the sample called ``sample_id``, or that of each of its bands.
 
         Only names that the folder itself lists are ever opened, so no id can lead out of it.
 
@@ -76,9 +97,24 @@ class StampFolder:
         """
         if "/" in sample_id or "\\" in sample_id or "\0" in sample_id:
             raise StampError("id that is not a file name")
-        names = self.files.get(unicodedata.normalize("NFC", sample_id))
-        if names is None:
-            raise StampError(_NO_STAMP)
+        key = unicodedata.normalize("NFC", sample_id)
+        if not self._bands:
+            return (self._one([key], _NO_STAMP),)
+        return tuple(
+            self._one([f"{key}{joint}{band}" for joint in JOINTS], f"{_NO_STAMP} in the band {band}")
+            for band in self._bands
+        )
+
+    def stems_of(self, sample_id: str) -> list[str]:
+        """Return what the names of the files of ``sample_id`` may be without their suffixes."""
+        if not self._bands:
+            return [sample_id]
+        return [f"{sample_id}{joint}{band}" for band in self._bands for joint in JOINTS]
+
+    def _one(self, stems: Sequence[str], missing: str) -> Path:
+        names = [name for stem in stems for name in self.files.get(stem, ())]
+        if not names:
+            raise StampError(missing)
         if len(names) > 1:
             raise StampError("several stamps")
         return self.path / names[0]
@@ -88,9 +124,14 @@ def _describe_others(kinds: Counter[str]) -> str:
     return ", but " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_KINDS_TOLD)) if kinds else ""
 
 
-def inspect_stamps(files: Sequence[Path], progress: Progress) -> list[Inspected | StampError]:
-    """Read each file's header and digest, in order; a fault stands in its file's place."""
-    return list(_on_all_cores(_inspect, files, progress))
+def inspect_stamps(files: Sequence[Files], how: StampSettings, progress: Progress) -> list[Inspected | StampError]:
+    """Read the header and the digest of each stamp's files, in order; a fault stands in its stamp's place."""
+    return list(_on_all_cores(functools.partial(_inspect, how=how), files, progress))
+
+
+def fitted_shape(shape: StampShape, how: StampSettings) -> StampShape:
+    """Return the shape of a stamp once it is cropped or padded as ``how`` says."""
+    return shape if how.stamp_size is None else replace(shape, height=how.stamp_size, width=how.stamp_size)
 
 
 def most_common_shape(stamps: Sequence[Inspected | StampError]) -> StampShape:
@@ -123,36 +164,42 @@ def describe_misfits(shapes: Iterable[StampShape], shape: StampShape, whose: str
     return misfits
 
 
-def pack_stamps(files: Sequence[Path], shape: StampShape, target: Path, progress: Progress) -> list[StampError | None]:
+def pack_stamps(
+    files: Sequence[Files], shape: StampShape, how: StampSettings, target: Path, progress: Progress
+) -> list[StampError | int]:
     """Decode ``files`` into ``target``, a ``.npy`` array ``[stamps, channels, height, width]``.
 
     Grey stamps become colour ones and the reverse where nothing is lost. A stamp that cannot be decoded is left out
-    and its fault returned in its place. Memory use does not depend on how many stamps there are.
+    and its fault returned in its place, and of others how many pixels are masked. Memory use does not depend on how
+    many stamps there are.
 
     Raises:
         SurveyError: the disk has no room for the stamps.
     """
     size, dtype = (shape.channels, shape.height, shape.width), np.dtype(shape.dtype)
-    faults: list[StampError | None] = []
+    found: list[StampError | int] = []
     with packed_rows(target, dtype=dtype, shape=size, most=len(files), what=f"{len(files)} stamps") as append:
-        for stamp in _on_all_cores(functools.partial(_decode, shape=shape), files, progress):
+        for stamp in _on_all_cores(functools.partial(_decode, shape=shape, how=how), files, progress):
             if isinstance(stamp, StampError):
-                faults.append(stamp)
+                found.append(stamp)
             else:
-                append(stamp)
-                faults.append(None)
-    return faults
+                append(stamp.pixels)
+                found.append(stamp.masked)
+    return found
 
 
-def decode_stamps(files: Sequence[Path], shape: StampShape) -> list[NDArray[np.generic] | StampError]:
+def decode_stamps(
+    files: Sequence[Files], shape: StampShape, how: StampSettings
+) -> list[NDArray[np.generic] | StampError]:
     """Return each of ``files`` as pixels, ``[channels, height, width]``; a fault stands in its stamp's place.
 
     Stamps are converted as by :func:`pack_stamps`.
     """
-    return list(_on_all_cores(functools.partial(_decode, shape=shape), files, lambda _: None))
+    stamps = _on_all_cores(functools.partial(_decode, shape=shape, how=how), files, lambda _: None)
+    return [stamp if isinstance(stamp, StampError) else stamp.pixels for stamp in stamps]
 
 
-def decode_picture(content: bytes, shape: StampShape) -> NDArray[np.generic]:
+def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
     """Return the stamp in the ``content`` of an image file as pixels, ``[channels, height, width]`` of ``shape``.
 
     Raises:
@@ -161,10 +208,11 @@ def decode_picture(content: bytes, shape: StampShape) -> NDArray[np.generic]:
     if len(content) > MAX_BYTES:
         raise StampError("stamp of absurd size")
     found = _shape_in(content, images)
-    misfits = describe_misfits([found], shape, "the network takes")
+    fitted = fitted_shape(found, how)
+    misfits = describe_misfits([fitted], shape, "the network takes")
     if misfits:
-        raise StampError(misfits[found])
-    return _pixels_in(content, images, shape)
+        raise StampError(misfits[fitted])
+    return _fitted(_pixels_in(content, images, shape.channels, found), shape, how).pixels
 
 
 def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
@@ -184,21 +232,21 @@ def _most_common(shapes: Counter[StampShape]) -> StampShape:
 
 
 def _on_all_cores(
-    work: Callable[[Path], Result], files: Sequence[Path], progress: Progress
+    work: Callable[[Files], Result], files: Sequence[Files], progress: Progress
 ) -> Iterator[Result | StampError]:
     """Yield what ``work`` gives for each file, in order.
 
     Threads suffice: Pillow and hashlib let go of the interpreter while they read, decode and hash.
     """
 
-    def attempt(file: Path) -> Result | StampError:
+    def attempt(file: Files) -> Result | StampError:
         try:
             return work(file)
         except StampError as error:
             return error
         except MemoryError:
             raise SpaceWarpsError(
-                f"{file}: not enough memory to decode it; close other programs, or remove the file if it is damaged"
+                f"{file[0]}: not enough memory to decode it; close other programs, or remove the file if it is damaged"
             ) from None
 
     # Pillow warns of what is odd in a file; what cannot be used becomes a fault, and the rest is of no concern. The
@@ -211,34 +259,74 @@ def _on_all_cores(
             progress(len(chunk))
 
 
-def _inspect(file: Path) -> Inspected:
-    content = read_stamp(file)
-    return Inspected(_shape_in(content, reader_of(file)), hashlib.blake2b(content, digest_size=16).hexdigest())
+def _inspect(files: Files, how: StampSettings) -> Inspected:
+    contents = [read_stamp(file) for file in files]
+    shape = _joined([_shape_in(content, reader_of(file, how)) for file, content in zip(files, contents, strict=True)])
+    digest = hashlib.blake2b(digest_size=16)
+    for content in contents:
+        digest.update(content)
+    return Inspected(shape, digest.hexdigest())
+
+
+def _joined(shapes: Sequence[StampShape]) -> StampShape:
+    """Return the shape of the stamp whose bands have ``shapes``."""
+    if len(shapes) == 1:
+        return shapes[0]
+    if any(shape.channels != 1 for shape in shapes):
+        raise StampError("band of several channels, where each has a file of its own")
+    if len({(shape.height, shape.width) for shape in shapes}) > 1:
+        raise StampError("stamp whose bands differ in size")
+    dtype = shapes[0].dtype if len({shape.dtype for shape in shapes}) == 1 else "float32"
+    return replace(shapes[0], channels=len(shapes), dtype=dtype)
 
 
 def _shape_in(content: bytes, reader: Reader) -> StampShape:
     with _faults_of_a_reader():
         said = reader.shape_of(content)
         shape = StampShape(int(said.channels), int(said.height), int(said.width), str(np.dtype(said.dtype)))
-    if shape.channels < 1 or not 1 <= min(shape.height, shape.width) <= max(shape.height, shape.width) <= MAX_SIDE:
+    sides = (shape.height, shape.width)
+    if not (1 <= shape.channels <= MAX_CHANNELS and 1 <= min(sides) <= max(sides) <= MAX_SIDE):
         raise StampError("stamp of absurd size")
     if shape.dtype not in _PIXELS:
         raise StampError(f"stamp that is read as {shape.dtype}, where a pixel must be {' or '.join(_PIXELS)}")
     return shape
 
 
-def _decode(file: Path, shape: StampShape) -> NDArray[np.generic]:
-    return _pixels_in(read_stamp(file), reader_of(file), shape)
+def _decode(files: Files, shape: StampShape, how: StampSettings) -> Decoded:
+    if len(files) == 1:
+        content, reader = read_stamp(files[0]), reader_of(files[0], how)
+        found = _shape_in(content, reader) if how.stamp_size else shape
+        return _fitted(_pixels_in(content, reader, shape.channels, found), shape, how)
+    bands = []
+    for file in files:
+        content, reader = read_stamp(file), reader_of(file, how)
+        bands.append(_pixels_in(content, reader, 1, _shape_in(content, reader)))
+    if len({band.shape for band in bands}) > 1 or len(bands) != shape.channels:
+        raise StampError(_CHANGED)
+    return _fitted(np.concatenate(bands).astype(shape.dtype, copy=False), shape, how)
 
 
-def _pixels_in(content: bytes, reader: Reader, shape: StampShape) -> NDArray[np.generic]:
+def _pixels_in(content: bytes, reader: Reader, channels: int, found: StampShape) -> NDArray[np.generic]:
+    """Return the stamp in ``content``, of the size and the pixel type that were ``found`` in it."""
     with _faults_of_a_reader():
-        stamp = np.asarray(reader.decode(content, shape.channels))
-    if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
-        raise StampError("stamp that changed while the survey was prepared")
+        stamp = np.asarray(reader.decode(content, channels))
+    if (stamp.shape, stamp.dtype) != ((channels, found.height, found.width), np.dtype(found.dtype)):
+        raise StampError(_CHANGED)
+    return stamp
+
+
+def _fitted(stamp: NDArray[np.generic], shape: StampShape, how: StampSettings) -> Decoded:
+    """Return ``stamp`` in the size that is asked for, with the sky where it is masked."""
+    if how.stamp_size is not None:
+        stamp = crop(stamp, shape.height, shape.width)
+    stamp, masked = fill_masked(stamp)
     if stamp.dtype.kind == "f":
         check_range(stamp)
-    return stamp
+    if how.stamp_size is not None:
+        stamp = pad(stamp, shape.height, shape.width)
+    if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
+        raise StampError(_CHANGED)
+    return Decoded(np.ascontiguousarray(stamp), masked)
 
 
 @contextmanager

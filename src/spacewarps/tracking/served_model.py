@@ -49,7 +49,7 @@ class StampClassifier(PythonModel):
         if isinstance(picture, bytes) == (values is not None):
             raise StampError(f"a row holds either {PICTURE!r}, an image file, or {PIXELS!r}")
         if isinstance(picture, bytes):
-            return decode_picture(picture, shape)
+            return decode_picture(picture, shape, self.classifier.reference.stamps)
         wanted = (shape.channels, shape.height, shape.width)
         try:
             numbers = np.array(_plain(values))

@@ -1,0 +1,99 @@
+"""Numbers of any type as pixels, uint8 or float32, and what becomes of those that nobody measured.
+
+A pixel that is masked or not finite is NaN until all of a stamp is read. Then it takes the median of the others in its
+channel, which is the sky of its own stamp: after a network's normalisation that lies near zero.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacewarps.survey.images import StampError, StampShape, check_integers, check_range
+from spacewarps.survey.settings import MAX_CHANNELS, MAX_SIDE
+
+# With more pixels masked, the median of the others is as likely the source as the sky.
+MAX_MASKED = 0.5
+
+
+def shape_of_axes(axes: tuple[int, ...], dtype: str) -> StampShape:
+    """Return the shape of a stamp whose axes are ``[height, width]`` or ``[channels, height, width]``.
+
+    Raises:
+        StampError: there are others, or more than a stamp has.
+    """
+    if len(axes) not in (2, 3):
+        raise StampError(f"array of {len(axes)} axes, where a stamp has two, or three with channels first")
+    channels, height, width = (1, *axes)[-3:]
+    if channels > MAX_CHANNELS:
+        raise StampError(f"stamp of more than {MAX_CHANNELS} channels")
+    if not 1 <= min(channels, height, width) <= max(height, width) <= MAX_SIDE:
+        raise StampError("stamp of absurd size")
+    return StampShape(channels, height, width, dtype)
+
+
+def as_pixels(numbers: NDArray[np.generic], shape: StampShape) -> NDArray[np.generic]:
+    """Return ``numbers`` as a stamp of ``shape``.
+
+    Raises:
+        StampError: float32 cannot hold one of them.
+    """
+    if numbers.dtype.kind in "iu":
+        check_integers(numbers)
+    elif numbers.dtype.itemsize > 4:
+        # Before they become infinite, which would count as masked.
+        check_range(np.where(np.isfinite(numbers), numbers, 0))
+    pixels = np.ascontiguousarray(numbers, dtype=np.dtype(shape.dtype))
+    return pixels.reshape(shape.channels, shape.height, shape.width)
+
+
+def check_channels(found: int, wanted: int) -> None:
+    """Check that a stamp of measured bands has as many as are wanted: none can be made up.
+
+    Raises:
+        StampError: it has not.
+    """
+    if found != wanted:
+        raise StampError(f"stamp of {found} channels, where {wanted} are wanted")
+
+
+def fill_masked(stamp: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
+    """Return ``stamp``, ``[channels, height, width]``, with the sky in the place of masked pixels, and their number.
+
+    Raises:
+        StampError: so much of a channel is masked that it has no sky.
+    """
+    if stamp.dtype.kind != "f":
+        return stamp, 0
+    masked = ~np.isfinite(stamp)
+    count = int(masked.sum())
+    if not count:
+        return stamp, 0
+    filled = stamp.copy()
+    for channel, hidden in zip(filled, masked, strict=True):
+        if hidden.mean() > MAX_MASKED:
+            raise StampError(f"stamp of which more than {MAX_MASKED:.0%} is masked")
+        channel[hidden] = np.median(channel[~hidden])
+    return filled, count
+
+
+def crop(stamp: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+    """Return at most ``height`` rows and ``width`` columns of ``stamp``, ``[channels, h, w]``, around its centre.
+
+    The pixel at ``h // 2`` comes to ``height // 2``, here and in :func:`pad`.
+    """
+    for axis, size in ((1, height), (2, width)):
+        if stamp.shape[axis] > size:
+            first = stamp.shape[axis] // 2 - size // 2
+            stamp = stamp.take(range(first, first + size), axis)
+    return stamp
+
+
+def pad(stamp: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+    """Return ``stamp``, ``[channels, h, w]``, with each channel's median around it, ``[channels, height, width]``."""
+    old = stamp.shape[1:]
+    if old == (height, width):
+        return stamp
+    padded = np.empty((len(stamp), height, width), stamp.dtype)
+    padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None]
+    top, left = height // 2 - old[0] // 2, width // 2 - old[1] // 2
+    padded[:, top : top + old[0], left : left + old[1]] = stamp
+    return padded

@@ -1,0 +1,69 @@
+"""Catalogue files of any format, told by how they begin and not by their names."""
+
+import io
+from collections.abc import Collection
+from pathlib import Path
+
+from spacewarps.errors import SurveyError
+from spacewarps.reading import check_file, read_bytes
+from spacewarps.survey import gzipped
+from spacewarps.survey.delimited import Table, read_table
+from spacewarps.survey.fits_tables import read_fits_tables
+from spacewarps.survey.parquet_tables import read_parquet
+from spacewarps.survey.typed_tables import TableError
+from spacewarps.survey.votables import read_votables
+
+#: How the names of catalogues in a folder end, in small letters; ``.gz`` may follow.
+SUFFIXES = (".csv", ".tsv", ".parquet", ".fits", ".fit", ".vot", ".votable", ".xml")
+# What gzip unpacks to, and a VOTable, which is held in memory as a whole.
+_MOST_BYTES = 2**29
+_HEAD = 64
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def is_catalogue(name: str) -> bool:
+    """Say whether a file of this name is taken for a catalogue where it stands in a folder of them."""
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def read_tables(path: Path, wanted: Collection[str], id_column: str) -> list[Table]:
+    """Read the tables in ``path``: delimited text, FITS, Parquet or VOTable, or one of them packed by gzip.
+
+    Args:
+        path: the file.
+        wanted: the columns that are needed; of others, only the names are.
+        id_column: the one that rows are joined by.
+
+    Raises:
+        SurveyError: it cannot be read, is none of these, or damaged.
+    """
+    try:
+        check_file(path)
+        content = _unpacked(path)
+        start = _start_of(path) if content is None else content[:_HEAD]
+        if start.startswith(b"SIMPLE  ="):
+            return read_fits_tables(path.name, path if content is None else content, wanted, id_column)
+        if start.startswith(b"PAR1"):
+            return read_parquet(path.name, path if content is None else io.BytesIO(content), wanted, id_column)
+        if start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith((b"<?xml", b"<VOTABLE")):
+            whole = read_bytes(path, at_most=_MOST_BYTES) if content is None else content
+            return read_votables(path.name, whole, wanted, id_column)
+    except TableError as error:
+        raise SurveyError(f"{path}: {error}") from None
+    except gzipped.GzipError as error:
+        raise SurveyError(f"{path}: {error}; unpack it yourself if it is sound") from None
+    except OSError as error:
+        raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
+    return [read_table(path, wanted, content)]
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def _unpacked(path: Path) -> bytes | None:
+    """Return what gzip has packed into ``path``; None if it is no gzip."""
+    if not _start_of(path).startswith(gzipped.MAGIC):
+        return None
+    return gzipped.gunzip(read_bytes(path, at_most=_MOST_BYTES), at_most=_MOST_BYTES)
