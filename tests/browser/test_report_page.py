@@ -157,8 +157,10 @@ def test_without_its_script_the_page_shows_all_stamps(browser: Any, pages: dict[
 def test_on_paper_nothing_is_left_out(visitor: Visitor, pages: dict[str, str]) -> None:
     visitor.page.goto(pages[FEW])
     visitor.page.emulate_media(media="print", color_scheme="dark")
+    visitor.page.set_viewport_size({"width": 720, "height": 1000})
     visitor.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert visitor.page.locator("details:not([open])").count() == 0
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == 720
     assert not visitor.page.locator("#controls").is_visible()
     assert visitor.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     content = visitor.page.pdf()

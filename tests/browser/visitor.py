@@ -1,7 +1,6 @@
 """A person at a browser that reaches no other machine, and who notices what goes wrong on a page."""
 
 import contextlib
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +45,7 @@ class Visitor:
         if message.type == "error" and not any(own in told for own in MLFLOWS_OWN):
             self.complaints.append(told)
 
-    def sees(self, text: str | re.Pattern[str]) -> Any:
+    def sees(self, text: str) -> Any:
         """Wait until ``text`` is shown somewhere on the page, and return where."""
         # Nothing is scrolled for it, so that a test can ask whether it is in the window.
         found = self.page.get_by_text(text).filter(visible=True).first

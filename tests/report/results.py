@@ -49,7 +49,12 @@ AUDIT: dict[str, Any] = {
     "splits": {"train": {"samples": 60, "sources": 30, "classes": {}}},
     "label_conflicts": {"treatment": "keep", "sources": {"a": {"a": "STAR", "b": "QSO"}}},
 }
-ORIGINS = Origins({"seed": "1"}, {"survey": "0123"}, {"numpy": "2.0"}, "dvc repro --force")
+ORIGINS = Origins(
+    {"seed": "1"},
+    {"the code of all that was computed (SHA-256)": 8 * "01234567"},
+    {"numpy": "2.0"},
+    "dvc repro --force",
+)
 
 
 def facts_of(survey: PreparedSurvey, *, noise: float = 2.5, members: int = 2, **changes: Any) -> Facts:

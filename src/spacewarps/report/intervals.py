@@ -1,6 +1,5 @@
 """Shares with their uncertainty, and how they depend on something."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -130,8 +129,3 @@ def light(data: Space_Galaxi) -> dict[str, NDArray[np.float64]]:
         background[part] = np.median(pixels[:, :, at_rim].reshape(len(pixels), -1), axis=1)
         brightness[part] = pixels.reshape(len(pixels), -1).mean(axis=1) - background[part]
     return {"brightness of the stamp": brightness, "background of the stamp": background}
-
-
-def lowest(shares: Sequence[Share]) -> Share:
-    """Return the lowest of some shares, the first of equal ones."""
-    return min(shares, key=lambda share: share.value)

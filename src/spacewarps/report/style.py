@@ -45,7 +45,7 @@ th,td{padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--rule);min-width:3.2rem}
 th{font-weight:600}
 .number{text-align:right;white-space:nowrap}
-.long{min-width:12rem;max-width:34rem}
+.long{min-width:12rem;max-width:34rem;overflow-wrap:anywhere}
 caption span{display:block;max-width:calc(100vw - 2rem)}
 .matrix td,.matrix th{padding:.35rem .6rem;text-align:right;min-width:4.4rem}
 .matrix td span{display:block;font-size:.8rem}
@@ -70,7 +70,9 @@ footer{padding:2rem 1rem;color:var(--soft);font-size:.9rem}
 @media print{:root{--back:#fff;--text:#000;--soft:#444;--rule:#bbb;--card:#fff;--link:#000;--c0:#0060a0;--c1:#b34a00;
 --heat:0,96,160}
 nav,.controls,.skip{display:none!important}
-figure,tr,.stamps li{break-inside:avoid}h2,h3{break-after:avoid}.wide{overflow:visible}body{font-size:10pt}
+figure,tr,.stamps li{break-inside:avoid}
+td,th{overflow-wrap:anywhere;min-width:0;padding-right:.4rem}.long{min-width:0}
+h2,h3{break-after:avoid}.wide{overflow:visible}body{font-size:10pt}
 .stamps{grid-template-columns:repeat(4,1fr)}}
 """ + "".join(
     # A share of a class as a shade: the background of a cell, and the filling of a square.
