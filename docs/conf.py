@@ -40,7 +40,7 @@ python_maximum_signature_line_length = 100
 # Tables without a description of their own, and a type variable.
 nitpick_ignore = [("py:data", name) for name in ("BLOCK_KINDS", "EXECUTORS", "READERS", "STRATEGIES")]
 nitpick_ignore += [("py:class", "spacewarps.settings._T")]
-nitpick_ignore_regex = [(r"py:.*", r"(abc|collections|contextlib|pathlib|typing|numpy|pandas|torch|PIL)\..*")]
+nitpick_ignore_regex = [(r"py:.*", r"(abc|collections|contextlib|pathlib|typing|numpy|pandas|sklearn|torch|PIL)\..*")]
 
 
 def _begin_with() -> str:
@@ -83,7 +83,13 @@ def _leave_out_plain_bases(app: Any, document: Any) -> None:  # noqa: ARG001
             paragraph.parent.remove(paragraph)
 
 
+def _leave_out_requests(app: Any, what: str, name: str, *event: Any) -> bool | None:  # noqa: ARG001
+    """Leave out what scikit-learn adds to each estimator that takes more than X and y."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
 def setup(app: Any) -> None:
     """Tell Sphinx what the options above cannot say."""
     app.connect("doctree-read", _leave_out_plain_bases)
     app.connect("autodoc-process-signature", _spell_settings)
+    app.connect("autodoc-skip-member", _leave_out_requests)

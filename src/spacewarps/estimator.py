@@ -175,7 +175,7 @@ class SpaceWarpsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
         Raises:
             ValueError: the arrays are not of the shape that the network was made for.
-            NotFittedError: there is no network yet.
+            sklearn.exceptions.NotFittedError: there is no network yet.
         """
         check_is_fitted(self)
         stamps, values = self._parts_of(X, features, is_new=False)
