@@ -49,12 +49,15 @@ def test_of_many_classes_ten_are_named_in_the_words_of_the_page() -> None:
 
 
 def test_what_the_network_is_not_better_than_is_named() -> None:
-    def beside(low: float) -> dict[str, Any]:
-        gain = {"accuracy": 0.01, "accuracy_low": low, "accuracy_high": 0.04}
+    def beside(low: float, loss: float = -0.1) -> dict[str, Any]:
+        gain = {"accuracy": 0.01, "accuracy_low": low, "accuracy_high": 0.04, "log_loss": 0.05, "log_loss_low": loss}
         return {"classifier": "trees", "accuracy": 0.74, "gain": gain}
 
     metrics = metrics_of([0, 0, 1, 1], [0, 0, 1, 0], ["a", "b"], 0.5)
     metrics["baseline"] |= {"better": beside(0.001), "features_alone": beside(-0.02), "found_anew": beside(-0.02)}
+    metrics["baseline"]["vgg"] = beside(-0.01, 0.02)
     assert blind_spots(metrics) == [
-        "not better beyond noise than trees: accuracy 0.7400, so +0.0100, interval -0.0200 to +0.0400"
+        "accuracy not better beyond noise than that of trees, 0.7400: +0.0100, interval -0.0200 to +0.0400",
+        "accuracy not better beyond noise than that of trees, 0.7400: +0.0100, interval -0.0100 to +0.0400; "
+        "log loss 0.0500 lower, beyond noise",
     ]

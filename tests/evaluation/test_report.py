@@ -230,11 +230,11 @@ def test_the_page_says_where_the_network_is_not_better(
     better = write(tmp_path / "better", evaluate(train_data, test_data, logits_of(test_data, noise=0.0)), test_data)
     [row] = [line for line in better.splitlines() if line.startswith("| a guesser | +")]
     assert row.endswith("| yes, beyond noise |")
-    assert "not better beyond noise" not in better
+    assert "better beyond noise than" not in better
     worse = write(tmp_path / "worse", evaluate(train_data, test_data, logits_of(test_data, noise=60.0)), test_data)
     [row] = [line for line in worse.splitlines() if line.startswith("| a guesser | -")]
     assert row.endswith("| no, it is worse beyond noise |")
-    assert "- **not better beyond noise than a guesser: accuracy " in worse
+    assert "- **accuracy not better beyond noise than that of a guesser, " in worse
 
 
 def test_a_test_split_that_lacks_a_class_and_a_perfect_network_are_reported(

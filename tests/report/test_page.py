@@ -83,7 +83,7 @@ def test_it_opens_with_the_answer_in_one_sentence(facts: Facts, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("low", "high", "told"),
-    [(0.02, 0.1, " points better than "), (-0.1, -0.02, " points worse than "), (-0.1, 0.1, "by more than noise")],
+    [(0.02, 0.1, " points better than "), (-0.1, -0.02, " points worse than "), (-0.1, 0.1, "within noise")],
 )
 def test_the_answer_says_whether_images_help(prepared: PreparedSurvey, low: float, high: float, told: str) -> None:
     found = facts_of(prepared)

@@ -38,9 +38,10 @@ def blind_spots(metrics: dict[str, Any], written: Callable[[str], str] = str) ->
         gain = found["gain"]
         # Nobody expects a network to be better than its own architecture.
         if gain["accuracy_low"] <= 0 and name != "found_anew":
+            surer = f"; log loss {gain['log_loss']:.4f} lower, beyond noise" if gain["log_loss_low"] > 0 else ""
             sentences.append(
-                f"not better beyond noise than {found['classifier']}: accuracy {found['accuracy']:.4f}, so "
-                f"{gain['accuracy']:+.4f}, interval {gain['accuracy_low']:+.4f} to {gain['accuracy_high']:+.4f}"
+                f"accuracy not better beyond noise than that of {found['classifier']}, {found['accuracy']:.4f}: "
+                f"{gain['accuracy']:+.4f}, interval {gain['accuracy_low']:+.4f} to {gain['accuracy_high']:+.4f}{surer}"
             )
     if absent:
         sentences.append(f"without a test sample, so not measured: {_listed(absent, written)}")

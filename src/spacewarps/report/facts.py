@@ -149,7 +149,7 @@ class Facts:
         if points[2] < 0:
             return f"{told}, {-points[0]:.1f} points worse than {beside} ({-points[2]:.1f} to {-points[1]:.1f})."
         return (
-            f"{told}, which is not told apart from {beside} by more than noise (difference {points[0]:+.1f} points, "
+            f"{told}; within noise, {beside}{',' * (len(others) > 1)} does as well (difference {points[0]:+.1f} points, "
             f"interval {points[1]:+.1f} to {points[2]:+.1f})."
         )
 

@@ -102,6 +102,8 @@ class _Gain(Report):
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+    log_loss: float
+    log_loss_low: float
 
 
 class _Learned(_Accuracies):
