@@ -143,13 +143,14 @@ class Facts:
             return f"{told}; always answering the most frequent class would be right for {frequent:.1%}."
         best = max(others, key=lambda found: float(found["accuracy"]))
         points = [100 * best["gain"][name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
+        comma = "," if len(others) > 1 else ""
         beside = best["classifier"] + (f", the best of {len(others)} others" if len(others) > 1 else "")
         if points[1] > 0:
             return f"{told}, {points[0]:.1f} points better than {beside} (interval {points[1]:.1f} to {points[2]:.1f})."
         if points[2] < 0:
             return f"{told}, {-points[0]:.1f} points worse than {beside} ({-points[2]:.1f} to {-points[1]:.1f})."
         return (
-            f"{told}; within noise, {beside}{',' * (len(others) > 1)} does as well (difference {points[0]:+.1f} points, "
+            f"{told}; within noise, {beside}{comma} does as well (difference {points[0]:+.1f} points, "
             f"interval {points[1]:+.1f} to {points[2]:+.1f})."
         )
 
