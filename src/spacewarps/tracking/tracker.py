@@ -13,6 +13,7 @@ import psutil
 
 from spacewarps.processes import name_of
 from spacewarps.progress import say
+from spacewarps.tracking.delivery import UnstoredError
 from spacewarps.tracking.experiment import check_kind, destination, open_experiment
 from spacewarps.tracking.failures import UnansweredError, reason
 from spacewarps.tracking.names import acceptable_name
@@ -209,7 +210,8 @@ class Tracker:
             left = self._sender.finish()
         if left:
             trouble = self._sender.trouble
-            why = "" if trouble is None or isinstance(trouble, UnansweredError) else f" ({trouble})"
+            is_away = isinstance(trouble, UnansweredError) and not isinstance(trouble, UnstoredError)
+            why = "" if trouble is None or is_away else f" ({trouble})"
             some = "" if self._is_whole else ", but for those that could not be kept"
             kept = f"wait in {SPOOL}{some}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
             say(f"notes for MLflow ({left}) {kept if self._is_lasting else f'are lost{why}'}")
