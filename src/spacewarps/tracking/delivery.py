@@ -183,8 +183,9 @@ class Delivery:
         if found:
             run = found[-1]
             run_id, stands = str(run.info.run_id), run.data.params
-            self._client.update_run(run_id, status="RUNNING")
+            # The owner first: whoever finds it RUNNING beside one that has ended would end it.
             self._client.set_tag(run_id, OWNER_TAG, note.tags[OWNER_TAG])
+            self._client.update_run(run_id, status="RUNNING")
         else:
             parent = spool.runs.get(note.parent or "")
             below = {} if parent is None else {PARENT_TAG: parent}
