@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from spacewarps.cli import main
@@ -10,7 +11,8 @@ from spacewarps.tracking.spool import UnreadableNotesError, taken
 from spacewarps.tracking.store import Store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
-from tests.tracking.runs import all_runs
+from tests.tracking.runs import all_runs, client_of, experiment_of, run_of
+from tests.tracking.test_store import echo
 
 
 @pytest.fixture
@@ -134,6 +136,28 @@ def test_damaged_notes_are_refused_in_one_line_and_hold_up_no_others(
     assert (said.out, said.err.count("\n")) == ("no notes wait for sqlite:///mlflow.db\n", 1)
     assert "damaged" in said.err
     assert left.exists()
+
+
+def test_a_model_that_is_delivered_again_is_found_among_many(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tracked)
+    tracker = Tracker(tracked)
+    run = tracker.start_run("trained", None, {})
+    tracker.log_model(
+        run, lambda path: mlflow.pyfunc.save_model(path=path, python_model=echo, pip_requirements=[]), tags={}
+    )
+    tracker.end_run(run)
+    run_id, client = run_of(tracker, run).info.run_id, client_of(tracker)
+    shutil.copytree(tracker.spool.folder, tracked / "copy")
+    tracker.close("FINISHED")
+    (tracked / "copy").rename(tracker.spool.folder)
+    _, experiment_id = experiment_of(tracked)
+    sent = tracker.spool.folder / "sent"
+    sent.write_text(sent.read_text().splitlines(keepends=True)[0])
+    for _ in range(100):
+        client.create_logged_model(experiment_id, "model")
+    assert main(["sync"]) == 0
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    assert len(found) == 1
 
 
 def name(uri: str) -> str:
