@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -68,7 +68,10 @@ class Tracker:
             store = find_store(root)
             named = destination(store, root)
             check_kind(store)
-            opened = open_experiment(root, store, named) if store.is_local else None
+            opened = None
+            # What another process keeps for itself is tried again beside the work, as a server is.
+            with suppress(UnansweredError):
+                opened = open_experiment(root, store, named) if store.is_local else None
             self.spool = self._make_spool(root / SPOOL, named)
             self._sender = Sender(root, store, self.spool, opened)
             try:
