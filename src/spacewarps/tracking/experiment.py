@@ -21,6 +21,7 @@ from spacewarps.tracking.failures import (
     reason,
     without_password,
 )
+from spacewarps.tracking.places import PLACE_TAG
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, Store
 from spacewarps.tracking.views import experiment_tags, tags_of_any_experiment
@@ -115,7 +116,7 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
     try:
         check_database(store)
         client = MlflowClient(store.uri)
-        return client, str(_find_or_create_experiment(client, named, store.artifacts).experiment_id)
+        return client, str(_find_or_create_experiment(client, named, store).experiment_id)
     except TrackingError:
         raise
     except Exception as error:
@@ -141,7 +142,7 @@ def find_experiment(client: MlflowClient) -> str | None:
     return str(found.experiment_id) if found else None
 
 
-def _find_or_create_experiment(client: MlflowClient, named: Destination, artifacts: str | None) -> Experiment:
+def _find_or_create_experiment(client: MlflowClient, named: Destination, store: Store) -> Experiment:
     number, name = named.number, named.experiment
     if number:
         experiment = _experiment_of_number(client, number)
@@ -150,16 +151,18 @@ def _find_or_create_experiment(client: MlflowClient, named: Destination, artifac
                 f"{ID_VARIABLE}={number} is the experiment {experiment.name}, but {NAME_VARIABLE} is {name}; unset one"
             )
     else:
-        experiment = _experiment_of_name(client, name or EXPERIMENT, artifacts)
+        experiment = _experiment_of_name(client, name or EXPERIMENT, store.artifacts)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    _add_tags_that_are_missing(client, experiment)
+    _add_tags_that_are_missing(client, experiment, store)
     return experiment
 
 
-def _add_tags_that_are_missing(client: MlflowClient, experiment: Experiment) -> None:
+def _add_tags_that_are_missing(client: MlflowClient, experiment: Experiment, store: Store) -> None:
     # An experiment of another name may be shared with others, who describe it themselves.
     tags = experiment_tags() if experiment.name == EXPERIMENT else tags_of_any_experiment()
+    if store.moves_along and store.artifacts == experiment.artifact_location:
+        tags = tags | {PLACE_TAG: store.artifacts}
     # A server may let nobody but its owner change an experiment; what its pages show first is not worth a run.
     with contextlib.suppress(MlflowException):
         for name, value in tags.items():
