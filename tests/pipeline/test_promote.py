@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
 from spacewarps.project import init_project
+from spacewarps.tracking import registry
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.registry import Registry
 from spacewarps.tracking.turns import turn
@@ -253,6 +254,29 @@ def test_a_champion_whose_network_was_altered_in_mlflow_is_not_asked(
     assert (status, errors) == (1, "")
     assert "the network of version 1 in MLflow is not the one that was registered, and it has left no answers" in said
     assert number_of_champion(poor) == 1
+
+
+def test_a_store_that_fails_is_no_verdict_on_the_champion(
+    poor: Project, spacewarps_here: SpacewarpsHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spacewarps_here(poor, "promote")[0] == 0
+    run_stages(poor, "train", "evaluate", epochs=1, calibration="temperature")
+
+    def no_artifacts(**_options: object) -> object:
+        raise ConnectionError("S3 is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "list_artifacts", no_artifacts)
+        patch.setattr(registry, "download_artifacts", no_artifacts)
+        status, said, errors = spacewarps_here(poor, "promote")
+    assert (status, said, errors.count("\n")) == (2, "", 1)
+    assert "failed (S3 is away)" in errors
+    assert "spacewarps.decision" not in client_of(poor).get_model_version(NAME, "2").tags
+    # What is gone is one.
+    shutil.rmtree(poor.folder / "mlartifacts")
+    status, said, errors = spacewarps_here(poor, "promote")
+    assert (status, errors) == (1, "")
+    assert "version 1 of space-warps in MLflow holds no network of this project, and it has left no answers" in said
 
 
 def test_a_network_that_no_run_here_has_logged_is_logged_first(poor: Project, spacewarps_here: SpacewarpsHere) -> None:

@@ -72,12 +72,14 @@ class Line:
         seconds: how long each takes.
         heard: is called with the number of each request that reached the server.
         barred: the status of HTTP that who makes a run is answered instead; 401 is the answer to everything.
+        broken: the ends of paths at which the server fails.
         late: how long after its time the first request that makes a run reaches the server, which hears all others.
     """
 
     def __init__(self, server: Server) -> None:
         self.allowed, self.seconds, self.late, self.count = sys.maxsize, 0.0, 0.0, 0
         self.barred: int | None = None
+        self.broken: tuple[str, ...] = ()
         self.heard: Callable[[int], None] = lambda _count: None
         line = self
 
@@ -95,6 +97,9 @@ class Line:
                     return
                 if line.barred == 401 or (line.barred and self.path.endswith("runs/create")):
                     self.send_error(line.barred)
+                    return
+                if line.broken and self.path.endswith(line.broken):
+                    self.send_error(500)
                     return
                 line.allowed -= 1
                 line.count += 1

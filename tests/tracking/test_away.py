@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
+from spacewarps.tracking import delivery
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
@@ -175,6 +176,119 @@ def test_what_a_user_may_not_write_waits_until_the_user_may(
     assert sync() == 0
     assert tree(server) == expected
     assert not list((folder / SPOOL).iterdir())
+
+
+@pytest.fixture
+def artifacts_away(server: Server) -> Iterator[Callable[[], None]]:
+    """A server whose artifacts cannot be written, though all else can; a call brings them back."""
+    place, aside = server.folder / "artifacts", server.folder / "aside"
+    place.mkdir(exist_ok=True)
+    place.rename(aside)
+    place.write_text("in the way")
+
+    def bring_back() -> None:
+        if aside.exists():
+            place.unlink()
+            aside.rename(place)
+
+    yield bring_back
+    bring_back()
+
+
+def test_a_file_that_the_artifacts_cannot_take_waits_with_what_comes_after_it(
+    server: Server,
+    folder: Path,
+    expected: dict[str, Any],
+    artifacts_away: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
+    stages()
+    assert (
+        capsys.readouterr().out.count("wait in .spacewarps/spool (report.txt, an artifact of a run, could not be") == 2
+    )
+    for _ in range(2):
+        assert sync() == 2
+        told = capsys.readouterr().err
+        assert (told.count("\n"), "report.txt, an artifact of a run, could not be stored" in told) == (1, True)
+    artifacts_away()
+    assert sync() == 0
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_file_that_can_never_be_stored_is_named_and_left_out_once_it_is_deleted(
+    server: Server,
+    folder: Path,
+    artifacts_away: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert artifacts_away
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
+    stages()
+    assert sync() == 2
+    (kept,) = (folder / SPOOL).glob("*/files/*/report.txt")
+    assert f"delete {kept} to do without it" in capsys.readouterr().err
+    kept.unlink()
+    assert sync() == 0
+    assert "report.txt was deleted before MLflow had it" in capsys.readouterr().out
+    (pipeline,) = tree(server).values()
+    assert {name: run["status"] for name, run in pipeline["below"].items()} == dict.fromkeys(
+        ["search", "train"], "FINISHED"
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (("runs/create",), "the run 'pipeline' could not be stored"),
+        (("runs/log-batch", "runs/set-tag"), "the run 'pipeline' could not be stored"),
+        (("runs/log-inputs", "runs/set-tag"), "what a run is to hold could not be stored"),
+    ],
+)
+def test_what_a_server_cannot_write_while_it_answers_waits(
+    server: Server,
+    line: Line,
+    folder: Path,
+    expected: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
+    line.broken = broken
+    stages()
+    assert sync() == 2
+    assert told in capsys.readouterr().err
+    line.broken = ()
+    assert sync() == 0
+    assert tree(server) == expected
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_note_that_fails_while_the_like_is_written_is_left_out(
+    server: Server,
+    line: Line,
+    expected: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
+    line.broken = ("runs/log-inputs",)
+    stages()
+    assert "MLflow could not store something" in capsys.readouterr().out
+    line.broken = ()
+    assert sync() == 0
+    (found,), (whole,) = tree(server).values(), expected.values()
+    assert (found.pop("data"), found["below"]["search"].pop("data")) == ([], [])
+    whole = whole | {"below": {name: dict(run) for name, run in whole["below"].items()}}
+    assert (whole.pop("data"), whole["below"]["search"].pop("data")) == (["1.dir"], ["1.dir"])
+    assert found == whole
 
 
 def test_a_user_whom_the_server_does_not_know_is_told_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:

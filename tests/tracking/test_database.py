@@ -2,17 +2,23 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from spacewarps.processes import alone_in
+from spacewarps.tracking import database as database_module
+from spacewarps.tracking import experiment
 from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.ui import address
 from tests.complaints import complaint
+from tests.tracking.runs import all_runs
+from tests.tracking.servers import wait_for_senders
 
 
 @pytest.fixture
@@ -99,6 +105,53 @@ def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None
         for _ in range(2)
     ]
     assert [process.communicate()[1] for process in started] == ["", ""]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(experiment, "_LOCK_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_another_process_has_locked_does_not_end_the_work(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        tracker = Tracker(tmp_path)
+        tracker.start_run("own", None, {})
+        deadline = time.monotonic() + 60
+        while not tracker._sender.trouble:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        tracker.close("FINISHED")
+        said = capsys.readouterr().out
+        assert "MLflow at sqlite:///mlflow.db does not answer (database is locked); the work goes on" in said
+        assert "notes for MLflow (2) wait in .spacewarps/spool" in said
+        connection.execute("ROLLBACK")
+    wait_for_senders()
+    later = Tracker(tmp_path)
+    later.start_run("later", None, {})
+    assert sorted(run.info.run_name for run in all_runs(later)) == ["earlier", "later", "own"]
+    later.close("FINISHED")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_that_was_stopped_as_it_opened_the_store_holds_up_nobody(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert database
+    with alone_in(tmp_path):
+        tracker = Tracker(tmp_path)
+        tracker.start_run("own", None, {})
+        deadline = time.monotonic() + 60
+        while not tracker._sender.trouble:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert {run.info.run_name for run in all_runs(tracker)} == {"earlier", "own"}
+    tracker.close("FINISHED")
+    assert "does not answer (another process opens it, and does not come to an end)" in capsys.readouterr().out
 
 
 def test_make_ui_shows_the_database_that_the_stages_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import name_of
+from spacewarps.tracking import owners
 from spacewarps.tracking.notes import OWNER_TAG
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.pipeline_run import stage_run
@@ -22,8 +25,8 @@ def test_only_running_runs_of_processes_that_ended_are_ended(
     client = client_of(tracker)
     experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
     dead = of_process(os.getpid(), 1)
-    owners = {"own": name_of(psutil.Process()), "dead": dead, "of whom": "", "done": dead}
-    found = {name: client.create_run(experiment_id, tags={OWNER_TAG: owner}) for name, owner in owners.items()}
+    owned = {"own": name_of(psutil.Process()), "dead": dead, "of whom": "", "done": dead}
+    found = {name: client.create_run(experiment_id, tags={OWNER_TAG: owner}) for name, owner in owned.items()}
     client.set_terminated(found["done"].info.run_id)
     end_abandoned_runs(client, experiment_id)
     status = {name: client.get_run(run.info.run_id).info.status for name, run in found.items()}
@@ -31,6 +34,55 @@ def test_only_running_runs_of_processes_that_ended_are_ended(
     assert capsys.readouterr().out == "MLflow: 1 run is KILLED now, as the process that wrote there has ended\n"
     end_abandoned_runs(client, experiment_id)
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_another_process_takes_up_meanwhile_is_left_to_it(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(tracker)
+    experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
+    run_id = client.create_run(experiment_id, tags={OWNER_TAG: of_process(os.getpid(), 1)}).info.run_id
+    search = client.search_runs
+
+    def take_up_afterwards(*arguments: Any, **options: Any) -> object:
+        found = search(*arguments, **options)
+        client.set_tag(run_id, OWNER_TAG, name_of(psutil.Process()))
+        return found
+
+    monkeypatch.setattr(client, "search_runs", take_up_afterwards)
+    end_abandoned_runs(client, experiment_id)
+    assert client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_run_that_goes_on_has_its_new_owner_before_it_is_running(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(tracker)
+    experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
+    tags = {"key": "of both", OWNER_TAG: of_process(os.getpid(), 1)}
+    run_id = client.create_run(experiment_id, tags=tags).info.run_id
+    client.set_terminated(run_id)
+    seen: list[str] = []
+    update = MlflowClient.update_run
+
+    def note_owner(self: MlflowClient, run_id: str, status: str) -> None:
+        seen.append(self.get_run(run_id).data.tags[OWNER_TAG])
+        update(self, run_id, status)
+
+    monkeypatch.setattr(MlflowClient, "update_run", note_owner)
+    run = tracker.start_run("goes on", None, {"key": "of both"}, found_by="key")
+    assert run_of(tracker, run).info.run_id == run_id
+    assert seen == [name_of(psutil.Process())]
+
+
+def test_more_runs_than_one_page_has_are_ended(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "_A_PAGE", 1)
+    client = client_of(tracker)
+    experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
+    tags = {OWNER_TAG: of_process(os.getpid(), 1)}
+    left = [client.create_run(experiment_id, tags=tags).info.run_id for _ in range(3)]
+    end_abandoned_runs(client, experiment_id)
+    assert {client.get_run(run_id).info.status for run_id in left} == {"KILLED"}
 
 
 STAGE = """

@@ -113,3 +113,53 @@ def test_a_database_outside_of_the_project_is_left_as_it_is(
     before = named(shared)
     experiment_of(project)
     assert named(shared) == before
+
+
+def change(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        # As earlier versions made it, and where MLflow's first experiment tells nothing.
+        "DELETE FROM experiment_tags WHERE key = 'spacewarps.artifacts'",
+        "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0' WHERE experiment_id = 0",
+    ],
+)
+def test_a_project_that_is_moved_twice_follows_itself(original: Path, tmp_path: Path, statement: str) -> None:
+    change(original, statement)
+    for name in ("second", "third"):
+        original = original.rename(tmp_path / name)
+        place = log_more(original)
+        assert place.is_relative_to(original)
+    assert earlier_report(original, tmp_path / "aside") == "earlier"
+
+
+def test_a_project_with_its_database_in_a_folder_follows_itself(
+    tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "first"
+    (project / "runs").mkdir(parents=True)
+    (tracked / "mlflow.db").rename(project / "mlflow.db")
+    change(project, f"UPDATE experiments SET artifact_location = '{project}/mlruns/0' WHERE experiment_id = 0")
+    (project / "mlflow.db").rename(project / "runs/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/mlflow.db")
+    assert log_more(project).is_relative_to(project / "runs/mlartifacts")
+    change(project / "runs", "DELETE FROM experiment_tags WHERE key = 'spacewarps.artifacts'")
+    moved = project.rename(tmp_path / "second")
+    assert log_more(moved).is_relative_to(moved / "runs/mlartifacts")
+
+
+def test_a_place_that_the_user_chose_stays(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tmp_path / "large disk" / "mlartifacts"
+    client, _ = experiment_of(original)
+    client.create_experiment("mine", artifact_location=chosen.as_uri())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    assert log_more(original).is_relative_to(chosen)
+    moved = original.rename(tmp_path / "second")
+    assert log_more(moved).is_relative_to(chosen)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert log_more(moved).is_relative_to(moved)

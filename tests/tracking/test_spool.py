@@ -1,7 +1,9 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from spacewarps.cli import main
@@ -9,7 +11,8 @@ from spacewarps.tracking.spool import UnreadableNotesError, taken
 from spacewarps.tracking.store import Store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
-from tests.tracking.runs import all_runs
+from tests.tracking.runs import all_runs, client_of, experiment_of, run_of
+from tests.tracking.test_store import echo
 
 
 @pytest.fixture
@@ -74,6 +77,87 @@ def test_a_last_note_that_is_torn_was_never_written(left: Path) -> None:
         # The end that it lacks is added.
         assert [type(note).__name__ for note in spool.undelivered] == ["Start", "End"]
         assert spool.killed == 1
+
+
+def with_path(notes: Path, path: str) -> None:
+    """Put a note among the notes that stores a file."""
+    header, *rest = notes.read_text().split("\n")
+    run = json.loads(rest[0])["run"]
+    line = json.dumps({"note": "Artifact", "run": run, "path": path, "time": 1})
+    notes.write_text("\n".join([header, rest[0], line, *rest[1:]]))
+
+
+def damage_sent(notes: Path) -> None:
+    notes.with_name("sent").write_bytes(b"\xff\xfe\n")
+
+
+def damage_run(notes: Path) -> None:
+    header, *lines = notes.read_text().split("\n")
+    lines[1] = json.dumps(json.loads(lines[1]) | {"run": ["a list"]})
+    notes.write_text("\n".join([header, *lines]))
+
+
+def damage_store(notes: Path) -> None:
+    header, *lines = notes.read_text().split("\n")
+    notes.write_text("\n".join([json.dumps(json.loads(header) | {"store": ["a list"]}), *lines]))
+
+
+def name_a_file_outside(notes: Path) -> None:
+    (notes.parents[3] / "secret").write_text("secret")
+    with_path(notes, "../../../../secret")
+
+
+def name_a_path_outside(notes: Path) -> None:
+    with_path(notes, "/etc/hostname")
+
+
+def link_to_a_file_outside(notes: Path) -> None:
+    place = notes.parent / "files/1/folder"
+    place.mkdir(parents=True)
+    (place / "link").symlink_to("/etc/hostname")
+    with_path(notes, "1/folder")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_sent, damage_run, damage_store, name_a_file_outside, name_a_path_outside, link_to_a_file_outside],
+)
+def test_damaged_notes_are_refused_in_one_line_and_hold_up_no_others(
+    left: Path, tracked: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    damage(left)
+    tracker = Tracker(tracked)
+    tracker.start_run("own", None, {})
+    assert sorted(str(run.info.run_name) for run in all_runs(tracker)) == ["earlier", "own"]
+    tracker.close("FINISHED")
+    assert "these notes for MLflow cannot be read, and are kept" in capsys.readouterr().out
+    assert main(["sync"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("no notes wait for sqlite:///mlflow.db\n", 1)
+    assert "damaged" in said.err
+    assert left.exists()
+
+
+def test_a_model_that_is_delivered_again_is_found_among_many(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tracked)
+    tracker = Tracker(tracked)
+    run = tracker.start_run("trained", None, {})
+    tracker.log_model(
+        run, lambda path: mlflow.pyfunc.save_model(path=path, python_model=echo, pip_requirements=[]), tags={}
+    )
+    tracker.end_run(run)
+    run_id, client = run_of(tracker, run).info.run_id, client_of(tracker)
+    shutil.copytree(tracker.spool.folder, tracked / "copy")
+    tracker.close("FINISHED")
+    (tracked / "copy").rename(tracker.spool.folder)
+    _, experiment_id = experiment_of(tracked)
+    sent = tracker.spool.folder / "sent"
+    sent.write_text(sent.read_text().splitlines(keepends=True)[0])
+    for _ in range(100):
+        client.create_logged_model(experiment_id, "model")
+    assert main(["sync"]) == 0
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    assert len(found) == 1
 
 
 def name(uri: str) -> str:

@@ -3,8 +3,10 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from spacewarps.processes import name_of
 from spacewarps.tracking.registry import Registry
 from spacewarps.tracking.turns import turn
 from tests.processes import of_process
@@ -64,6 +66,24 @@ def test_the_turn_of_a_process_that_was_killed_keeps_nobody_out(registry: Regist
     with turn(registry):
         assert len(registry.tags()) == 1
     assert registry.tags() == {}
+
+
+def test_a_living_process_of_this_machine_keeps_its_turn_for_as_long_as_it_takes(registry: Registry) -> None:
+    tag = f"spacewarps.promoting.{time.time_ns() - 3700 * 10**9:020d}-here"
+    registry.set_tag(tag, name_of(psutil.Process()))
+    order: list[str] = []
+
+    def take() -> None:
+        with turn(registry):
+            order.append("second")
+
+    second = threading.Thread(target=take)
+    second.start()
+    time.sleep(1)
+    order.append("first")
+    registry.delete_tag(tag)
+    second.join(120)
+    assert order == ["first", "second"]
 
 
 def test_an_error_inside_ends_the_turn(registry: Registry) -> None:

@@ -28,7 +28,7 @@ from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.lock_file import LOCK
-from spacewarps.tracking.registry import CHAMPION, Registry
+from spacewarps.tracking.registry import CHAMPION, GoneError, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.store import find_store, project_root
 from spacewarps.tracking.turns import turn
@@ -227,19 +227,19 @@ def _answers_of_champion(stage: Stage, registry: Registry, champion: ModelVersio
     """Return what the champion answers for the same samples as ``of``.
 
     It is asked anew, as the survey may have changed; where it cannot be, what it answered once will do if that was for
-    the same samples.
+    the same samples. A store that fails says nothing of the champion, and ends the promotion.
     """
     with tempfile.TemporaryDirectory() as folder:
         (test,) = open_splits(stage, "test")
         why = ""
         try:
             found = _asked(stage, registry, champion, test, Path(folder))
-        except (ModelError, TrackingError) as error:
+        except (ModelError, GoneError) as error:
             why = f"{str(error).partition(';')[0]}, and "
             try:
                 path = registry.fetch_answers(champion, ANSWERS.name, Path(folder))
                 found = read_answers(read_bytes(path, at_most=MAX_TABLE_BYTES))
-            except (TrackingError, OSError, ValueError):
+            except (GoneError, OSError, ValueError):
                 raise _CannotAnswerError(f"{why}it has left no answers") from None
     if not same_samples(found, of):
         raise _CannotAnswerError(f"{why}its answers are for other test samples")

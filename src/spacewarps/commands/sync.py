@@ -1,7 +1,7 @@
 """The command ``sync``: what MLflow has not heard of yet is delivered."""
 
 from spacewarps.progress import say
-from spacewarps.tracking.delivery import Delivery
+from spacewarps.tracking.delivery import Delivery, UnstoredError
 from spacewarps.tracking.experiment import open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.owners import end_abandoned_runs
@@ -50,7 +50,8 @@ def run() -> None:
     left = waiting.pop(name, 0)
     if left:
         last = failures[-1] if failures else "another process delivers them"
-        why = f"no answer ({last})" if isinstance(last, UnansweredError) else last
+        is_away = isinstance(last, UnansweredError) and not isinstance(last, UnstoredError)
+        why = f"no answer ({last})" if is_away else last
         raise TrackingError(f"MLflow at {name}: {why}; {count} delivered, {left} go on waiting in {SPOOL}")
     say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     for other, number in waiting.items():

@@ -16,13 +16,14 @@ from alembic.util import CommandError
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.db.utils import create_sqlalchemy_engine
 
-from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.places import follow_the_project
 from spacewarps.tracking.store import URI_VARIABLE, Store
 
 _SQLITE_HEADER = b"SQLite format 3\0"
 # As long as MLflow itself waits for another process to write.
 _LOCK_SECONDS = 20.0
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _ELSEWHERE = f"or set {URI_VARIABLE} to another store"
 
 
@@ -32,7 +33,8 @@ def check_database(store: Store) -> None:
     One that lies in the project's folder names places beside it afterwards, where they were elsewhere.
 
     Raises:
-        TrackingError: the file of an SQLite database cannot be used.
+        UnansweredError: another process has locked an SQLite database for long.
+        TrackingError: the file of one cannot be used.
         Exception: whatever the driver of another database raises that does not answer.
     """
     if store.database is not None:
@@ -73,6 +75,7 @@ def _check_tables(store: Store, path: Path) -> None:
             known = "alembic_version" in tables
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if known else []
     except sqlite3.Error as error:
+        _check_that_it_is_free(error)
         _refuse(path, str(error), f"end what else uses it or restore it from a copy, {_ELSEWHERE}")
     if not tables - {"alembic_version"}:
         return
@@ -94,7 +97,23 @@ def _follow(path: Path, artifacts: str) -> None:
     try:
         follow_the_project(path, artifacts, wait=_LOCK_SECONDS)
     except sqlite3.Error as error:
+        _check_that_it_is_free(error)
         _refuse(path, str(error), f"end what else uses it, {_ELSEWHERE}")
+
+
+def _check_that_it_is_free(error: sqlite3.Error) -> None:
+    if is_locked(error):
+        raise UnansweredError(str(error)) from None
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Say whether an error comes of an SQLite database that another process has locked, as MLflow wraps it."""
+    while error is not None:
+        # Beside its kind, the code tells what has locked it.
+        if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _refuse(path: Path, what: str, advice: str) -> NoReturn:

@@ -15,7 +15,7 @@ from mlflow.models import Model as SavedModel
 from mlflow.tracking import MlflowClient
 from ruamel.yaml import YAML
 
-from spacewarps.tracking.failures import TrackingError, UnansweredError, barred, cause
+from spacewarps.tracking.failures import TrackingError, UnansweredError, barred, cause, reason
 from spacewarps.tracking.notes import (
     COMPUTED_TAG,
     OWNER_TAG,
@@ -36,9 +36,12 @@ from spacewarps.tracking.spool import Spool
 
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
 _PARAMS_A_BATCH = 100
-# A note that fails as often while the store answers is left out.
 _ATTEMPTS = 4
 _MODEL = "model"
+
+
+class UnstoredError(UnansweredError):
+    """The store answers, but cannot keep something for now, as where a disk is full."""
 
 
 class Delivery:
@@ -68,8 +71,12 @@ class Delivery:
     def deliver_first(self, spool: Spool) -> None:
         """Deliver the first of the notes of ``spool``; what the store will not have is left out and told.
 
+        What fails again and again waits, with all that comes after it, unless the store writes other things meanwhile.
+        Of files that cannot be known: a file or a model waits in any case.
+
         Raises:
             UnansweredError: the store does not answer.
+            UnstoredError: it does, but writes nothing, or cannot store a run, a file or a model.
             TrackingError: it does not let this user write, who may be allowed to later.
         """
         note = spool.undelivered[0]
@@ -87,15 +94,30 @@ class Delivery:
                     if attempt < _ATTEMPTS:
                         time.sleep(attempt)
                         continue
+                    if isinstance(note, Start | Artifact | Model) or not self._writes(note, spool):
+                        raise UnstoredError(_told(note, spool, error)) from None
                 self._tell(error)
                 spool.delivered(None)
                 return
 
     def _check_that_it_answers(self, failure: Exception) -> None:
+        # A server that has failed may close the connection; the next request has a new one.
+        for last in (False, True):
+            try:
+                self._client.get_experiment(self._experiment_id)
+                return
+            except Exception:
+                if last:
+                    raise UnansweredError(cause(failure)) from None
+
+    def _writes(self, note: Note, spool: Spool) -> bool:
+        """Say whether the store writes again what stands on the run of ``note``."""
+        run_id = spool.runs[note.parent if isinstance(note, Reused) else note.run]
         try:
-            self._client.get_experiment(self._experiment_id)
+            self._client.set_tag(run_id, RUN_TAG, self._client.get_run(run_id).data.tags[RUN_TAG])
         except Exception:
-            raise UnansweredError(cause(failure)) from None
+            return False
+        return True
 
     def remove_twins(self, spool: Spool) -> None:
         """Remove runs without content that a server made late, for requests that nobody waited for any more.
@@ -130,6 +152,9 @@ class Delivery:
         if run_id is None:
             # MLflow would not have the run, which was told.
             return None
+        if isinstance(note, Artifact | Model) and not spool.kept(note.path).exists():
+            self._tell(FileNotFoundError(f"{spool.kept(note.path)} was deleted before MLflow had it"))
+            return None
         match note:
             case Entries():
                 entries = [
@@ -146,7 +171,7 @@ class Delivery:
                 store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
                 store(run_id, str(path))
             case Model():
-                self._store_model(run_id, spool.kept(note.path), note.tags)
+                self._store_model(run_id, spool.kept(note.path), note.tags, uncertain=spool.uncertain)
             case End():
                 self._client.set_terminated(run_id, note.status, end_time=note.time)
         return None
@@ -158,8 +183,9 @@ class Delivery:
         if found:
             run = found[-1]
             run_id, stands = str(run.info.run_id), run.data.params
-            self._client.update_run(run_id, status="RUNNING")
+            # The owner first: whoever finds it RUNNING beside one that has ended would end it.
             self._client.set_tag(run_id, OWNER_TAG, note.tags[OWNER_TAG])
+            self._client.update_run(run_id, status="RUNNING")
         else:
             parent = spool.runs.get(note.parent or "")
             below = {} if parent is None else {PARENT_TAG: parent}
@@ -219,11 +245,20 @@ class Delivery:
             self._write(run_id, entries[:half])
             self._write(run_id, entries[half:])
 
-    def _store_model(self, run_id: str, folder: Path, tags: dict[str, str]) -> None:
-        """Store a saved model as one that the run has logged, as MLflow itself does where it saves and logs at once."""
+    def _store_model(self, run_id: str, folder: Path, tags: dict[str, str], *, uncertain: bool) -> None:
+        """Store a saved model as one that the run has logged, as MLflow itself does where it saves and logs at once.
+
+        Args:
+            run_id: the run.
+            folder: where the model was saved.
+            tags: what stands on it.
+            uncertain: whether the run may have it already, whole or in part.
+        """
         run = self._client.get_run(run_id)
-        named = self._client.search_logged_models([self._experiment_id], f"name = '{_MODEL}'")
-        model = next((model for model in named if model.source_run_id == run_id), None)
+        model = None
+        if uncertain:
+            of_run = f"source_run_id = '{run_id}'"
+            model = next(iter(self._client.search_logged_models([self._experiment_id], of_run)), None)
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id, _MODEL, source_run_id=run_id, params=run.data.params, tags=tags
@@ -248,6 +283,21 @@ class Delivery:
         (folder / "MLmodel.new").replace(folder / "MLmodel")
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, "READY")
+
+
+def _told(note: Note, spool: Spool, error: Exception) -> str:
+    """Return what cannot be stored, why, and how to do without it: it may be that it never can be."""
+    place = spool.kept(note.path) if isinstance(note, Artifact | Model) else spool.folder
+    match note:
+        case Start():
+            what = f"the run {note.name!r:.80}"
+        case Artifact():
+            what = f"{place.name}, an artifact of a run,"
+        case Model():
+            what = "the model of a run"
+        case _:
+            what = "what a run is to hold"
+    return f"{what} could not be stored ({reason(error)}); put that right, or delete {place} to do without it"
 
 
 def is_refused(error: Exception) -> bool:

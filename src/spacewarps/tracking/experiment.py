@@ -1,15 +1,17 @@
 """The MLflow experiment that runs belong to, in the store that can be used."""
 
 import contextlib
+import fcntl
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from spacewarps.processes import alone_in
-from spacewarps.tracking.database import check_database
+from spacewarps.tracking.database import check_database, is_locked
 from spacewarps.tracking.failures import (
     TrackingError,
     UnansweredError,
@@ -19,11 +21,15 @@ from spacewarps.tracking.failures import (
     reason,
     without_password,
 )
+from spacewarps.tracking.places import PLACE_TAG
 from spacewarps.tracking.spool import Destination
 from spacewarps.tracking.store import URI_VARIABLE, Store
 from spacewarps.tracking.views import experiment_tags, tags_of_any_experiment
 
 EXPERIMENT = "space-warps"
+# As long as for a database that is locked.
+_LOCK_SECONDS = 20.0
+_PAUSE_SECONDS = 0.05
 NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 
 
@@ -36,18 +42,55 @@ def destination(store: Store, root: Path) -> Destination:
 
 
 def open_experiment(root: Path, store: Store, named: Destination) -> tuple[MlflowClient, str]:
-    """Connect as :func:`connect` does, and let a new store of this machine lie in ``root``.
+    """Connect as :func:`connect_alone` does, and let a new store of this machine lie in ``root``.
 
     Raises:
-        UnansweredError: the store is a server that does not answer.
+        UnansweredError: the store does not answer, or another process keeps it for itself.
+        TrackingError: the store cannot be used, or has no such experiment.
+    """
+    # A new store makes an experiment of its own, with a place for artifacts in the folder that it is made from.
+    with contextlib.chdir(root) if store.is_local else contextlib.nullcontext():
+        return connect_alone(root, store, named)
+
+
+def connect_alone(root: Path, store: Store, named: Destination) -> tuple[MlflowClient, str]:
+    """Connect as :func:`connect` does, to a store of this machine one process at a time.
+
+    Raises:
+        UnansweredError: the store does not answer, or another process keeps it for itself.
         TrackingError: the store cannot be used, or has no such experiment.
     """
     if not store.is_local:
         return connect(store, named)
-    # One process at a time makes the tables of a new database. A new store makes an experiment of its own, with a place
-    # for artifacts in the folder that it is made from.
-    with contextlib.chdir(root), alone_in(root if store.database is None else store.database.parent):
+    # One process at a time makes the tables of a new database.
+    with _alone_in(root if store.database is None else store.database.parent):
         return connect(store, named)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time into the block for ``folder``, but wait for no other that has been stopped in it.
+
+    Raises:
+        UnansweredError: another is in the block for too long.
+    """
+    descriptor = None
+    deadline = time.monotonic() + _LOCK_SECONDS
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise UnansweredError("another process opens it, and does not come to an end") from None
+                    time.sleep(_PAUSE_SECONDS)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def check_kind(store: Store) -> None:
@@ -67,18 +110,18 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
     """Return what asks ``store``, and the id of the experiment there, which is made if it is not there.
 
     Raises:
-        UnansweredError: the store is a server that does not answer.
+        UnansweredError: the store is a server that does not answer, or another process has locked its database.
         TrackingError: the store cannot be used, or has no such experiment.
     """
     try:
         check_database(store)
         client = MlflowClient(store.uri)
-        return client, str(_find_or_create_experiment(client, named, store.artifacts).experiment_id)
+        return client, str(_find_or_create_experiment(client, named, store).experiment_id)
     except TrackingError:
         raise
     except Exception as error:
         # Each kind of store fails with errors of its own.
-        if not store.is_local and is_unanswered(error):
+        if is_locked(error) or (not store.is_local and is_unanswered(error)):
             raise UnansweredError(cause(error)) from None
         if why := barred(error):
             raise TrackingError(f"MLflow at {without_password(store.uri)}: {why}") from None
@@ -99,7 +142,7 @@ def find_experiment(client: MlflowClient) -> str | None:
     return str(found.experiment_id) if found else None
 
 
-def _find_or_create_experiment(client: MlflowClient, named: Destination, artifacts: str | None) -> Experiment:
+def _find_or_create_experiment(client: MlflowClient, named: Destination, store: Store) -> Experiment:
     number, name = named.number, named.experiment
     if number:
         experiment = _experiment_of_number(client, number)
@@ -108,16 +151,18 @@ def _find_or_create_experiment(client: MlflowClient, named: Destination, artifac
                 f"{ID_VARIABLE}={number} is the experiment {experiment.name}, but {NAME_VARIABLE} is {name}; unset one"
             )
     else:
-        experiment = _experiment_of_name(client, name or EXPERIMENT, artifacts)
+        experiment = _experiment_of_name(client, name or EXPERIMENT, store.artifacts)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    _add_tags_that_are_missing(client, experiment)
+    _add_tags_that_are_missing(client, experiment, store)
     return experiment
 
 
-def _add_tags_that_are_missing(client: MlflowClient, experiment: Experiment) -> None:
+def _add_tags_that_are_missing(client: MlflowClient, experiment: Experiment, store: Store) -> None:
     # An experiment of another name may be shared with others, who describe it themselves.
     tags = experiment_tags() if experiment.name == EXPERIMENT else tags_of_any_experiment()
+    if store.moves_along and store.artifacts == experiment.artifact_location:
+        tags = tags | {PLACE_TAG: store.artifacts}
     # A server may let nobody but its owner change an experiment; what its pages show first is not worth a run.
     with contextlib.suppress(MlflowException):
         for name, value in tags.items():

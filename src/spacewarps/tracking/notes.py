@@ -3,6 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from spacewarps.reading import first_fault
 
 STAGE_TAG = "spacewarps.stage"
 #: The outputs of a stage with the hashes that ``dvc.lock`` has of them, as JSON.
@@ -113,6 +118,7 @@ Note = Start | Reused | Entries | Data | Artifact | Model | End
 _KINDS: Mapping[str, type[Note]] = {
     kind.__name__: kind for kind in (Start, Reused, Entries, Data, Artifact, Model, End)
 }
+_SHAPES: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
 
 
 def as_line(note: Note) -> str:
@@ -124,10 +130,15 @@ def from_line(line: str) -> Note:
     """Return the note that a line holds.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: it holds none; the message is one line.
     """
     try:
         values = json.loads(line)
-        return _KINDS[values.pop("note")](**values)
-    except (AttributeError, KeyError, TypeError) as error:
+        name = values.pop("note")
+        # That nothing is missing, and nothing unknown, before the types of what there is.
+        note: Note = _SHAPES[name].validate_python(asdict(_KINDS[name](**values)))
+        return note
+    except ValidationError as error:
+        raise ValueError(f"no note: {first_fault(error)}") from None
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no note: {error}") from None

@@ -1,10 +1,15 @@
 """Which process a run belongs to, so that no run of one that was killed stays RUNNING."""
 
+from collections.abc import Iterator
+
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import has_ended
 from spacewarps.progress import say
 from spacewarps.tracking.notes import OWNER_TAG
+
+_A_PAGE = 1000
 
 
 def end_abandoned_runs(client: MlflowClient, experiment_id: str) -> None:
@@ -13,11 +18,28 @@ def end_abandoned_runs(client: MlflowClient, experiment_id: str) -> None:
     Raises:
         Exception: whatever MLflow raises where it fails.
     """
-    found = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
-    abandoned = [run.info.run_id for run in found if has_ended(run.data.tags.get(OWNER_TAG, ""))]
-    for run_id in abandoned:
-        client.set_terminated(run_id, "KILLED")
-    say_killed(len(abandoned))
+    count = 0
+    # Whose process has ended is collected first, as what is ended is no longer on the pages.
+    for run_id in [run.info.run_id for run in _running(client, experiment_id) if _is_abandoned(run)]:
+        # Another stage may have taken the run up meanwhile.
+        if _is_abandoned(client.get_run(run_id)):
+            client.set_terminated(run_id, "KILLED")
+            count += 1
+    say_killed(count)
+
+
+def _is_abandoned(run: Run) -> bool:
+    return run.info.status == "RUNNING" and has_ended(run.data.tags.get(OWNER_TAG, "")) is True
+
+
+def _running(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    page: str | None = None
+    while page is None or page:
+        some = client.search_runs(
+            [experiment_id], "attributes.status = 'RUNNING'", max_results=_A_PAGE, page_token=page
+        )
+        yield from some
+        page = some.token or ""
 
 
 def say_killed(count: int) -> None:

@@ -9,7 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+#: On an experiment whose artifacts lie beside the project's database: their place. Others a user has chosen.
+PLACE_TAG = "spacewarps.artifacts"
+
 _ARTIFACTS = "/mlartifacts"
+# Of MLflow's own first experiment, which has the number 0.
+_OF_FIRST = "/mlruns/0"
 _OF_EXPERIMENTS = (("experiments", "artifact_location"),)
 _OF_WHAT_IS_STORED = (
     ("runs", "artifact_uri"),
@@ -46,17 +51,40 @@ def follow_the_project(database: Path, artifacts: str, *, wait: float) -> None:
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                         (now, len(before) + 1, len(before) + 1, f"{before}/"),
                     )
+            connection.execute(
+                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (artifacts, PLACE_TAG, former)
+            )
         connection.execute("COMMIT")
 
 
 def _former(connection: sqlite3.Connection, artifacts: str) -> list[str]:
-    """Return where experiments of the project keep their artifacts, if it is not in ``artifacts``."""
-    found = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-    places = [str(place) for (place,) in found]
+    """Return where experiments of the project keep their artifacts, if it is not in ``artifacts``.
+
+    Of an experiment without a tag that tells, as earlier versions made them, MLflow's own first experiment tells the
+    folder that the project was in: there the place is the project's if it lay as ``artifacts`` does now.
+    """
+    found: list[tuple[str, str | None]] = connection.execute(
+        "SELECT DISTINCT e.artifact_location, t.value FROM experiments e "
+        "LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?",
+        (PLACE_TAG,),
+    ).fetchall()
+    first = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+    folder = _path(str(first[0]).removesuffix(_OF_FIRST)) if first else None
     return [
-        place for place in places if place.startswith("file:") and place.endswith(_ARTIFACTS) and place != artifacts
+        place
+        for place, told in found
+        if place.startswith("file:") and place.endswith(_ARTIFACTS) and place != artifacts
+        if told == place or (folder is not None and _lay_alike(_path(place), folder, _path(artifacts)))
     ]
 
 
-def _path(address: str) -> Path:
-    return Path(unquote(urlsplit(address).path))
+def _lay_alike(place: Path, folder: Path, now: Path) -> bool:
+    """Say whether ``place`` is in ``folder``, and there where ``now`` is in some folder."""
+    return place.is_relative_to(folder) and now.parts[-len(place.relative_to(folder).parts) :] == (
+        place.relative_to(folder).parts
+    )
+
+
+def _path(place: str) -> Path:
+    """Return the path of a place, which may be an address."""
+    return Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)

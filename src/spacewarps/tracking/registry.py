@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -23,6 +23,10 @@ _NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 # Where a run keeps the answers that a version was compared by.
 _ANSWERS_FOLDER = "promotion"
 _LONGEST_TAG = 5000
+
+
+class GoneError(TrackingError):
+    """MLflow answers, and does not have what a version held, or has something else there."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +142,22 @@ class Registry:
         Nothing of it is run: beside the network there is code, which serving imports.
 
         Raises:
-            TrackingError: it holds no network of this project.
+            GoneError: it holds no network of this project.
         """
+        none = GoneError(f"version {version.version} of {self.name} in MLflow holds no network of this project")
         with self._asked():
-            place = self.client.get_model_version_download_uri(self.name, version.version)
+            try:
+                place = self.client.get_model_version_download_uri(self.name, version.version)
+            except MlflowException as error:
+                if error.error_code in _NOT_THERE:
+                    raise none from None
+                raise
+            if not list_artifacts(artifact_uri=place, tracking_uri=self.client.tracking_uri):
+                raise none
             copy = download_artifacts(artifact_uri=place, dst_path=str(folder), tracking_uri=self.client.tracking_uri)
         found = list(Path(copy).glob("artifacts/*/model.json"))
         if len(found) != 1:
-            raise TrackingError(f"version {version.version} of {self.name} in MLflow holds no network of this project")
+            raise none
         return found[0].parent
 
     def keep_answers(self, version: ModelVersion, table: Path) -> None:
@@ -154,15 +166,30 @@ class Registry:
             self.client.log_artifact(version.run_id, str(table), f"{_ANSWERS_FOLDER}/{version.version}")
 
     def fetch_answers(self, version: ModelVersion, name: str, folder: Path) -> Path:
-        """Copy the answers that were kept of ``version`` below ``folder``, and return the file."""
+        """Copy the answers that were kept of ``version`` below ``folder``, and return the file.
+
+        Raises:
+            GoneError: none are there.
+        """
+        none = GoneError(f"version {version.version} of {self.name} has left no answers in MLflow")
+        place = f"{_ANSWERS_FOLDER}/{version.version}"
         with self._asked():
-            path = f"{_ANSWERS_FOLDER}/{version.version}/{name}"
-            return Path(self.client.download_artifacts(version.run_id or "", path, str(folder)))
+            try:
+                there = self.client.list_artifacts(version.run_id or "", place)
+            except MlflowException as error:
+                if error.error_code in _NOT_THERE:
+                    raise none from None
+                raise
+            if f"{place}/{name}" not in {file.path for file in there}:
+                raise none
+            return Path(self.client.download_artifacts(version.run_id or "", f"{place}/{name}", str(folder)))
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
         try:
             yield
+        except GoneError:
+            raise
         except Exception as error:
             # Stores of models, of runs and of artifacts fail with errors of many kinds.
             raise TrackingError(

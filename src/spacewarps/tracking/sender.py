@@ -7,8 +7,8 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 from spacewarps.progress import say
-from spacewarps.tracking.delivery import Delivery, is_refused
-from spacewarps.tracking.experiment import connect
+from spacewarps.tracking.delivery import Delivery, UnstoredError, is_refused
+from spacewarps.tracking.experiment import connect, connect_alone
 from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.notes import Note
 from spacewarps.tracking.owners import end_abandoned_runs
@@ -138,7 +138,7 @@ class Sender:
             TrackingError: the store cannot be used, or has no such experiment.
         """
         if self._opened is None:
-            self._opened = connect(self._store, self._spool.destination)
+            self._opened = connect_alone(self._root, self._store, self._spool.destination)
             self._note_progress()
         client, experiment_id = self._opened
         delivery = Delivery(client, experiment_id, self._tell)
@@ -170,8 +170,10 @@ class Sender:
 
     def _tell(self, error: Exception) -> None:
         # A name that was refused is no reason to be silent about a server that is gone.
-        if isinstance(error, UnansweredError):
-            address = self._store.public_name(self._root)
+        address = self._store.public_name(self._root)
+        if isinstance(error, UnstoredError):
+            kind, what = "unstored", f"MLflow at {address}: {error}; the work goes on, and its notes wait"
+        elif isinstance(error, UnansweredError):
             kind, what = "away", f"MLflow at {address} does not answer ({error}); the work goes on, and its notes wait"
         elif isinstance(error, UnreadableNotesError):
             kind, what = "unreadable", str(error)

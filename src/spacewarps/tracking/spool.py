@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from pydantic import TypeAdapter
 
 from spacewarps.processes import has_ended, name_of
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.notes import End, Note, Reused, Start, as_line, from_line
+from spacewarps.tracking.notes import Artifact, End, Model, Note, Reused, Start, as_line, from_line
 
 _NOTES, _SENT, _FILES = "notes", "sent", "files"
 # Another one for each change of the header, of the notes or of what stands beside them.
@@ -53,6 +54,9 @@ class Destination:
     store: str
     experiment: str | None = None
     number: str | None = None
+
+
+_DESTINATION = TypeAdapter(Destination)
 
 
 class Spool:
@@ -134,8 +138,20 @@ class Spool:
         return f"{self._kept}/{name}", place
 
     def kept(self, name: str) -> Path:
-        """Return where the copy of that name lies."""
-        return self.folder / _FILES / name
+        """Return where the copy of that name lies.
+
+        Raises:
+            ValueError: somebody has made the name, or a link, that leads out of the copies.
+        """
+        place = self.folder / _FILES / name
+        if not place.resolve().is_relative_to(self.folder.resolve() / _FILES):
+            raise ValueError(f"{name!r:.60} is no file of these notes")
+        return place
+
+    def _check_copies(self, note: Note) -> None:
+        if isinstance(note, Artifact | Model):
+            for path in self.kept(note.path).rglob("*"):
+                self.kept(str(path.relative_to(self.folder / _FILES)))
 
     def delivered(self, run_id: str | None) -> None:
         """Note that the first of the undelivered was delivered, and the id that MLflow gave if it begins a run."""
@@ -175,14 +191,17 @@ class Spool:
         """Take up the notes of another process, an end of the runs that it left open among them.
 
         Raises:
-            UnreadableNotesError: a line is no note.
+            UnreadableNotesError: a line is no note, or what stands beside the notes is damaged.
         """
         notes: list[Note] = []
         # Where the process, or its machine, ended while it wrote, the last line is torn.
         for number, line in enumerate(lines[:-1], start=2):
             try:
-                notes.append(from_line(line))
-            except ValueError as error:
+                note = from_line(line)
+                self._check_copies(note)
+                notes.append(note)
+            except (ValueError, RuntimeError) as error:
+                # Links that lead to each other are the latter.
                 raise _unreadable(
                     self.folder, f"line {number} of {_NOTES} is damaged ({error!s:.80})", "delete the folder"
                 ) from None
@@ -194,7 +213,10 @@ class Spool:
         notes += [End(run, "KILLED", notes[-1].time) for run in left_open]
         sent: list[str] = []
         with contextlib.suppress(OSError):
-            *sent, torn = (self.folder / _SENT).read_text(encoding="utf-8").split("\n")
+            try:
+                *sent, torn = (self.folder / _SENT).read_text(encoding="utf-8").split("\n")
+            except UnicodeDecodeError:
+                raise _unreadable(self.folder, f"{_SENT} is damaged", "delete the folder") from None
             if torn:
                 # What follows it would be read as its end.
                 os.truncate(self.folder / _SENT, sum(len(line) + 1 for line in sent))
@@ -271,8 +293,8 @@ def _read_header(folder: Path, header: str) -> tuple[bool | None, Destination]:
         values = json.loads(header)
         found = values.pop("format", None)
         if found == _FORMAT:
-            return has_ended(values.pop("owner")), Destination(**values)
-    except (AttributeError, KeyError, TypeError, ValueError):
+            return has_ended(values.pop("owner")), _DESTINATION.validate_python(asdict(Destination(**values)))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise _unreadable(folder, f"the first line of {_NOTES} is damaged", "delete the folder") from None
     which = "no number" if found is None else f"number {found!r:.20}"
     raise _unreadable(

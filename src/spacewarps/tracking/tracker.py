@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import psutil
 
 from spacewarps.processes import name_of
 from spacewarps.progress import say
+from spacewarps.tracking.delivery import UnstoredError
 from spacewarps.tracking.experiment import check_kind, destination, open_experiment
 from spacewarps.tracking.failures import UnansweredError, reason
 from spacewarps.tracking.names import acceptable_name
@@ -67,7 +68,10 @@ class Tracker:
             store = find_store(root)
             named = destination(store, root)
             check_kind(store)
-            opened = open_experiment(root, store, named) if store.is_local else None
+            opened = None
+            # What another process keeps for itself is tried again beside the work, as a server is.
+            with suppress(UnansweredError):
+                opened = open_experiment(root, store, named) if store.is_local else None
             self.spool = self._make_spool(root / SPOOL, named)
             self._sender = Sender(root, store, self.spool, opened)
             try:
@@ -209,7 +213,8 @@ class Tracker:
             left = self._sender.finish()
         if left:
             trouble = self._sender.trouble
-            why = "" if trouble is None or isinstance(trouble, UnansweredError) else f" ({trouble})"
+            is_away = isinstance(trouble, UnansweredError) and not isinstance(trouble, UnstoredError)
+            why = "" if trouble is None or is_away else f" ({trouble})"
             some = "" if self._is_whole else ", but for those that could not be kept"
             kept = f"wait in {SPOOL}{some}{why}; the next stage that reaches it delivers them, or `spacewarps sync`"
             say(f"notes for MLflow ({left}) {kept if self._is_lasting else f'are lost{why}'}")

@@ -58,7 +58,8 @@ def _others(registry: Registry, own: str) -> list[str]:
     for tag, owner in registry.tags().items():
         if not tag.startswith(_TURN_TAG) or tag == own:
             continue
-        if has_ended(owner) or time.time() - _asked_at(tag) > _LONGEST_SECONDS:
+        ended = has_ended(owner)
+        if ended or (ended is None and time.time() - _asked_at(tag) > _LONGEST_SECONDS):
             registry.delete_tag(tag)
         else:
             found.append(tag)
