@@ -187,7 +187,7 @@ def test_a_bad_survey_leaves_the_earlier_one_in_place(project: Project, tmp_path
 @pytest.mark.parametrize(
     ("param", "told"),
     [
-        ("catalog", "no such file or folder; point data.catalog at one CSV or a folder of them"),
+        ("catalog", "no such file or folder; point data.catalog at one catalogue or a folder of them"),
         ("images", "no such folder; point data.images at the folder of stamps"),
     ],
 )

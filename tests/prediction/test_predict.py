@@ -203,7 +203,7 @@ def test_a_folder_that_holds_what_was_not_written_here_stays(
     [
         (["out.txt"], "out.txt: a table of predictions is written as .csv or .parquet; name it so"),
         (["out.csv", "--id", "objid"], "there is no id column 'objid'"),
-        (["out.csv", "--catalog", "nowhere"], "nowhere: no such file or folder; point --catalog at one CSV"),
+        (["out.csv", "--catalog", "nowhere"], "nowhere: no such file or folder; point --catalog at one catalogue"),
         (["out.csv", "--images", "nowhere"], "nowhere: no such folder; point --images at the folder of stamps"),
         (["out.csv", "--model", "nowhere"], "nowhere holds no model"),
     ],

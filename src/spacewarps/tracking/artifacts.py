@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: The DVC hash of a logged network, and of a version of it in the registry.
 MODEL_TAG = "model.hash"
 #: What the code that is stored with a network imports, beside MLflow.
-SERVED_WITH = ("torch", "numpy", "pandas", "safetensors", "pillow", "joblib", "pydantic")
+SERVED_WITH = ("torch", "numpy", "pandas", "safetensors", "pillow", "astropy", "joblib", "pydantic")
 
 
 def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None:
