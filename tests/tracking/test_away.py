@@ -219,14 +219,13 @@ def test_a_file_that_the_artifacts_cannot_take_waits_with_what_comes_after_it(
     assert not list((folder / SPOOL).iterdir())
 
 
+@pytest.mark.usefixtures("artifacts_away")
 def test_a_file_that_can_never_be_stored_is_named_and_left_out_once_it_is_deleted(
     server: Server,
     folder: Path,
-    artifacts_away: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert artifacts_away
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
     stages()
