@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from spacewarps.cli import main
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.pipeline_run import StageRun, stage_run
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker
 from tests.tracking.runs import all_runs, client_of, run_of
+from tests.tracking.servers import wait_for_senders
 
 
 @pytest.fixture
@@ -63,14 +65,19 @@ def test_runs_below_a_stage_that_is_interrupted_end_with_it() -> None:
     assert run_of(stage.tracker, step).info.status == "KILLED"
 
 
-def test_artifacts_that_cannot_be_stored_cost_the_log_and_not_the_work(
+def test_artifacts_that_cannot_be_stored_wait_and_the_work_goes_on(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "report.txt").write_text("a report")
     (project / "mlartifacts").write_text("in the way")
     with stage_run("evaluate", {"seed": 1}) as stage:
         stage.log_artifacts(project / "report.txt")
-    assert "MLflow could not store something" in capsys.readouterr().out
+    assert "report.txt, an artifact of a run, could not be stored" in capsys.readouterr().out
+    (project / "mlartifacts").unlink()
+    wait_for_senders()
+    assert main(["sync"]) == 0
+    (report,) = (project / "mlartifacts").glob("*/artifacts/report.txt")
+    assert report.read_text() == "a report"
 
 
 @pytest.mark.usefixtures("project")
