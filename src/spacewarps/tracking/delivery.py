@@ -171,7 +171,7 @@ class Delivery:
                 store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
                 store(run_id, str(path))
             case Model():
-                self._store_model(run_id, spool.kept(note.path), note.tags, uncertain=spool.uncertain)
+                self._store_model(run_id, spool.kept(note.path), note.tags)
             case End():
                 self._client.set_terminated(run_id, note.status, end_time=note.time)
         return None
@@ -245,20 +245,14 @@ class Delivery:
             self._write(run_id, entries[:half])
             self._write(run_id, entries[half:])
 
-    def _store_model(self, run_id: str, folder: Path, tags: dict[str, str], *, uncertain: bool) -> None:
+    def _store_model(self, run_id: str, folder: Path, tags: dict[str, str]) -> None:
         """Store a saved model as one that the run has logged, as MLflow itself does where it saves and logs at once.
 
-        Args:
-            run_id: the run.
-            folder: where the model was saved.
-            tags: what stands on it.
-            uncertain: whether the run may have it already, whole or in part.
+        The run may have it already, whole or in part.
         """
         run = self._client.get_run(run_id)
-        model = None
-        if uncertain:
-            of_run = f"source_run_id = '{run_id}'"
-            model = next(iter(self._client.search_logged_models([self._experiment_id], of_run)), None)
+        of_run = f"source_run_id = '{run_id}'"
+        model = next(iter(self._client.search_logged_models([self._experiment_id], of_run)), None)
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id, _MODEL, source_run_id=run_id, params=run.data.params, tags=tags
