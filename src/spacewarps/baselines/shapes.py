@@ -11,6 +11,7 @@ from photutils.profiles import CurveOfGrowth
 
 from spacewarps.survey.samples import Samples
 
+#: Measured on the mean of the channels of a stamp.
 MEASURES = (
     "background",
     "noise",

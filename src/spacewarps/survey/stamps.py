@@ -37,8 +37,8 @@ _PIXELS = ("uint8", "float32")
 JOINTS = ("-", "_", ".")
 
 Progress = Callable[[int], None]
+# Of one stamp: one, or one for each band.
 Files = tuple[Path, ...]
-"""The files of one stamp: one, or one for each band."""
 Result = TypeVar("Result")
 
 

@@ -1,0 +1,100 @@
+"""Sound files of every format that is read, and what damages them."""
+
+import gzip
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits, votable
+from astropy.table import Table
+from PIL import Image
+
+from tests.survey.stamp_files import in_fits, in_npy, in_npz, in_tiles
+
+SIDE = 12
+_IDS = [1237660025035096479, 1030562009227331788, 42]
+_ROWS = {
+    "id": _IDS,
+    "class": ["STAR", "QSO", "GALAXY"],
+    "ra": [10.5, 11.25, 300.0],
+    "dec": [-20.0, 21.0, 0.0],
+    "z": [0.0, 2.5, 0.1],
+}
+# What a length, an offset or a size is often mistaken for.
+_TELLING = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF]
+
+
+def sound_stamps() -> dict[str, bytes]:
+    """Return a small stamp in each format, by the suffix that its reader goes by."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    pixels = rng.normal(100, 10, (3, SIDE, SIDE)).astype(np.float32)
+    pixels[0, 0, 0] = np.nan
+    found = {}
+    for suffix, kind in {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".bmp": "BMP", ".webp": "WEBP"}.items():
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, kind)
+        found[suffix] = file.getvalue()
+    found[".fits"] = in_fits(pixels)
+    found[".fits.gz"] = gzip.compress(found[".fits"], mtime=0)
+    found[".fits.fz"] = in_tiles(pixels[0], tile_shape=(4, SIDE))
+    found[".npy"] = in_npy(pixels)
+    found[".npz"] = in_npz(stamp=pixels, mask=pixels > 110)
+    return found
+
+
+def sound_catalogues() -> dict[str, bytes]:
+    """Return a catalogue of three rows in each format, by its suffix."""
+    table = Table(_ROWS)
+    binary, parquet, plain, packed = (io.BytesIO() for _ in range(4))
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table)]).writeto(binary)
+    pq.write_table(pa.table(_ROWS), parquet)
+    votable.from_table(table).to_xml(plain)
+    votable.from_table(table).to_xml(packed, tabledata_format="binary2")
+    lines = [",".join(_ROWS), *(",".join(map(str, row)) for row in zip(*_ROWS.values(), strict=True))]
+    text = ("\n".join(lines) + "\n").encode()
+    return {
+        ".csv": text,
+        ".csv.gz": gzip.compress(text, mtime=0),
+        ".fits table": binary.getvalue(),
+        ".parquet": parquet.getvalue(),
+        ".vot": plain.getvalue(),
+        ".vot binary": packed.getvalue(),
+    }
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """Return ``content`` with one to six faults: bits, bytes, lengths and slices that are others, gone or doubled."""
+    data = bytearray(content)
+    for _ in range(int(rng.integers(1, 7))):
+        if not data:
+            break
+        start = int(rng.integers(len(data)))
+        length = min(len(data) - start, 2 ** int(rng.integers(0, 10)))
+        match int(rng.integers(7)):
+            case 0:
+                data[start] ^= 1 << int(rng.integers(8))
+            case 1:
+                data[start : start + length] = rng.bytes(length)
+            case 2:
+                size = 2 ** int(rng.integers(0, 4))
+                value = _TELLING[int(rng.integers(len(_TELLING)))] & (1 << 8 * size) - 1
+                data[start : start + size] = value.to_bytes(size, "big" if rng.integers(2) else "little")
+            case 3:
+                del data[start : start + length]
+            case 4:
+                data[start:start] = data[start : start + length]
+            case 5:
+                del data[start:]
+            case 6:
+                # Headers of text name sizes in digits.
+                digits = [place for place in range(min(len(data), 8192)) if 48 <= data[place] <= 57]
+                if digits:
+                    data[digits[int(rng.integers(len(digits)))]] = int(rng.integers(48, 58))
+    return bytes(data)
+
+
+def generator_of(seed: int, kind: str, number: int) -> np.random.Generator:
+    """Return the generator of one damaged file."""
+    return np.random.default_rng([seed, number, *kind.encode()])
