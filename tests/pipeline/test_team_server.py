@@ -171,7 +171,7 @@ def tree_of(client: MlflowClient, folder: Path) -> list[dict[str, Any]]:
             "metrics": {
                 name: [(point.step, point.value) for point in client.get_metric_history(number, name)]
                 for name in run.data.metrics
-                if name not in OF_ONE_CLOCK
+                if name.rpartition(".")[2] not in OF_ONE_CLOCK
             },
             "data": [(dict(each.dataset), [(tag.key, tag.value) for tag in each.tags]) for each in used],
             "artifacts": files_of(number, run_id=number) if client.list_artifacts(number) else {},
