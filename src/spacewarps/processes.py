@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 
 # Of proc_pid_stat(5), counted from behind the name in parentheses.
 _STATE, _START = 0, 19
+_PAUSE_SECONDS = 0.05
 
 
 def name_of(process: psutil.Process) -> str:
@@ -71,14 +73,42 @@ def _start_of_machine() -> str:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the block for ``folder``, where the system can see to it."""
+def alone_in(folder: Path, at_most: float | None = None) -> Iterator[None]:
+    """Let one process at a time into the block for ``folder``, where the system can see to it.
+
+    Args:
+        folder: what only one is to work in.
+        at_most: seconds to wait for another, which may have been stopped in the block; without it there is no end.
+
+    Raises:
+        BlockingIOError: another is in the block for longer.
+    """
     descriptor = None
     try:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if descriptor is not None:
+            _lock(descriptor, at_most)
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, at_most: float | None) -> None:
+    if at_most is None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + at_most
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        except OSError:
+            # Not every file system knows locks.
+            return

@@ -179,8 +179,10 @@ def test_what_a_user_may_not_write_waits_until_the_user_may(
 
 
 @pytest.fixture
-def artifacts_away(server: Server) -> Iterator[Callable[[], None]]:
-    """A server whose artifacts cannot be written, though all else can; a call brings them back."""
+def artifacts_away(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """The server of the runs, whose artifacts cannot be written, though all else can; a call brings them back."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
     place, aside = server.folder / "artifacts", server.folder / "aside"
     place.mkdir(exist_ok=True)
     place.rename(aside)
@@ -201,10 +203,7 @@ def test_a_file_that_the_artifacts_cannot_take_waits_with_what_comes_after_it(
     expected: dict[str, Any],
     artifacts_away: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
     stages()
     assert (
         capsys.readouterr().out.count("wait in .spacewarps/spool (report.txt, an artifact of a run, could not be") == 2
@@ -221,13 +220,8 @@ def test_a_file_that_the_artifacts_cannot_take_waits_with_what_comes_after_it(
 
 @pytest.mark.usefixtures("artifacts_away")
 def test_a_file_that_can_never_be_stored_is_named_and_left_out_once_it_is_deleted(
-    server: Server,
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
     stages()
     assert sync() == 2
     (kept,) = (folder / SPOOL).glob("*/files/*/report.txt")

@@ -113,18 +113,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "_LOCK_SECONDS", 0.5)
 
 
+def tracker_in_trouble(folder: Path) -> Tracker:
+    """Start a run that the store cannot be told of, and wait until this is known."""
+    tracker = Tracker(folder)
+    tracker.start_run("own", None, {})
+    deadline = time.monotonic() + 60
+    while not tracker._sender.trouble:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return tracker
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_database_that_another_process_has_locked_does_not_end_the_work(
     database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        tracker = Tracker(tmp_path)
-        tracker.start_run("own", None, {})
-        deadline = time.monotonic() + 60
-        while not tracker._sender.trouble:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        tracker = tracker_in_trouble(tmp_path)
         tracker.close("FINISHED")
         said = capsys.readouterr().out
         assert "MLflow at sqlite:///mlflow.db does not answer (database is locked); the work goes on" in said
@@ -143,12 +149,7 @@ def test_a_process_that_was_stopped_as_it_opened_the_store_holds_up_nobody(
 ) -> None:
     assert database
     with alone_in(tmp_path):
-        tracker = Tracker(tmp_path)
-        tracker.start_run("own", None, {})
-        deadline = time.monotonic() + 60
-        while not tracker._sender.trouble:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        tracker = tracker_in_trouble(tmp_path)
     assert {run.info.run_name for run in all_runs(tracker)} == {"earlier", "own"}
     tracker.close("FINISHED")
     assert "does not answer (another process opens it, and does not come to an end)" in capsys.readouterr().out

@@ -1,16 +1,14 @@
 """The MLflow experiment that runs belong to, in the store that can be used."""
 
 import contextlib
-import fcntl
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from spacewarps.processes import alone_in
 from spacewarps.tracking.database import check_database, is_locked
 from spacewarps.tracking.failures import (
     TrackingError,
@@ -29,7 +27,6 @@ from spacewarps.tracking.views import experiment_tags, tags_of_any_experiment
 EXPERIMENT = "space-warps"
 # As long as for a database that is locked.
 _LOCK_SECONDS = 20.0
-_PAUSE_SECONDS = 0.05
 NAME_VARIABLE, ID_VARIABLE = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 
 
@@ -63,34 +60,11 @@ def connect_alone(root: Path, store: Store, named: Destination) -> tuple[MlflowC
     if not store.is_local:
         return connect(store, named)
     # One process at a time makes the tables of a new database.
-    with _alone_in(root if store.database is None else store.database.parent):
-        return connect(store, named)
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the block for ``folder``, but wait for no other that has been stopped in it.
-
-    Raises:
-        UnansweredError: another is in the block for too long.
-    """
-    descriptor = None
-    deadline = time.monotonic() + _LOCK_SECONDS
     try:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise UnansweredError("another process opens it, and does not come to an end") from None
-                    time.sleep(_PAUSE_SECONDS)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        with alone_in(root if store.database is None else store.database.parent, _LOCK_SECONDS):
+            return connect(store, named)
+    except BlockingIOError:
+        raise UnansweredError("another process opens it, and does not come to an end") from None
 
 
 def check_kind(store: Store) -> None:
