@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Never
 
 from spacewarps.errors import DependenciesChangedError, ParamsError, SpaceWarpsError
+from spacewarps.importing import import_quickly
 from spacewarps.own_code import run_own_code
 from spacewarps.portability import pin_kernels, pin_numpy
 from spacewarps.resources import check_address_space, shortage
@@ -105,14 +106,13 @@ def main(arguments: list[str] | None = None) -> int:
         module = f"spacewarps.{'stages' if is_stage else 'commands'}.{options.command}"
         _make_ready_to_import(module)
         # Imported when needed, so that checking params does not wait for torch and MLflow.
+        command = import_quickly(module)
         from spacewarps.stages.context import Stage
         from spacewarps.stages.one_run import one_run_at_a_time
 
         stage = Stage(options.command, params, began_with)
         with one_run_at_a_time() if is_stage else contextlib.nullcontext():
-            status = importlib.import_module(module).run(
-                stage, *([options] if options.command in _WITH_OPTIONS else [])
-            )
+            status = command.run(stage, *([options] if options.command in _WITH_OPTIONS else []))
         if options.command == "evaluate":
             # DVC records its params when it has ended, so they are not compared yet.
             importlib.import_module("spacewarps.commands.result").tell(stage)
@@ -186,7 +186,7 @@ def _predict(options: argparse.Namespace, params: "Params | None") -> None:
     _pin_kernels(compute)
     module = "spacewarps.commands.predict"
     _make_ready_to_import(module)
-    importlib.import_module(module).run(options, compute)
+    import_quickly(module).run(options, compute)
 
 
 def _export(options: argparse.Namespace, params: "Params | None") -> None:
@@ -199,7 +199,7 @@ def _export(options: argparse.Namespace, params: "Params | None") -> None:
     _pin_kernels(compute)
     module = "spacewarps.commands.export"
     _make_ready_to_import(module)
-    importlib.import_module(module).run(options, compute, prepared)
+    import_quickly(module).run(options, compute, prepared)
 
 
 def _goes_on(command: str, params: "Params | None") -> str:

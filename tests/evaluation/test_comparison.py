@@ -49,11 +49,6 @@ def test_samples_of_one_source_say_less_than_samples_of_many() -> None:
     assert widths[1] > 1.5 * widths[0]
 
 
-def test_an_impossible_answer_has_a_finite_loss() -> None:
-    probabilities = answers(np.zeros(60, dtype=bool), sureness=1.0)
-    assert np.isfinite(answered().losses(probabilities)).all()
-
-
 @given(one=st.integers(0, 40), two=st.integers(0, 40))
 def test_mcnemar_is_the_two_sided_binomial_of_a_fair_coin(one: int, two: int) -> None:
     right = np.array([True] * one + [False] * two + [True] * 5)

@@ -71,7 +71,8 @@ class Project:
         for name in ("data", "models", "reports"):
             (folder / name).mkdir()
             shutil.copy(ROOT / name / ".gitignore", folder / name / ".gitignore")
-        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        # With what Python has compiled, but for the names under which another test is just writing it.
+        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
         params: Params = yaml.safe_load((ROOT / "params.yaml").read_text())
         for section, values in TINY.items():
             params[section].update(values)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from photutils.morphology import data_properties, gini
 from photutils.profiles import CurveOfGrowth
 
+from spacewarps.survey.pixels import rim
 from spacewarps.survey.samples import Samples
 
 #: Measured on the mean of the channels of a stamp.
@@ -58,13 +59,10 @@ def _measurements(stamp: NDArray[np.float64]) -> list[float]:
 
 
 def _above_background(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
-    """Return the image without its background, the background, and the noise, both measured at the edge."""
+    """Return the image without its background, the background, and the noise, both measured at the rim."""
     image = np.where(np.isfinite(image), image, np.nan)
-    width = max(1, min(image.shape) // 10)
-    inner = np.zeros(image.shape, dtype=bool)
-    inner[width:-width, width:-width] = True
-    edge = image[~inner & np.isfinite(image)]
-    background, noise = (float(np.median(edge)), float(mad_std(edge))) if edge.size else (0.0, np.nan)
+    sky = image[rim(*image.shape) & np.isfinite(image)]
+    background, noise = (float(np.median(sky)), float(mad_std(sky))) if sky.size else (0.0, np.nan)
     return np.nan_to_num(image - background), background, noise
 
 

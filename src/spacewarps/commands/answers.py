@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spacewarps.evaluation.losses import sample_losses
+
 # A test split of millions of samples.
 MAX_TABLE_BYTES = 1 << 30
 _SAMPLE = ["id", "source", "label"]
@@ -60,12 +62,7 @@ class Answers:
     @property
     def losses(self) -> NDArray[np.float64]:
         """The cross-entropy of each sample in nats; their mean is the log loss that ``evaluate`` reports."""
-        # As scikit-learn does, since what a loss of exactly 0 would be is infinite.
-        least = np.finfo(np.float64).eps
-        losses: NDArray[np.float64] = -np.log(
-            self.probabilities[np.arange(len(self)), self.labels].clip(least, 1 - least)
-        )
-        return losses
+        return sample_losses(self.labels, self.probabilities)
 
     def fingerprint(self) -> str:
         """Return a hash of which samples they are, of which sources and classes; the answers are no part of it."""

@@ -39,8 +39,7 @@ def tell(stage: Stage) -> None:
     test = metrics["test"]
     lines = [
         f"test accuracy {test['accuracy']:.4f}, {in_percent(test['confidence'])} interval "
-        f"{test['accuracy_low']:.4f} to "
-        f"{test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
+        f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}, balanced accuracy {test['balanced_accuracy']:.4f} "
         f"({test['samples']} samples of {test['sources']} sources)",
         *blind_spots(metrics),
     ]

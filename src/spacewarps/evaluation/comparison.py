@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from spacewarps.evaluation.bootstrap import balanced_accuracy_interval, difference_interval, mean_interval
+from spacewarps.evaluation.losses import sample_losses
 from spacewarps.evaluation.metrics import balanced_accuracy
 from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.seeds import numpy_generator
@@ -88,12 +89,6 @@ class Answered:
             "balanced_accuracy_high": balanced_high,
         }
 
-    def losses(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the cross-entropy of each sample in nats, ``[N]``; that of an impossible answer is finite too."""
-        of_label = probabilities[np.arange(len(self.labels)), self.labels]
-        losses: NDArray[np.float64] = -np.log(of_label.clip(np.finfo(np.float64).eps))
-        return losses
-
     def compare(self, network: NDArray[np.float64], baseline: Baseline) -> dict[str, Any]:
         """Return what ``baseline`` is and how good, and in ``gain`` by how much the network is better, with intervals.
 
@@ -104,13 +99,14 @@ class Answered:
         predicted, other = network.argmax(axis=1), baseline.probabilities.argmax(axis=1)
         right, other_right = predicted == self.labels, other == self.labels
         low, high = difference_interval(right, other_right, self.sources, **self._draws(f"gain over {baseline.name}"))
-        saved = self.losses(baseline.probabilities) - self.losses(network)
+        losses, other_losses = (sample_losses(self.labels, each) for each in (network, baseline.probabilities))
+        saved = other_losses - losses
         loss_low, loss_high = mean_interval(saved, self.sources, **self._draws(f"loss saved over {baseline.name}"))
         accuracies = self.accuracies(other, baseline.name)
         return {
             "classifier": baseline.title,
             **accuracies,
-            "log_loss": float(self.losses(baseline.probabilities).mean()),
+            "log_loss": float(other_losses.mean()),
             "gain": {
                 "accuracy": float(right.mean() - other_right.mean()),
                 "accuracy_low": low,

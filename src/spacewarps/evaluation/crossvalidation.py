@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spacewarps.evaluation.bootstrap import mean_interval
+from spacewarps.evaluation.losses import sample_losses
 from spacewarps.evaluation.metrics import classification_metrics, expected_calibration_error
 from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.seeds import numpy_generator
@@ -65,11 +66,9 @@ def summarise(folds: Sequence[OuterFold], classes: list[str], settings: Bootstra
     labels, probabilities = _answers(together, classes)
     _, sources = np.unique(together["source"].to_numpy(dtype=str), return_inverse=True)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    # What a loss of exactly 0 would be is infinite.
-    of_label = probabilities[np.arange(len(labels)), labels].clip(np.finfo(np.float64).tiny)
     scores = classification_metrics(labels, probabilities, classes)
     summary: dict[str, Any] = {"confidence": settings.confidence}
-    for name, values in (("accuracy", right), ("log_loss", -np.log(of_label))):
+    for name, values in (("accuracy", right), ("log_loss", sample_losses(labels, probabilities))):
         low, high = mean_interval(
             values,
             sources,

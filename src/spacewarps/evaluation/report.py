@@ -263,8 +263,7 @@ def _prediction_sets(sets: dict[str, Any] | None) -> list[str]:
         "## Prediction sets",
         "",
         f"All classes that a sample may have: the set is to hold its own in at least {in_percent(sets['promised'])} "
-        "of cases, "
-        f"class by class. Here it has {sets['size']:.2f} classes on average, and holds the right one in "
+        f"of cases, class by class. Here it has {sets['size']:.2f} classes on average, and holds the right one in "
         f"{sets['coverage']:.1%}.",
         *broken,
         "",
@@ -299,8 +298,8 @@ def _page(evaluation: SplitEvaluation, search: dict[str, Any], training: dict[st
             "# Test result",
             "",
             f"Accuracy **{test['accuracy']:.4f}**, {in_percent(test['confidence'])} interval "
-            f"{test['accuracy_low']:.4f} to "
-            f"{test['accuracy_high']:.4f}; balanced accuracy **{test['balanced_accuracy']:.4f}**, interval "
+            f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}; balanced accuracy "
+            f"**{test['balanced_accuracy']:.4f}**, interval "
             f"{test['balanced_accuracy_low']:.4f} to {test['balanced_accuracy_high']:.4f} "
             f"(bootstrap over {test['sources']} sources, {test['samples']} samples). "
             f"Macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, expected calibration error "

@@ -70,8 +70,7 @@ def _metrics(facts: Facts) -> list[str]:
     return [
         "Accuracy and balanced accuracy, for the whole and for each class; log loss and calibration error for the "
         f"probabilities; the coverage of prediction sets. Intervals hold {in_percent(facts.confidence)}: by "
-        "resampling of "
-        "sources for accuracies, Wilson's for as many sources as there are for parts of the test split.",
+        "resampling of sources for accuracies, Wilson's for as many sources as there are for parts of the test split.",
     ]
 
 
@@ -132,8 +131,7 @@ def _analyses(facts: Facts) -> list[str]:
     if sets is not None:
         told.append(
             f"- Prediction sets hold the right class in {sets['coverage']:.1%} ({in_percent(sets['promised'])} "
-            "promised), with "
-            f"{sets['size']:.2f} classes on average."
+            f"promised), with {sets['size']:.2f} classes on average."
         )
     return [
         *told,

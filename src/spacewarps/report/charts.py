@@ -97,8 +97,7 @@ def plot_accuracies(epochs: pd.DataFrame, best_epoch: int | None, sources: int, 
         "accuracies",
         "Accuracy on the samples held out, over the epochs of the final training",
         f"From {values[0]:.1%} at the first epoch to {values[-1]:.1%} at the last; the band is the "
-        f"{in_percent(confidence)} "
-        f"interval for {sources} sources.",
+        f"{in_percent(confidence)} interval for {sources} sources.",
         _HEIGHT,
         svg.axes(x, y, names=("epoch", "accuracy on what was held out"), at=(_whole(epochs["epoch"]), _at(y))),
         svg.band(upper, lower, 1),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacewarps.survey.dataset import Space_Galaxi
+from spacewarps.survey.pixels import rim
 
 _RELIABILITY_BINS = 10
 # As many parts of a quantity as can be told apart, if each is to hold some sources.
@@ -115,13 +116,11 @@ def along(
 def light(data: Space_Galaxi) -> dict[str, NDArray[np.float64]]:
     """Return the brightness and the background of each stamp of ``data``.
 
-    The background is the median of the pixels at the rim, a tenth of the side wide; the brightness is by how much the
+    The background is the median of the pixels at the rim; the brightness is by how much the
     mean of all pixels is above it. Both are in the survey's units.
     """
     _, height, width = data.stamp_shape
-    rim = max(1, min(height, width) // 10)
-    at_rim = np.ones((height, width), dtype=bool)
-    at_rim[rim : height - rim, rim : width - rim] = False
+    at_rim = rim(height, width)
     background, brightness = np.empty(len(data)), np.empty(len(data))
     for start in range(0, len(data), _STAMPS_AT_ONCE):
         part = slice(start, start + _STAMPS_AT_ONCE)

@@ -130,8 +130,7 @@ def _coverage(facts: Facts) -> Markup:
             "p",
             f"A prediction set has all classes that a sample may have, and is to hold its own in at least "
             f"{in_percent(sets['promised'])} of cases, class by class. Here it has {sets['size']:.2f} classes on "
-            "average, and "
-            f"holds the right one in {sets['coverage']:.1%}.",
+            f"average, and holds the right one in {sets['coverage']:.1%}.",
         ),
         element("p", broken, class_="warn") if broken else None,
         figure(

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader
 
 from spacewarps.errors import ParamsError, SpaceWarpsError
 from spacewarps.model.network import ProgressiveModel, check_depth
-from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.model.storage import pack_model, unpack_model
 from spacewarps.search.decisions import rule_of
@@ -26,8 +25,9 @@ from spacewarps.search.settings import SearchSettings
 from spacewarps.search.strategies.base import Proposal, Strategy
 from spacewarps.search.strategies.greedy import Greedy
 from spacewarps.seeds import derive_seed
-from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.dataset import Batch, Space_Galaxi
 from spacewarps.training.compute import Compute, check_surroundings, kind_of_machine, named_random_state, set_up_compute
+from spacewarps.training.final import fit_normalisers
 from spacewarps.training.settings import ComputeSettings, Optimiser
 
 
@@ -286,7 +286,5 @@ def _empty_model(train: Space_Galaxi, configuration: Configuration, seed: int) -
     """Return a network without blocks whose normalisers know the training split."""
     with named_random_state(seed, "initialisation"):
         model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, configuration)
-    # Not all of `train.stamps`, which may be more than memory holds.
-    some = train.without_augmentation().batch(BatchIndices(stamps_to_fit(len(train)), seed=0))
-    model.fit_normalisers(some.images.numpy(), train.features)
+    fit_normalisers(model, train)
     return model

@@ -3,15 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spacewarps.baselines.networks import (
-    inputs_of,
-    network_of,
-    vgg_blocks,
-)
+from spacewarps.baselines.networks import inputs_of, network_of, vgg_blocks
 from spacewarps.baselines.shapes import measure
 from spacewarps.baselines.trees import boost, features_of
 from spacewarps.baselines.views import without_features, without_sources, without_stamps
@@ -137,15 +134,14 @@ class Baselines:
         return derive_seed(self._stage.params.seed, "baseline", name)
 
     def _features_alone(self, name: str) -> _Answers:
-        known = self._known()
-        return self._boosted(name, known, features_of(known), features_of(self._test))
+        return self._boosted(name, features_of(self._known), features_of(self._test))
 
     def _features_and_shapes(self, name: str) -> _Answers:
-        known = self._known()
-        with progress_bar(name, len(known) + len(self._test)) as advance:
-            columns = [np.hstack([features_of(data), measure(data, advance)]) for data in (known, self._test)]
-        return self._boosted(name, known, *columns)
+        with progress_bar(name, len(self._known) + len(self._test)) as advance:
+            columns = [np.hstack([features_of(data), measure(data, advance)]) for data in (self._known, self._test)]
+        return self._boosted(name, *columns)
 
+    @cached_property
     def _known(self) -> Space_Galaxi:
         """Return what the final network learned from."""
         if self._stage.params.train.data == "train":
@@ -153,8 +149,8 @@ class Baselines:
             return train
         return open_train_and_validation(self._stage)
 
-    def _boosted(self, name: str, known: Space_Galaxi, table: _Answers, asked: _Answers) -> _Answers:
-        return boost(table, known.labels.numpy(), asked, len(known.classes), self._seed(name))
+    def _boosted(self, name: str, table: _Answers, asked: _Answers) -> _Answers:
+        return boost(table, self._known.labels.numpy(), asked, len(self._known.classes), self._seed(name))
 
     def _features_network(self, name: str) -> _Answers:
         return self._learned_here(
@@ -228,8 +224,12 @@ class Baselines:
     def _parts(self, view: Callable[[Space_Galaxi], Space_Galaxi]) -> list[Part]:
         return [
             Part(view(part.train), None if part.held_out is None else view(part.held_out))
-            for part in parts_to_learn(self._stage)
+            for part in self._parts_to_learn
         ]
+
+    @cached_property
+    def _parts_to_learn(self) -> list[Part]:
+        return parts_to_learn(self._stage)
 
     def _stamps(self, parts: Sequence[Part]) -> int:
         return sum(len(part.train) for part in parts) * self._stage.params.train.epochs

@@ -125,8 +125,7 @@ class _Told:
         if classifier.reference.thresholds is not None:
             yield (
                 f"  prediction sets that hold the class in at least {in_percent(classifier.reference.coverage)} of "
-                "cases have "
-                f"{self._candidates / self.samples:.2f} classes on average"
+                f"cases have {self._candidates / self.samples:.2f} classes on average"
             )
         if self._flagged:
             yield f"  {self._flagged} samples are unlike all that the network learned from: see the column `unusual`"

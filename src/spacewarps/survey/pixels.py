@@ -75,6 +75,14 @@ def fill_masked(stamp: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
     return filled, count
 
 
+def rim(height: int, width: int) -> NDArray[np.bool_]:
+    """Say of each pixel whether it is within a tenth of the shorter side of the stamp's edge, where the sky is."""
+    wide = max(1, min(height, width) // 10)
+    at_rim = np.ones((height, width), dtype=np.bool_)
+    at_rim[wide : height - wide, wide : width - wide] = False
+    return at_rim
+
+
 def crop(stamp: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
     """Return at most ``height`` rows and ``width`` columns of ``stamp``, ``[channels, h, w]``, around its centre.
 

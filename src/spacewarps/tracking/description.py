@@ -41,9 +41,8 @@ def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
     test = metrics["test"]
     told = (
         f"**Test accuracy {test['accuracy']:.4f}**, {in_percent(test['confidence'])} interval "
-        f"{test['accuracy_low']:.4f} to "
-        f"{test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} sources); log loss "
-        f"{test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
+        f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} "
+        f"sources); log loss {test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
     )
     learned = [found for found in metrics["baseline"].values() if "classifier" in found]
     beside = [f"{found['classifier']} {found['accuracy']:.4f}" for found in learned]

@@ -71,7 +71,7 @@ class ProcessesExecutor(Executor):
             self._closing = closing.pop_all()
         # A server that has imported torch once forks each worker in a moment.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["spacewarps.search.candidate"])
+        self._context.set_forkserver_preload([f"{__package__}.preload"])
         self._workers: list[_Worker | None] = [None] * workers
 
     @classmethod
