@@ -20,95 +20,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from spacewarps.commands.recorded_outputs import differing_outputs, read_outputs
-from spacewarps.project import init_project
 from spacewarps.tracking.notes import OUTPUTS_TAG, PARENT_TAG, RUN_TAG, STAGE_TAG
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG
-from spacewarps.tracking.store import find_store
 from spacewarps.tracking.waiting import SPOOL
+from tiny_project import STAGES, TinyProject
 
-STAGES = ("simulate", "prepare", "search", "train", "evaluate")
-# As small as a pipeline can be that has steps, candidates and a final network.
-TINY = {
-    "compute.kernels": "native",
-    "simulate.n_samples": 90,
-    "search.max_layers": 2,
-    "search.k_candidates": "[3,5]",
-    "search.epochs_per_eval": 1,
-    "search.executor": "inline",
-    "search.folds": 1,
-    "search.decides": "accuracy",
-    "search.patience": 1,
-    "train.epochs": 2,
-    "train.start": "warm",
-    "train.data": "train",
-    "train.orientations": 1,
-    "train.calibration": "none",
-    "evaluate.bootstrap_resamples": 200,
-}
 # What DVC and the stages say where something went wrong beside the work.
 COMPLAINTS = re.compile(r"database is locked|MLflow did not take|MLflow could not|MLflow will not|does not answer")
 PAUSE_SECONDS = 5.0
 HEAD = ("round", "trees complete", "runs", "late notes", "faults", "seconds")
 
 
-class QueuedProject:
+class QueuedProject(TinyProject):
     """A new project, with experiments in its queue."""
 
     def __init__(self, folder: Path, prefix: str, experiments: int) -> None:
-        self.folder = folder
+        super().__init__(folder, f"Start {prefix}")
         self.names = [f"{prefix}-{number:02d}" for number in range(experiments)]
-        init_project(folder)
-        for command in (("config", "user.name", "A"), ("config", "user.email", "a@example.org"), ("add", ".")):
-            self.run("git", *command)
-        self.run("git", "commit", "--quiet", "--message", f"Start {prefix}")
-        self.commit = self.run("git", "rev-parse", "HEAD").strip()
-        settings = [word for name, value in TINY.items() for word in ("--set-param", f"{name}={value}")]
         for seed, name in enumerate(self.names):
             # Each has a survey of its own, so that DVC knows the output of no stage beforehand.
-            self.dvc("exp", "run", "--queue", "--name", name, *settings, "--set-param", f"seed={seed}")
-
-    def run(self, *command: str) -> str:
-        """Run a command in the project, and return what it printed."""
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
-        return done.stdout
-
-    def dvc(self, *arguments: str) -> str:
-        """Run DVC in the project, and return what it printed."""
-        return self.run(sys.executable, "-m", "dvc", *arguments)
+            self.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"seed={seed}")
 
     def work_off(self, workers: int) -> None:
         """Wait until nothing is in the queue any more."""
         self.dvc("queue", "start", "--jobs", str(workers))
         while re.search(r"\b(Queued|Running)\b", self.dvc("queue", "status")):
             time.sleep(PAUSE_SECONDS)
-
-    def deliver_late_notes(self) -> int:
-        """Deliver what a slow server had not taken when the last stages ended, and return how many notes that were."""
-        said = self.run(sys.executable, "-m", "spacewarps.cli", "sync")
-        return int(found[1]) if (found := re.search(r"(\d+) notes? delivered", said)) else 0
-
-    def runs(self) -> list[Run]:
-        """Return the runs of this project's experiments, and all below them."""
-        client = MlflowClient(find_store(self.folder).uri)
-        experiment = client.get_experiment_by_name("space-warps")
-        if experiment is None:
-            return []
-        found: list[Run] = []
-        page: str | None = None
-        while page is None or page:
-            some = client.search_runs([experiment.experiment_id], max_results=1000, page_token=page)
-            found += some
-            page = some.token or ""
-        # On a server there are those of other rounds, too.
-        own = {run.info.run_id: run for run in found if run.data.tags.get(COMMIT_TAG) == self.commit}
-        while below := [r for r in found if r.info.run_id not in own and r.data.tags.get(PARENT_TAG) in own]:
-            own |= {run.info.run_id: run for run in below}
-        return list(own.values())
 
     def show(self, name: str, path: str) -> str:
         """Return a file of an experiment; nothing where it has none."""

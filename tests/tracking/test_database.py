@@ -1,4 +1,5 @@
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -105,6 +106,30 @@ def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None
         for _ in range(2)
     ]
     assert [process.communicate()[1] for process in started] == ["", ""]
+
+
+def test_a_process_that_is_killed_as_it_makes_the_database_leaves_none(tmp_path: Path) -> None:
+    code = """
+import itertools, os, signal
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from spacewarps.tracking.tracker import Tracker
+number = itertools.count(1)
+@event.listens_for(Engine, "before_cursor_execute")
+def count(*_):
+    if next(number) == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+Tracker(Path.cwd())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    tracker = Tracker(tmp_path)
+    tracker.start_run("next", None, {})
+    tracker.close("FINISHED")
+    assert [run.info.run_name for run in all_runs(tracker)] == ["next"]
+    assert sorted(path.name for path in tmp_path.glob("*mlflow*")) == ["mlflow.db"]
 
 
 @pytest.fixture

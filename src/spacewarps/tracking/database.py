@@ -14,8 +14,9 @@ import mlflow
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from mlflow.store.db.base_sql_model import Base
-from mlflow.store.db.utils import create_sqlalchemy_engine
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
+from spacewarps.files import outputs
 from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.places import follow_the_project
 from spacewarps.tracking.store import URI_VARIABLE, Store
@@ -47,6 +48,19 @@ def check_database(store: Store) -> None:
         engine = create_sqlalchemy_engine(store.uri)  # type: ignore[no-untyped-call]
         with closing(engine.connect()):
             pass
+        engine.dispose()
+
+
+def make_database(path: Path) -> None:
+    """Make an SQLite database with this MLflow's tables, if none is there: all of it appears at once.
+
+    One whose maker is killed half-way looks as if an older MLflow had written it, and nothing can be done with it.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    with outputs() as new:
+        engine = create_sqlalchemy_engine(f"sqlite:///{new.file(path.resolve())}")  # type: ignore[no-untyped-call]
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
         engine.dispose()
 
 

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import alone_in
-from spacewarps.tracking.database import check_database, is_locked
+from spacewarps.tracking.database import check_database, is_locked, make_database
 from spacewarps.tracking.failures import (
     TrackingError,
     UnansweredError,
@@ -89,6 +89,8 @@ def connect(store: Store, named: Destination) -> tuple[MlflowClient, str]:
     """
     try:
         check_database(store)
+        if store.database is not None:
+            make_database(store.database)
         client = MlflowClient(store.uri)
         return client, str(_find_or_create_experiment(client, named, store).experiment_id)
     except TrackingError:
