@@ -14,6 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spacewarps.cli import main
+from spacewarps.commands import sync as sync_command
+from spacewarps.processes import alone_in
 from spacewarps.tracking import delivery
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError
@@ -404,6 +406,24 @@ def test_two_that_sync_at_once_deliver_everything_once(
     )
     assert tree(server) == expected
     assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_sync_that_another_one_keeps_out_says_so_and_leaves_the_notes(
+    line: Line, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.allowed = 0
+    stages()
+    wait_for_senders()
+    line.allowed = sys.maxsize
+    monkeypatch.setattr(sync_command, "_PATIENCE_SECONDS", 0.2)
+    capsys.readouterr()
+    with alone_in(folder / SPOOL):
+        assert sync() == 2
+    told = capsys.readouterr().err
+    assert "another process delivers them, or was stopped as it did; 0 delivered, " in told
+    assert told.count("\n") == 1
+    assert list((folder / SPOOL).iterdir())
+    assert sync() == 0
 
 
 def test_where_notes_cannot_be_kept_the_work_goes_on_and_a_server_hears_of_it(

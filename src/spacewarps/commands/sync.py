@@ -9,6 +9,9 @@ from spacewarps.tracking.spool import Destination, UnreadableNotesError
 from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
 from spacewarps.tracking.waiting import SPOOL, count_waiting, deliver_waiting
 
+# It is typed by somebody who looks at the terminal.
+_PATIENCE_SECONDS = 60.0
+
 
 def run() -> None:
     """Deliver the notes that stages which have ended left in the spool, and say how many there were.
@@ -43,9 +46,11 @@ def run() -> None:
         count += 1
 
     try:
-        deliver_waiting(root, name, open_delivery, tell, note_progress, from_anywhere=True)
+        deliver_waiting(root, name, open_delivery, tell, note_progress, from_anywhere=True, at_most=_PATIENCE_SECONDS)
     except UnansweredError as error:
         failures.append(error)
+    except BlockingIOError:
+        failures.append(TrackingError("another process delivers them, or was stopped as it did"))
     waiting = count_waiting(root)
     left = waiting.pop(name, 0)
     if left:

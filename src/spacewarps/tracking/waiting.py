@@ -22,6 +22,7 @@ def deliver_waiting(
     note_progress: Callable[[], None],
     *,
     from_anywhere: bool = False,
+    at_most: float | None = None,
 ) -> None:
     """Deliver to ``store`` the notes of processes that have ended, the oldest first.
 
@@ -32,15 +33,17 @@ def deliver_waiting(
         tell: hears why notes cannot be delivered though the store answers, and which cannot be read.
         note_progress: is called when a note has arrived.
         from_anywhere: also what processes of other machines or containers have left.
+        at_most: seconds to wait for another process that delivers them.
 
     Raises:
         UnansweredError: the store does not answer.
+        BlockingIOError: another process delivers them for longer.
     """
     place = root / SPOOL
     if not spools(place):
         return
     # Nobody begins with the notes of a stage before those of the stages before it have arrived.
-    with alone_in(place):
+    with alone_in(place, at_most):
         for folder in spools(place):
             try:
                 with taken(folder, from_anywhere=from_anywhere) as spool:
