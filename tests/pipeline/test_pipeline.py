@@ -241,6 +241,7 @@ def test_a_result_of_other_params_is_told_as_such(
         ("training.json", "{}"),
         ("plots/learning_curves.csv", ""),
         ("plots/learning_curves.csv", "a\nb"),
+        ("doubted_labels.csv", "id,source\na,b\n"),
     ],
 )
 def test_a_damaged_input_of_evaluate_is_named(

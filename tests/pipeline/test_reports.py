@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from spacewarps.errors import SpaceWarpsError
@@ -13,9 +14,11 @@ from spacewarps.stages.reports import (
     SearchReport,
     TrainingReport,
     read_audit,
+    read_doubted_labels,
     read_learning_curves,
     read_report,
 )
+from spacewarps.writing import write_csv
 from tests.complaints import complaint
 
 BLOCK = {"layer": 1, "kind": "conv", "k": 8, "kernel_size": 3, "val_accuracy": 0.5}
@@ -171,6 +174,27 @@ def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) ->
     path = tmp_path / "learning_curves.csv"
     path.write_text(text, encoding="utf-8")
     told = complaint(SpaceWarpsError, read_learning_curves, path)
+    assert told.startswith(f"{path}: damaged (")
+    assert told.endswith("); run `dvc repro --force --single-item train`")
+
+
+DOUBTED = pd.DataFrame(
+    [["007", "007", "NA", "<b>", 0.25, 0.5, True], ["b", "c", "QSO", "NA", 0.0001, 1.0, False]],
+    columns=["id", "source", "label", "suggested", "p_label", "p_suggested", "source_disagrees"],
+)
+
+
+def test_doubted_labels_come_back_as_they_were_written(tmp_path: Path) -> None:
+    for table in (DOUBTED, DOUBTED.iloc[:0]):
+        write_csv(tmp_path / "doubted_labels.csv", table)
+        assert read_doubted_labels(tmp_path / "doubted_labels.csv").to_dict() == table.to_dict()
+
+
+@pytest.mark.parametrize("changes", [{"p_label": "high"}, {"source_disagrees": "maybe"}])
+def test_damaged_doubted_labels_name_the_stage_that_writes_them(tmp_path: Path, changes: dict[str, str]) -> None:
+    path = tmp_path / "doubted_labels.csv"
+    write_csv(path, DOUBTED.assign(**changes))
+    told = complaint(SpaceWarpsError, read_doubted_labels, path)
     assert told.startswith(f"{path}: damaged (")
     assert told.endswith("); run `dvc repro --force --single-item train`")
 

@@ -53,14 +53,6 @@ def check_tree(runs: list[Run], name: str, commit: str, lock: str) -> None:
     assert max(collections.Counter(run.data.tags["spacewarps.run"] for run in whole).values()) == 1
 
 
-def test_a_folder_with_spaces_in_its_name_has_one_whole_tree(project: Project) -> None:
-    before = {run.info.run_id for run in project.runs()}
-    commit = project.git("rev-parse", "HEAD").strip()
-    project.dvc("repro")
-    runs = [run for run in project.runs() if run.info.run_id not in before]
-    check_tree(runs, f"pipeline {commit[:7]}", commit, (project.folder / "dvc.lock").read_text())
-
-
 def test_a_temporary_copy_has_one_whole_tree_in_the_projects_own_mlflow(project: Project) -> None:
     commit = project.git("rev-parse", "HEAD").strip()
     project.dvc("exp", "run", "--temp", "--name", "aside")

@@ -49,6 +49,17 @@ AUDIT: dict[str, Any] = {
     "splits": {"train": {"samples": 60, "sources": 30, "classes": {}}},
     "label_conflicts": {"treatment": "keep", "sources": {"a": {"a": "STAR", "b": "QSO"}}},
 }
+DOUBTED = pd.DataFrame(
+    {
+        "id": ["c", "d"],
+        "source": ["c", "d"],
+        "label": ["QSO", "STAR"],
+        "suggested": ["GALAXY", "QSO"],
+        "p_label": [0.01, 0.2],
+        "p_suggested": [0.9, 0.7],
+        "source_disagrees": [True, False],
+    }
+)
 ORIGINS = Origins(
     {"seed": "1"},
     {"the code of all that was computed (SHA-256)": 8 * "01234567"},
@@ -84,6 +95,7 @@ def facts_of(survey: PreparedSurvey, *, noise: float = 2.5, members: int = 2, **
         "held_out": (90, 45),
         "sets": sets,
         "audit": AUDIT,
+        "doubted": DOUBTED,
         "origins": ORIGINS,
     }
     return Facts(**(found | changes))

@@ -1,6 +1,7 @@
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from spacewarps.report.facts import Facts
 from spacewarps.report.page import write_page
 from spacewarps.survey.prepared import PreparedSurvey
-from tests.report.results import AUDIT, CURVES, SEARCH, candidate, facts_of, survey_with_hostile_names
+from tests.report.results import AUDIT, CURVES, DOUBTED, SEARCH, candidate, facts_of, survey_with_hostile_names
 
 pytestmark = pytest.mark.usefixtures("compute")
 
@@ -102,7 +103,8 @@ def test_no_name_from_outside_makes_an_element_of_the_page(
     )
     audit = AUDIT | {"notes": [script], "left_out": {script: {"count": 1, "rows": [script]}}}
     search = SEARCH | {"stopped": script, "architecture": [SEARCH["architecture"][0] | {"kind": script}]}
-    reader = Reader(written(facts_of(hostile, audit=audit, search=search), tmp_path))
+    doubted = DOUBTED.assign(id=script, label=script)
+    reader = Reader(written(facts_of(hostile, audit=audit, search=search, doubted=doubted), tmp_path))
     tame = Reader(written(facts_of(plain), tmp_path))
     assert {tag for tag, _ in reader.elements} == {tag for tag, _ in tame.elements}
     assert len(reader.all("script")) == 1
@@ -111,6 +113,13 @@ def test_no_name_from_outside_makes_an_element_of_the_page(
     }
     assert script in reader.texts
     assert "\u202e" not in "".join(reader.texts)
+
+
+def test_labels_to_look_at_are_told_where_there_are_any(facts: Facts, tmp_path: Path) -> None:
+    texts = " ".join(Reader(written(facts, tmp_path)).texts)
+    assert "contradict 2 labels outside the test split with confidence, 1 of them of sources whose rows" in texts
+    assert "c QSO GALAXY 1.0% 90.0%" in texts
+    assert "Labels to look at" not in written(replace(facts, doubted=DOUBTED.iloc[:0]), tmp_path)
 
 
 def test_each_stamp_shows_what_it_is(facts: Facts, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Facts:
         held_out: the same of what was held out from the final training.
         sets: the prediction sets of the test split, if there are any.
         audit: what ``audit.json`` holds, if the survey has one.
+        doubted: what ``doubted_labels.csv`` holds.
         origins: where it all came from.
     """
 
@@ -70,6 +71,7 @@ class Facts:
     held_out: tuple[int, int]
     sets: PredictionSets | None
     audit: Mapping[str, Any] | None
+    doubted: pd.DataFrame = field(repr=False)
     origins: Origins
 
     @property

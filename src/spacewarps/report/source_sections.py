@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from spacewarps.report.facts import Facts
 from spacewarps.report.markup import Markup, element, joined
 from spacewarps.report.tables import table
 
 _ROWS_NAMED = 5
 _CONFLICTS_NAMED = 20
+_DOUBTED_NAMED = 20
 
 
 def audit(facts: Facts) -> Markup:
@@ -31,6 +34,7 @@ def audit(facts: Facts) -> Markup:
         ),
         _notes(found["notes"]),
         _conflicts(conflicts["sources"]),
+        _doubted(facts.doubted),
     )
 
 
@@ -58,6 +62,36 @@ def _conflicts(sources: Mapping[str, Mapping[str, str]]) -> Markup | None:
         "details",
         element("summary", "Sources whose rows disagree"),
         table(f"The first {len(rows)} of {len(sources)}.", ["source", "its rows"], rows),
+    )
+
+
+def _doubted(found: pd.DataFrame) -> Markup | None:
+    if found.empty:
+        return None
+    shown = found.head(_DOUBTED_NAMED)
+    rows = [
+        [str(each.id), str(each.label), str(each.suggested), f"{each.p_label:.1%}", f"{each.p_suggested:.1%}"]
+        for each in shown.itertuples()
+    ]
+    disagree = int(found["source_disagrees"].sum())
+    among = f", {disagree} of them of sources whose rows disagree" if disagree else ""
+    return joined(
+        element("h3", "Labels to look at"),
+        element(
+            "p",
+            f"Networks that had not learned from them contradict {len(found):,} labels outside the test split with "
+            f"confidence{among}. Nothing was changed because of it; all of them stand in doubted_labels.csv.",
+        ),
+        element(
+            "details",
+            element("summary", f"The first {len(rows)}" if len(rows) < len(found) else "All of them"),
+            table(
+                "Doubted labels.",
+                ["id", "label", "suggested", "probability of the label", "of the suggested class"],
+                rows,
+                numbers=2,
+            ),
+        ),
     )
 
 

@@ -18,7 +18,15 @@ from spacewarps.stages.baselines import Baselines
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.stages.origins import origins_of
-from spacewarps.stages.reports import SearchReport, TrainingReport, read_audit, read_learning_curves, read_report
+from spacewarps.stages.reports import (
+    DOUBTED,
+    SearchReport,
+    TrainingReport,
+    read_audit,
+    read_doubted_labels,
+    read_learning_curves,
+    read_report,
+)
 from spacewarps.survey.audit import AUDIT_FILE
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
@@ -43,6 +51,7 @@ def run(stage: Stage) -> None:
     training = read_report(reports / "training.json", TrainingReport, "train")
     curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
     audit = read_audit(stage.prepared / AUDIT_FILE)
+    doubted = read_doubted_labels(reports / DOUBTED)
     origins = origins_of(stage)
     with stage.tracked() as tracked:
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
@@ -74,6 +83,7 @@ def run(stage: Stage) -> None:
             held_out=_counted(train, validation) if training.get("networks", 1) > 1 else _counted(validation),
             sets=sets,
             audit=audit,
+            doubted=doubted,
             origins=origins,
         )
         with stage.outputs() as out:

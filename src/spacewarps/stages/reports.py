@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.reading import MAX_JSON_BYTES, read_bytes, read_json
 
+DOUBTED = "doubted_labels.csv"
+
 _Count = Annotated[int, Field(ge=1, le=2**31)]
 
 
@@ -187,6 +189,25 @@ def read_learning_curves(path: Path) -> pd.DataFrame:
         if table.empty or not table["epoch"].between(1, 2**31).all():
             raise ValueError("epochs should count from 1, and there should be one at least")
         return table
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(path, "train", error) from None
+
+
+def read_doubted_labels(path: Path) -> pd.DataFrame:
+    """Return the samples whose labels the final training doubts, those first that a human should look at first.
+
+    Raises:
+        SpaceWarpsError: the table is not there, or damaged.
+    """
+    probabilities = ["p_label", "p_suggested"]
+    columns = ["id", "source", "label", "suggested", *probabilities, "source_disagrees"]
+    try:
+        text = io.BytesIO(read_bytes(path, at_most=MAX_JSON_BYTES))
+        table = pd.read_csv(text, dtype="str", keep_default_na=False)[columns]
+        disagrees = table["source_disagrees"]
+        if not disagrees.isin(["True", "False"]).all():
+            raise ValueError("source_disagrees should be True or False")
+        return table.astype(dict.fromkeys(probabilities, "float64")).assign(source_disagrees=disagrees == "True")
     except (OSError, ValueError, KeyError) as error:
         raise _unusable(path, "train", error) from None
 

@@ -14,6 +14,7 @@ from spacewarps.progress import progress_bar, say
 from spacewarps.settings import part_of
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import parts_to_learn, set_up
+from spacewarps.stages.reports import DOUBTED
 from spacewarps.stages.training import TrainingProgress, run_training
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.settings import StampSettings
@@ -46,7 +47,7 @@ def run(stage: Stage) -> None:
         curves = _curves(trained.members, held_out)
         epochs = range(1, train.epochs + 1)
         table = pd.DataFrame({"epoch": epochs, **curves}, columns=["epoch", "train_loss", "val_loss", "val_accuracy"])
-        doubts, doubted = _doubted_labels(trained, held_out), stage.reports / "doubted_labels.csv"
+        doubts, doubted = _doubted_labels(trained, held_out), stage.reports / DOUBTED
         with stage.outputs() as out:
             folder = out.folder(final)
             save_model(trained.network, folder)
