@@ -114,6 +114,7 @@ def test_networks_of_folds_are_trained_as_candidates_are_and_found_in_the_journa
     assert in_the_journal(project) == kept
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "kept"),
     [

@@ -25,6 +25,7 @@ def files(project: Project) -> dict[Path, bytes]:
     return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 def test_a_second_run_is_refused_before_it_touches_a_file(project: Project) -> None:
     params = project.params()
     params["search"] |= {"epochs_per_eval": 5000}
@@ -50,6 +51,7 @@ def test_a_second_run_is_refused_before_it_touches_a_file(project: Project) -> N
     assert project.spacewarps("prepare").returncode == 0
 
 
+@pytest.mark.long
 def test_stages_of_one_run_and_runs_after_each_other_are_not_kept_out(
     project: Project, spacewarps_here: SpacewarpsHere
 ) -> None:

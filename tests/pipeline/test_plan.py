@@ -60,6 +60,7 @@ def test_a_plan_says_what_is_left_to_do_and_writes_nothing(project: Project, spa
 
 
 @pytest.mark.usefixtures("all_claimed")
+@pytest.mark.long
 def test_a_plan_waits_for_no_search_that_is_at_work(project: Project) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "spacewarps.cli", "plan"],

@@ -29,6 +29,8 @@ from tests.tracking.runs import client_of
 from tests.tracking.servers import Line, Server, wait_for_senders
 from tests.tracking.two_stages import stages
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).with_name("two_stages.py")
 
 
@@ -326,7 +328,6 @@ def test_a_server_that_dies_as_it_answers_has_everything_once(
     assert not list((folder / SPOOL).iterdir())
 
 
-@pytest.mark.long
 def test_a_slow_server_costs_the_stages_little_and_gets_everything(server: Server, line: Line) -> None:
     line.seconds = 0.3
     with stage_run("search", {}) as stage:
@@ -340,7 +341,6 @@ def test_a_slow_server_costs_the_stages_little_and_gets_everything(server: Serve
     assert len(pipeline["below"]["search"]["below"]) == 50
 
 
-@pytest.mark.long
 def test_a_server_that_stands_still_is_not_waited_for(
     server: Server, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +358,6 @@ def test_a_server_that_stands_still_is_not_waited_for(
     assert tree(server) == expected
 
 
-@pytest.mark.long
 def test_a_run_that_a_server_makes_late_does_not_stay(
     server: Server, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,7 +437,6 @@ def test_where_notes_cannot_be_kept_the_work_goes_on_and_a_server_hears_of_it(
     assert "are lost" in capsys.readouterr().out
 
 
-@pytest.mark.long
 def test_what_a_killed_stage_and_a_killed_sync_leave_arrives_once(
     server: Server, line: Line, folder: Path, expected: dict[str, Any]
 ) -> None:
