@@ -101,9 +101,12 @@ def faults_of(project: KilledProject, runs: list[Run], outputs: dict[str, str]) 
         yield "dvc.lock is not that of the undisturbed run"
     tops = [run for run in runs if PARENT_TAG not in run.data.tags]
     last = max(tops, key=lambda run: int(run.info.start_time))
-    stages = [run for run in runs if run.data.tags.get(PARENT_TAG) == last.info.run_id]
-    if last.info.status != "FINISHED" or sorted(run.info.run_name for run in stages) != sorted(STAGES):
-        yield f"the last tree is {last.info.status}, with {sorted(run.info.run_name for run in stages)}"
+    # Those that DVC did not run again are named so; the tag is the stage's name.
+    stages = sorted(
+        run.data.tags.get(STAGE_TAG, "") for run in runs if run.data.tags.get(PARENT_TAG) == last.info.run_id
+    )
+    if last.info.status != "FINISHED" or stages != sorted(STAGES):
+        yield f"the last tree is {last.info.status}, with {stages}"
     spool = project.folder / SPOOL
     if spool.is_dir():
         yield from (f"notes wait in {SPOOL / folder.name}" for folder in spool.iterdir())

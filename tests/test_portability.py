@@ -15,7 +15,7 @@ import torch
 from spacewarps import portability
 from spacewarps.errors import ParamsError
 from spacewarps.portability import is_pinned, pin_kernels, pins, portable_environment
-from spacewarps.training.compute import computes_in_bf16, kind_of_machine, set_up_compute
+from spacewarps.training.compute import computes_in_bf16, kind_of_machine, set_up_again, set_up_compute
 from spacewarps.training.settings import ComputeSettings
 
 PIPELINE = Path(__file__).with_name("tiny_pipeline.py")
@@ -163,6 +163,15 @@ def test_portable_kernels_are_one_kind_of_machine_and_compute_in_fp32(monkeypatc
     monkeypatch.setenv("MKL_CBWR", "AVX2")
     assert not is_pinned()
     assert "MKL_CBWR=AVX2" in kind_of_machine(compute.device)
+
+
+def test_a_machine_of_a_cluster_without_avx2_is_refused_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    pinned(monkeypatch)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(portability, "_flags", lambda: {"sse4_2"})
+    with pytest.raises(ParamsError, match=r"but this processor has no AVX2 and no FMA, .*; take this machine out of"):
+        set_up_again(compute)
 
 
 def test_what_is_pinned_already_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:

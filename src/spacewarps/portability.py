@@ -31,7 +31,7 @@ _NEEDED = {"avx2", "fma"}
 
 def pin_numpy() -> None:
     """Let NumPy choose the same kernels on any processor that has them; in vain once it is imported."""
-    if "numpy" not in sys.modules and _why_not_here() is None:
+    if "numpy" not in sys.modules and why_not_here() is None:
         _set(_NUMPY, _OTHERS_OF_NUMPY)
 
 
@@ -49,7 +49,7 @@ def pin_kernels(kernels: Kernels) -> None:
     if kernels == "native" or is_pinned():
         return
     pin_numpy()
-    why = _why_not_here() or _why_too_late()
+    why = why_not_here() or _why_too_late()
     if why is None:
         _set(_PORTABLE, _OTHERS)
     elif kernels == "portable":
@@ -58,7 +58,7 @@ def pin_kernels(kernels: Kernels) -> None:
 
 def portable_environment() -> dict[str, str]:
     """Return the variables with which a process is to be started to compute portably; none where that cannot be."""
-    return dict(_PORTABLE) if _why_not_here() is None else {}
+    return dict(_PORTABLE) if why_not_here() is None else {}
 
 
 def is_pinned() -> bool:
@@ -77,7 +77,8 @@ def _set(variables: Mapping[str, str], others: Iterable[str]) -> None:
         os.environ.pop(name, None)
 
 
-def _why_not_here() -> str | None:
+def why_not_here() -> str | None:
+    """Return why this machine cannot compute with portable kernels; none where it can."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         return f"this is {system} on {machine}, and they are for Linux on x86_64"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from spacewarps.errors import ModelError, ParamsError
-from spacewarps.portability import Kernels, is_pinned, pin_kernels
+from spacewarps.portability import Kernels, is_pinned, pin_kernels, why_not_here
 from spacewarps.resources import available_cores
 from spacewarps.seeds import derive_seed
 from spacewarps.training.settings import ComputeSettings
@@ -101,6 +101,12 @@ def set_up_compute(settings: ComputeSettings) -> Compute:
 def _check_pinned(kernels: Kernels) -> None:
     if kernels == "native":
         raise ParamsError("`kernels` is native, but this process was started with portable ones; start another")
+    # The search may run on another machine.
+    if why := why_not_here():
+        raise ParamsError(
+            f"this process was started with portable kernels, but {why}; take this machine out of the cluster, or set "
+            "`kernels` to native on all of it"
+        )
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         raise ParamsError(
             "the variables of portable kernels were set after torch was imported; set them before this process starts, "
