@@ -10,12 +10,13 @@ from astropy.io import fits, votable
 from astropy.table import Table
 from PIL import Image
 
+from tests.survey.array_files import in_hdf5
 from tests.survey.stamp_files import in_fits, in_npy, in_npz, in_tiles
 
 SIDE = 12
-_IDS = [1237660025035096479, 1030562009227331788, 42]
+IDS = ["1237660025035096479", "1030562009227331788", "42"]
 _ROWS = {
-    "id": _IDS,
+    "id": [int(key) for key in IDS],
     "class": ["STAR", "QSO", "GALAXY"],
     "ra": [10.5, 11.25, 300.0],
     "dec": [-20.0, 21.0, 0.0],
@@ -42,6 +43,18 @@ def sound_stamps() -> dict[str, bytes]:
     found[".npy"] = in_npy(pixels)
     found[".npz"] = in_npz(stamp=pixels, mask=pixels > 110)
     return found
+
+
+def sound_arrays() -> dict[str, bytes]:
+    """Return an array of three stamps in each format, by its suffix."""
+    stamps = np.random.default_rng(1).normal(100, 10, (3, SIDE, SIDE)).astype(np.float32)
+    numbers = [int(key) for key in IDS]
+    return {
+        ".hdf5 array": in_hdf5(stamps, IDS),
+        ".hdf5 chunks": in_hdf5(stamps, numbers, chunks=(2, 7, 9), compression="gzip", shuffle=True, fletcher32=True),
+        ".npy array": in_npy(stamps),
+        ".fits array": in_fits(stamps.astype(np.uint16)),
+    }
 
 
 def sound_catalogues() -> dict[str, bytes]:

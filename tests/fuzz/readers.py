@@ -17,12 +17,17 @@ from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.images import StampError
 from spacewarps.survey.settings import StampSettings
+from spacewarps.survey.stamp_arrays import Row, StampArray
 from spacewarps.survey.stamps import Inspected, decode_stamps, inspect_stamps
-from tests.fuzz.files import damage, generator_of, sound_catalogues, sound_stamps
+from tests.fuzz.files import IDS, damage, generator_of, sound_arrays, sound_catalogues, sound_stamps
 
 LONGEST_SECONDS = 10
 MOST_BYTES = 2**30
 _SETTINGS = StampSettings()
+
+
+def _ignore(_done: int) -> None:
+    pass
 
 
 class HangError(BaseException):
@@ -31,11 +36,26 @@ class HangError(BaseException):
 
 def read_stamp_file(path: Path) -> bool:
     """Inspect and decode the stamp in ``path``; say whether there was one."""
-    (found,) = inspect_stamps([(path,)], _SETTINGS, lambda _: None)
+    (found,) = inspect_stamps([(path,)], _SETTINGS, _ignore)
     if not isinstance(found, Inspected):
         return False
     (pixels,) = decode_stamps([(path,)], found.shape, _SETTINGS)
     return not isinstance(pixels, StampError)
+
+
+def read_array_file(path: Path) -> bool:
+    """Inspect and decode the rows of the array in ``path``; say whether there was one."""
+    how = StampSettings(stamp_index=None if path.suffix == ".hdf5" else "row")
+    try:
+        found = StampArray(path, how, "id").find(IDS, ["0", "1", "2"])
+    except SurveyError:
+        return False
+    rows = [row for row in found.values() if isinstance(row, Row)]
+    told = inspect_stamps(rows, how, _ignore)
+    sound = [row for row, one in zip(rows, told, strict=True) if isinstance(one, Inspected)]
+    if not sound:
+        return False
+    return any(not isinstance(stamp, StampError) for stamp in decode_stamps(sound, sound[0].array.shape, how))
 
 
 def read_catalogue_file(path: Path) -> bool:
@@ -49,6 +69,7 @@ def read_catalogue_file(path: Path) -> bool:
 
 SOUND: dict[str, tuple[bytes, Callable[[Path], bool]]] = {
     **{kind: (content, read_stamp_file) for kind, content in sound_stamps().items()},
+    **{kind: (content, read_array_file) for kind, content in sound_arrays().items()},
     **{kind: (content, read_catalogue_file) for kind, content in sound_catalogues().items()},
 }
 

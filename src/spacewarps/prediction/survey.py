@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from spacewarps.survey.images import StampError
 from spacewarps.survey.read import ProgressBar, Survey, read_survey
 from spacewarps.survey.samples import Samples
 from spacewarps.survey.settings import SurveySettings
-from spacewarps.survey.stamps import Files, decode_stamps
+from spacewarps.survey.stamps import Whereabouts, decode_stamps
 from spacewarps.training.compute import Compute, set_up_again
 from spacewarps.training.prediction import predict_probabilities
 
@@ -70,13 +70,17 @@ def read_unlabelled(
     Raises:
         SurveyError: there is no row that can be used.
     """
+    stamps = classifier.reference.stamps
+    if not images.is_file():
+        # Whatever array the network learned from, these stamps are no rows of one.
+        stamps = replace(stamps, stamp_index=None)
     settings = SurveySettings(
         columns=Columns(id=id_column, label=None, ra=None, dec=None),
         features=classifier.network.inputs.features,
         missing_codes=classifier.reference.missing_codes,
         # Each row that cannot be used is told, and the others are what was asked for.
         max_bad_fraction=1.0,
-        **as_values(classifier.reference.stamps),
+        **as_values(stamps),
     )
     survey = read_survey(catalog, images, settings, audit, progress_bar, shape=stamps_of(classifier))
     audit.notes.clear()
@@ -110,7 +114,7 @@ def predict_parts(
     """
     names = list(classifier.network.inputs.features)
     jobs = [
-        _Job(survey.files[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
+        _Job(survey.places[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
         for number, rows in enumerate(parts_of(survey.rows))
     ]
     _begin(partial, _fingerprint(classifier, survey, compute))
@@ -123,7 +127,7 @@ def predict_parts(
         if part is None:
             part = _answer(classifier, job, compute) if is_known else next(answers)
             _write(place, part)
-        progress(len(job.files))
+        progress(len(job.places))
         yield part
 
 
@@ -134,12 +138,12 @@ def parts_of(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 class _Job(NamedTuple):
-    files: Sequence[Files]
+    places: Sequence[Whereabouts]
     features: pd.DataFrame
 
 
 def _answer(classifier: Classifier, job: _Job, compute: Compute) -> Part:
-    stamps = decode_stamps(job.files, stamps_of(classifier), classifier.reference.stamps)
+    stamps = decode_stamps(job.places, stamps_of(classifier), classifier.reference.stamps)
     faults = np.array([str(stamp) if isinstance(stamp, StampError) else "" for stamp in stamps], dtype=np.str_)
     sound = [stamp for stamp in stamps if not isinstance(stamp, StampError)]
     if not sound:
@@ -233,7 +237,7 @@ def _read(place: Path, job: _Job, classifier: Classifier) -> Part | None:
         return None
     sound = int((part.faults == "").sum())
     fits = (
-        part.faults.shape == (len(job.files),)
+        part.faults.shape == (len(job.places),)
         and part.probabilities.shape == (sound, len(classifier.network.inputs.classes))
         and part.levels.shape == (sound, 2)
     )

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,16 +14,17 @@ import pandas as pd
 from spacewarps.errors import SurveyError
 from spacewarps.settings import part_of
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.catalogue import read_catalogue
+from spacewarps.survey.catalogue import STAMP_INDEX, read_catalogue
 from spacewarps.survey.columns import shown
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.settings import StampSettings, SurveySettings
+from spacewarps.survey.stamp_arrays import Row, StampArray
 from spacewarps.survey.stamps import (
     JOINTS,
-    Files,
     Inspected,
     Progress,
     StampFolder,
+    Whereabouts,
     describe_misfits,
     fitted_shape,
     inspect_stamps,
@@ -39,14 +40,14 @@ class Survey:
 
     Args:
         rows: ``id``, ``label`` (where there are labels), ``ra``, ``dec``, and a column for each feature; sorted by id.
-        files: the stamp's file of each row, or the file of each of its bands.
-        digests: a hash of each stamp's files.
+        places: where the stamp of each row is: its file, the file of each of its bands, or what holds several stamps.
+        digests: a hash of each stamp as delivered.
         shape: of every stamp.
         labels: all that the catalogue has, also of rows that cannot be used.
     """
 
     rows: pd.DataFrame
-    files: list[Files]
+    places: list[Whereabouts]
     digests: list[str]
     shape: StampShape
     labels: frozenset[str]
@@ -65,7 +66,7 @@ def read_survey(
 
     Args:
         catalog: one catalogue, or a folder of them.
-        images: the folder of stamps, each named by its sample's id.
+        images: the folder of stamps, each named by its sample's id; or a file with an array of all of them.
         settings: the columns, the features and their missing codes, how stamps are read, and how much may be faulty.
         audit: what is left out, and why, goes there.
         progress_bar: opens a display for a piece of work, given its name and size.
@@ -82,6 +83,7 @@ def read_survey(
         audit,
         missing_codes=settings.missing_codes,
         max_bad_fraction=max_bad_fraction,
+        stamp_index=settings.stamp_index,
     )
     if columns.ra is None:
         audit.notes.append(
@@ -90,21 +92,50 @@ def read_survey(
         )
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     how = part_of(StampSettings, settings)
-    survey = _match_stamps(rows, StampFolder(images, how.stamp_bands), how, audit, progress_bar, shape)
+    found, faults = _find_stamps(rows, images, settings, audit)
+    survey = _inspect(rows, found, faults, how, audit, progress_bar, shape)
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     return survey
 
 
-def _match_stamps(
-    samples: pd.DataFrame,
-    folder: StampFolder,
-    how: StampSettings,
-    audit: Audit,
-    progress_bar: ProgressBar,
-    wanted: StampShape | None,
-) -> Survey:
-    """Return the samples that have a usable stamp."""
-    found: dict[str, Files] = {}
+Found = tuple[dict[str, Whereabouts], dict[str, StampError]]
+
+
+def _find_stamps(samples: pd.DataFrame, images: Path, settings: SurveySettings, audit: Audit) -> Found:
+    """Return where the stamp of each sample is, and why others have none."""
+    if images.is_file():
+        return _find_rows(samples, StampArray(images, part_of(StampSettings, settings), settings.columns.id), audit)
+    if settings.stamp_index is not None:
+        raise SurveyError(
+            f"{images}: `stamp_index` names the rows of an array, but `images` is no file with one; point it at the "
+            "file, or set `stamp_index` to null"
+        )
+    return _find_files(samples, StampFolder(images, settings.stamp_bands), audit)
+
+
+def _find_rows(samples: pd.DataFrame, array: StampArray, audit: Audit) -> Found:
+    indices = samples.get(STAMP_INDEX, samples["id"])
+    found, faults = _parted(array.find(samples["id"].tolist(), indices.tolist()))
+    for key, text in zip(samples["id"], indices, strict=True):
+        if key in faults and array.ids is None:
+            audit.hints.setdefault(str(faults[key]), f"index {shown(text)}")
+    if not found:
+        reason = Counter(map(str, faults.values())).most_common(1)
+        what = f" (most often: {reason[0][0]})" if reason else ""
+        raise SurveyError(f"{array.file}: none of {len(samples)} samples has a row of its own in the array{what}")
+    rows = {place.number for place in found.values() if isinstance(place, Row)}
+    audit.details["images"] = {"rows": array.rows, "without_row": {"count": array.rows - len(rows)}}
+    return found, faults
+
+
+def _parted(places: Mapping[str, Whereabouts | StampError]) -> Found:
+    """Return the places, and the faults that stand among them."""
+    faults = {key: place for key, place in places.items() if isinstance(place, StampError)}
+    return {key: place for key, place in places.items() if not isinstance(place, StampError)}, faults
+
+
+def _find_files(samples: pd.DataFrame, folder: StampFolder, audit: Audit) -> Found:
+    found: dict[str, Whereabouts] = {}
     faults: dict[str, StampError] = {}
     for key in samples["id"]:
         try:
@@ -120,6 +151,25 @@ def _match_stamps(
                 f"{folder.path}: none of {len(samples)} ids names a stamp ({reason}: {pair}); check `images` and "
                 "`columns.id`"
             )
+    named = {stem for key in samples["id"] for stem in folder.stems_of(key)}
+    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in named for name in names)
+    audit.details["images"] = {
+        "files": sum(len(names) for names in folder.files.values()),
+        "without_row": {"count": len(orphans), "names": orphans},
+    }
+    return found, faults
+
+
+def _inspect(
+    samples: pd.DataFrame,
+    found: Mapping[str, Whereabouts],
+    faults: dict[str, StampError],
+    how: StampSettings,
+    audit: Audit,
+    progress_bar: ProgressBar,
+    wanted: StampShape | None,
+) -> Survey:
+    """Return the samples that have a usable stamp."""
     with progress_bar("inspect stamps", len(found)) as progress:
         delivered = dict(zip(found, inspect_stamps(list(found.values()), how, progress), strict=True))
     inspected = {
@@ -137,12 +187,6 @@ def _match_stamps(
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
-    named = {stem for key in samples["id"] for stem in folder.stems_of(key)}
-    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in named for name in names)
-    audit.details["images"] = {
-        "files": sum(len(names) for names in folder.files.values()),
-        "without_row": {"count": len(orphans), "names": orphans},
-    }
     if how.stamp_size is not None:
         usable_shapes = [
             stamp.shape for key, stamp in delivered.items() if key not in faults and isinstance(stamp, Inspected)
