@@ -60,8 +60,8 @@ def read_unlabelled(
     """Find the rows of a catalogue that ``classifier`` can be asked for, and their stamps.
 
     Args:
-        catalog: one catalogue, or a folder of them; labels and positions are not needed.
-        images: the folder of stamps.
+        catalog: one catalogue, or a folder of them; labels are not needed, and positions only where stamps are cut.
+        images: the folder of stamps, the file with all of them, or the images to cut them from.
         id_column: the catalogue's name for the id.
         classifier: whose features and stamps are wanted.
         audit: what is left out, and why, goes there.
@@ -75,7 +75,7 @@ def read_unlabelled(
         # Whatever array the network learned from, these stamps are no rows of one.
         stamps = replace(stamps, stamp_index=None)
     settings = SurveySettings(
-        columns=Columns(id=id_column, label=None, ra=None, dec=None),
+        columns=Columns(id_column, None, *(classifier.reference.positions or (None, None))),
         features=classifier.network.inputs.features,
         missing_codes=classifier.reference.missing_codes,
         # Each row that cannot be used is told, and the others are what was asked for.
@@ -203,6 +203,8 @@ def _fingerprint(classifier: Classifier, survey: Survey, compute: Compute) -> st
     found.update(json.dumps([str(value) for value in asdict(compute).values()]).encode())
     found.update(json.dumps([_SAMPLES_IN_A_PART, list(survey.rows["id"]), survey.digests]).encode())
     found.update(survey.rows[list(classifier.network.inputs.features)].to_numpy(np.float64).tobytes())
+    if classifier.reference.positions is not None:
+        found.update(survey.rows[["ra", "dec"]].to_numpy(np.float64).tobytes())
     return found.hexdigest()
 
 

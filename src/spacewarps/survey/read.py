@@ -9,18 +9,22 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.settings import part_of
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import STAMP_INDEX, read_catalogue
+from spacewarps.survey.centred_stamps import CentredStamp
 from spacewarps.survey.columns import shown
 from spacewarps.survey.images import StampError, StampShape
+from spacewarps.survey.large_images import Cutout, LargeImages
 from spacewarps.survey.settings import StampSettings, SurveySettings
 from spacewarps.survey.stamp_arrays import Row, StampArray
 from spacewarps.survey.stamps import (
     JOINTS,
+    Files,
     Inspected,
     Progress,
     StampFolder,
@@ -103,14 +107,45 @@ Found = tuple[dict[str, Whereabouts], dict[str, StampError]]
 
 def _find_stamps(samples: pd.DataFrame, images: Path, settings: SurveySettings, audit: Audit) -> Found:
     """Return where the stamp of each sample is, and why others have none."""
+    if settings.cutouts:
+        return _find_cutouts(samples, LargeImages(images, part_of(StampSettings, settings)), audit)
     if images.is_file():
+        if settings.stamp_centre == "position":
+            raise SurveyError(f"{images}: an array of stamps has no WCS; set `stamp_centre` to middle")
         return _find_rows(samples, StampArray(images, part_of(StampSettings, settings), settings.columns.id), audit)
     if settings.stamp_index is not None:
         raise SurveyError(
             f"{images}: `stamp_index` names the rows of an array, but `images` is no file with one; point it at the "
             "file, or set `stamp_index` to null"
         )
-    return _find_files(samples, StampFolder(images, settings.stamp_bands), audit)
+    files, faults = _find_files(samples, StampFolder(images, settings.stamp_bands), audit)
+    if settings.stamp_centre == "middle":
+        return dict(files), faults
+    positions = zip(samples["id"], samples["ra"].tolist(), samples["dec"].tolist(), strict=True)
+    return {key: CentredStamp(files[key], ra, dec) for key, ra, dec in positions if key in files}, faults
+
+
+def _find_cutouts(samples: pd.DataFrame, images: LargeImages, audit: Audit) -> Found:
+    places = images.find(samples["ra"].to_numpy(np.float64), samples["dec"].to_numpy(np.float64))
+    found, faults = _parted(dict(zip(samples["id"], places, strict=True)))
+    if not found:
+        raise SurveyError(
+            f"{images.path}: none of {len(samples)} positions lies on an image; check `columns.ra` and `columns.dec`, "
+            "which are degrees, and `images`"
+        )
+    count = Counter(place.image.name for place in found.values() if isinstance(place, Cutout))
+    audit.details["images"] = {
+        "files": images.files,
+        "cut_from": {_as_text(image.name): count[image.name] for image in images.images},
+    }
+    if images.ties:
+        audit.notes.append(
+            f"{images.ties} times a position lies equally far from the edge of several images; the first by name has "
+            "it, so take away what is no picture of the sky (weights, masks)"
+        )
+    if images.others:
+        audit.notes.append(f"called like none of the bands in `stamp_bands`, so not read: {images.others} files")
+    return found, faults
 
 
 def _find_rows(samples: pd.DataFrame, array: StampArray, audit: Audit) -> Found:
@@ -134,8 +169,10 @@ def _parted(places: Mapping[str, Whereabouts | StampError]) -> Found:
     return {key: place for key, place in places.items() if not isinstance(place, StampError)}, faults
 
 
-def _find_files(samples: pd.DataFrame, folder: StampFolder, audit: Audit) -> Found:
-    found: dict[str, Whereabouts] = {}
+def _find_files(
+    samples: pd.DataFrame, folder: StampFolder, audit: Audit
+) -> tuple[dict[str, Files], dict[str, StampError]]:
+    found: dict[str, Files] = {}
     faults: dict[str, StampError] = {}
     for key in samples["id"]:
         try:
@@ -187,11 +224,13 @@ def _inspect(
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
-    if how.stamp_size is not None:
+    if how.stamp_size is not None and not how.cutouts:
         usable_shapes = [
             stamp.shape for key, stamp in delivered.items() if key not in faults and isinstance(stamp, Inspected)
         ]
         _tell_fitting(usable_shapes, how.stamp_size, audit)
+    if how.needs_positions:
+        _tell_placed({key: stamp for key, stamp in inspected.items() if key not in faults}, how, audit)
     usable = samples[~samples["id"].isin(faults.keys())].reset_index(drop=True)
     stamps = [inspected[key] for key in usable["id"]]
     digests = [stamp.digest for stamp in stamps if isinstance(stamp, Inspected)]
@@ -212,6 +251,26 @@ def _tell_fitting(shapes: list[StampShape], size: int, audit: Audit) -> None:
     for count, what in ((cropped, "cropped"), (padded, "padded with the median of each channel")):
         if count:
             audit.notes.append(f"{count} of {len(shapes)} stamps were {what} to {size} pixels a side (`stamp_size`)")
+
+
+def _tell_placed(stamps: Mapping[str, Inspected | StampError], how: StampSettings, audit: Audit) -> None:
+    """Say how many stamps around a position reach beyond the edge of what was delivered, and how far that is off."""
+    sound = {key: stamp for key, stamp in stamps.items() if isinstance(stamp, Inspected)}
+    beyond = {key: stamp.beyond for key, stamp in sound.items() if stamp.beyond}
+    audit.details["images"]["beyond_the_edge"] = {
+        "stamps": len(beyond),
+        "pixels": sum(beyond.values()),
+        "pixels_of": beyond,
+    }
+    if beyond:
+        what = "are masked" if how.cutouts else "take the median of each channel"
+        audit.notes.append(
+            f"{len(beyond)} of {len(sound)} stamps reach beyond the edge of their image, by up to "
+            f"{max(beyond.values())} pixels, which {what}"
+        )
+    if not how.cutouts:
+        moved = [stamp.moved for stamp in sound.values() if stamp.moved]
+        audit.details["images"]["off_the_middle"] = {"stamps": len(moved), "most": max(moved, default=0)}
 
 
 def _pair(sample_id: str, ids: set[str], folder: StampFolder) -> str:

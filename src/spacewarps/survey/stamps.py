@@ -51,11 +51,13 @@ class Inspected:
         digest: of its bytes.
         beyond: how many pixels of each channel will lie beyond the edge of what was delivered, where the stamp lies
             around a position.
+        moved: how many pixels lie between that position and the middle of what was delivered, where that is a stamp.
     """
 
     shape: StampShape
     digest: str
     beyond: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
