@@ -11,9 +11,11 @@ from astropy.table import Table
 from PIL import Image
 
 from tests.survey.array_files import in_hdf5
+from tests.survey.sky import gradient, image, world
 from tests.survey.stamp_files import in_fits, in_npy, in_npz, in_tiles
 
 SIDE = 12
+POSITION = (10.0, 20.0)
 IDS = ["1237660025035096479", "1030562009227331788", "42"]
 _ROWS = {
     "id": [int(key) for key in IDS],
@@ -54,6 +56,18 @@ def sound_arrays() -> dict[str, bytes]:
         ".hdf5 chunks": in_hdf5(stamps, numbers, chunks=(2, 7, 9), compression="gzip", shuffle=True, fletcher32=True),
         ".npy array": in_npy(stamps),
         ".fits array": in_fits(stamps.astype(np.uint16)),
+    }
+
+
+def sound_images() -> dict[str, bytes]:
+    """Return an image of the sky in each form, by its suffix; :data:`POSITION` lies on it."""
+    side = 4 * SIDE
+    header = world(side, *POSITION, A_ORDER=2, B_ORDER=2, A_2_0=1e-4, CTYPE1="RA---TAN-SIP", CTYPE2="DEC--TAN-SIP")
+    return {
+        ".fits sky": image(gradient(side), header),
+        ".fz sky": image(gradient(side), header, compression_type="GZIP_1", quantize_level=0, tile_shape=(8, 8)),
+        ".fz rice": image(gradient(side), header, compression_type="RICE_1", tile_shape=(1, side)),
+        ".fits centred": image(gradient(side), header),
     }
 
 

@@ -6,20 +6,34 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Never
 
+import numpy as np
+
 from spacewarps.errors import SurveyError
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
+from spacewarps.survey.centred_stamps import CentredStamp
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.images import StampError
+from spacewarps.survey.large_images import Cutout, LargeImages
 from spacewarps.survey.settings import StampSettings
 from spacewarps.survey.stamp_arrays import Row, StampArray
-from spacewarps.survey.stamps import Inspected, decode_stamps, inspect_stamps
-from tests.fuzz.files import IDS, damage, generator_of, sound_arrays, sound_catalogues, sound_stamps
+from spacewarps.survey.stamps import Inspected, Place, decode_stamps, fitted_shape, inspect_stamps
+from tests.fuzz.files import (
+    IDS,
+    POSITION,
+    SIDE,
+    damage,
+    generator_of,
+    sound_arrays,
+    sound_catalogues,
+    sound_images,
+    sound_stamps,
+)
 
 LONGEST_SECONDS = 10
 MOST_BYTES = 2**30
@@ -50,12 +64,32 @@ def read_array_file(path: Path) -> bool:
         found = StampArray(path, how, "id").find(IDS, ["0", "1", "2"])
     except SurveyError:
         return False
-    rows = [row for row in found.values() if isinstance(row, Row)]
-    told = inspect_stamps(rows, how, _ignore)
-    sound = [row for row, one in zip(rows, told, strict=True) if isinstance(one, Inspected)]
+    return _is_any_read([row for row in found.values() if isinstance(row, Row)], how)
+
+
+def read_large_image(path: Path) -> bool:
+    """Cut stamps from the image in ``path``; say whether there was one."""
+    how = StampSettings(cutouts=True, stamp_size=SIDE)
+    ra, dec = POSITION
+    try:
+        places = LargeImages(path, how).find(np.array([ra, ra + 1e-3, ra - 1e-3]), np.array([dec, dec + 1e-3, dec]))
+    except SurveyError:
+        return False
+    return _is_any_read([place for place in places if isinstance(place, Cutout)], how)
+
+
+def read_centred_stamp(path: Path) -> bool:
+    """Inspect and decode the stamp in ``path`` around a position; say whether there was one."""
+    return _is_any_read([CentredStamp((path,), *POSITION)], StampSettings(stamp_centre="position", stamp_size=SIDE))
+
+
+def _is_any_read(places: Sequence[Place], how: StampSettings) -> bool:
+    told = inspect_stamps(places, how, _ignore)
+    sound = [(place, one.shape) for place, one in zip(places, told, strict=True) if isinstance(one, Inspected)]
     if not sound:
         return False
-    return any(not isinstance(stamp, StampError) for stamp in decode_stamps(sound, sound[0].array.shape, how))
+    shape = fitted_shape(sound[0][1], how)
+    return any(not isinstance(stamp, StampError) for stamp in decode_stamps([place for place, _ in sound], shape, how))
 
 
 def read_catalogue_file(path: Path) -> bool:
@@ -70,6 +104,10 @@ def read_catalogue_file(path: Path) -> bool:
 SOUND: dict[str, tuple[bytes, Callable[[Path], bool]]] = {
     **{kind: (content, read_stamp_file) for kind, content in sound_stamps().items()},
     **{kind: (content, read_array_file) for kind, content in sound_arrays().items()},
+    **{
+        kind: (content, read_centred_stamp if kind.endswith("centred") else read_large_image)
+        for kind, content in sound_images().items()
+    },
     **{kind: (content, read_catalogue_file) for kind, content in sound_catalogues().items()},
 }
 

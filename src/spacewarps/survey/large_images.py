@@ -182,11 +182,19 @@ class LargeImages:
         Args:
             ra: degrees (ICRS).
             dec: degrees.
+
+        Raises:
+            SurveyError: what the header of an image says of its place leads nowhere.
         """
         best = np.full(len(ra), -np.inf)
         found: list[Cutout | StampError] = [StampError("source outside of all images")] * len(ra)
         for image, worlds in zip(self.images, self._worlds, strict=True):
-            pixels = [world.pixels_of(ra, dec) for world in worlds]
+            pixels = []
+            for file, world in zip(image.files, worlds, strict=True):
+                try:
+                    pixels.append(world.pixels_of(ra, dec))
+                except WorldError as error:
+                    raise SurveyError(f"{file.path}: {error}") from None
             margins = np.min([world.margins(at) for world, at in zip(worlds, pixels, strict=True)], axis=0)
             self.ties += int(((margins > 0) & (margins == best)).sum())
             for number in np.flatnonzero((margins > 0) & (margins > best)).tolist():

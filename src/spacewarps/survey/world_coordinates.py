@@ -2,6 +2,8 @@
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,18 @@ class WorldError(Exception):
     """A header does not say where in the sky its image is; the message is why."""
 
 
+@contextmanager
+def _faults_of_a_header() -> Iterator[None]:
+    with _lock, warnings.catch_warnings(action="ignore"):
+        try:
+            yield
+        except (WorldError, MemoryError):
+            raise
+        except Exception as error:
+            # A damaged header fails in as many ways as there are projections.
+            raise WorldError(f"a WCS that cannot be read ({' '.join(str(error).split()):.120})") from None
+
+
 class WorldCoordinates:
     """Where an image of some ``height`` and ``width`` is in the sky.
 
@@ -41,25 +55,19 @@ class WorldCoordinates:
         from astropy.wcs.utils import wcs_to_celestial_frame
 
         self._height, self._width = height, width
-        for name in _ORDERS:
-            order = header.get(name, 0)
-            if not (isinstance(order, int) and 0 <= order <= _HIGHEST_ORDER):
-                raise WorldError(f"a WCS of {name} = {order!r:.20}, where orders end at {_HIGHEST_ORDER}")
-        with _lock, warnings.catch_warnings(action="ignore"):
-            try:
-                wcs = WCS(header)
-                if not wcs.has_celestial:
-                    raise WorldError("no WCS in its header")
-                self._axes = [wcs.wcs.lng, wcs.wcs.lat]
-                if sorted(self._axes) != [0, 1]:
-                    raise WorldError("a WCS whose first two axes are not those of the sky")
-                self._wcs = wcs.celestial
-                self._frame = wcs_to_celestial_frame(self._wcs)
-            except (WorldError, MemoryError):
-                raise
-            except Exception as error:
-                # A damaged header fails in as many ways as there are projections.
-                raise WorldError(f"a WCS that cannot be read ({' '.join(str(error).split()):.120})") from None
+        with _faults_of_a_header():
+            for name in _ORDERS:
+                order = header.get(name, 0)
+                if not (isinstance(order, int) and 0 <= order <= _HIGHEST_ORDER):
+                    raise WorldError(f"a WCS of {name} = {order!r:.20}, where orders end at {_HIGHEST_ORDER}")
+            wcs = WCS(header)
+            if not wcs.has_celestial:
+                raise WorldError("no WCS in its header")
+            self._axes = [wcs.wcs.lng, wcs.wcs.lat]
+            if sorted(self._axes) != [0, 1]:
+                raise WorldError("a WCS whose first two axes are not those of the sky")
+            self._wcs = wcs.celestial
+            self._frame = wcs_to_celestial_frame(self._wcs)
 
     def pixels_of(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the row and the column of positions, ``[n, 2]``, in pixels from the centre of the first; or NaN.
@@ -67,11 +75,14 @@ class WorldCoordinates:
         Args:
             ra: degrees (ICRS).
             dec: degrees.
+
+        Raises:
+            WorldError: what the header says leads nowhere.
         """
         from astropy.coordinates import SkyCoord
 
         pixels = np.full((len(ra), 2), np.nan)
-        with _lock, warnings.catch_warnings(action="ignore"):
+        with _faults_of_a_header():
             near = np.arange(len(ra)) if len(ra) < _FEW else self._near(ra, dec)
             if not len(near):
                 return pixels
