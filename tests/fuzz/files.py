@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import json
 
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,6 +59,31 @@ def sound_arrays() -> dict[str, bytes]:
         ".npy array": in_npy(stamps),
         ".fits array": in_fits(stamps.astype(np.uint16)),
     }
+
+
+def sound_stores() -> dict[str, bytes]:
+    """Return a file of a folder that Zarr writes, by its suffix and its place there."""
+    chunk = np.random.default_rng(1).normal(100, 10, (2, SIDE, SIDE)).astype(np.float32)
+    return {
+        ".json zarr": described_zarr("zstd"),
+        ".zstd zarr": bytes(numcodecs.Zstd().encode(chunk)),
+        ".blosc zarr": bytes(numcodecs.Blosc().encode(chunk)),
+    }
+
+
+def described_zarr(codec: str) -> bytes:
+    """Return the description of an array of three stamps in chunks of two."""
+    about = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [3, SIDE, SIDE],
+        "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, SIDE, SIDE]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": codec}],
+        "fill_value": 0.0,
+    }
+    return json.dumps(about).encode()
 
 
 def sound_images() -> dict[str, bytes]:

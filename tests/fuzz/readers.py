@@ -28,11 +28,13 @@ from tests.fuzz.files import (
     POSITION,
     SIDE,
     damage,
+    described_zarr,
     generator_of,
     sound_arrays,
     sound_catalogues,
     sound_images,
     sound_stamps,
+    sound_stores,
 )
 
 LONGEST_SECONDS = 10
@@ -65,6 +67,24 @@ def read_array_file(path: Path) -> bool:
     except SurveyError:
         return False
     return _is_any_read([row for row in found.values() if isinstance(row, Row)], how)
+
+
+def read_store(path: Path) -> bool:
+    """Put ``path`` into a folder of Zarr, as its description or as its first chunk; say whether a stamp was read."""
+    kind = path.suffix[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder)
+        chunk = store / "c" / "0" / "0" / "0"
+        chunk.parent.mkdir(parents=True)
+        is_description = kind == "json"
+        (store / "zarr.json").write_bytes(path.read_bytes() if is_description else described_zarr(kind))
+        chunk.write_bytes(sound_stores()[".zstd zarr"] if is_description else path.read_bytes())
+        how = StampSettings(stamp_index="row")
+        try:
+            found = StampArray(store, how, "id").find(IDS, ["0", "1", "2"])
+        except SurveyError:
+            return False
+        return _is_any_read([row for row in found.values() if isinstance(row, Row)], how)
 
 
 def read_large_image(path: Path) -> bool:
@@ -104,6 +124,7 @@ def read_catalogue_file(path: Path) -> bool:
 SOUND: dict[str, tuple[bytes, Callable[[Path], bool]]] = {
     **{kind: (content, read_stamp_file) for kind, content in sound_stamps().items()},
     **{kind: (content, read_array_file) for kind, content in sound_arrays().items()},
+    **{kind: (content, read_store) for kind, content in sound_stores().items()},
     **{
         kind: (content, read_centred_stamp if kind.endswith("centred") else read_large_image)
         for kind, content in sound_images().items()

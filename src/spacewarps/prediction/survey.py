@@ -31,6 +31,7 @@ from spacewarps.survey.images import StampError
 from spacewarps.survey.read import ProgressBar, Survey, read_survey
 from spacewarps.survey.samples import Samples
 from spacewarps.survey.settings import SurveySettings
+from spacewarps.survey.stamp_arrays import holds_an_array
 from spacewarps.survey.stamps import Whereabouts, decode_stamps
 from spacewarps.training.compute import Compute, set_up_again
 from spacewarps.training.prediction import predict_probabilities
@@ -71,7 +72,7 @@ def read_unlabelled(
         SurveyError: there is no row that can be used.
     """
     stamps = classifier.reference.stamps
-    if not images.is_file():
+    if not holds_an_array(images):
         # Whatever array the network learned from, these stamps are no rows of one.
         stamps = replace(stamps, stamp_index=None)
     settings = SurveySettings(

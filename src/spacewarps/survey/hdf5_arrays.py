@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spacewarps.survey.number_arrays import ArrayError, Chunks, Layout
+from spacewarps.survey.number_arrays import ArrayError, ChunkTable, Layout
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # Filters from elsewhere are code.
@@ -60,5 +60,5 @@ def _layout(about: dict[str, Any], table: Any) -> Layout:
     if table is None:
         return Layout(dtype, shape, offset=about["offset"])
     numbers, offsets, sizes, skipped = (np.ascontiguousarray(column) for column in table.T)
-    chunks = Chunks(tuple(about["chunk"]), tuple(about["filters"]), numbers, offsets, sizes, skipped)
+    chunks = ChunkTable(tuple(about["chunk"]), tuple(about["filters"]), numbers, offsets, sizes, skipped)
     return Layout(dtype, shape, chunks=chunks)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ _MOST_CHUNKS_OF_A_ROW = 4096
 _CHECKSUM = 4
 _KINDS = "biuf"
 _WIDEST = 8
-_DAMAGED = "damaged stamp"
+#: Why a row has no stamp.
+DAMAGED = "damaged stamp"
+NEVER_WRITTEN = "row of the array that was never written"
+
+
+Read = Callable[[int, int], bytes]
 
 
 class ArrayError(Exception):
@@ -44,9 +49,37 @@ class Scaling:
     blank: int | None = None
 
 
+class Chunks(Protocol):
+    """The pieces of an array, each packed by itself."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a piece."""
+
+    def check(self, length: int) -> None:
+        """Check that all of them lie in a file of so many bytes.
+
+        Raises:
+            ArrayError: one does not.
+        """
+
+    def unpacked(self, read: Read, number: int, expected: int, item: int) -> bytes:
+        """Return the bytes of one.
+
+        Args:
+            read: returns so many bytes from some offset of the file.
+            number: which, counted along the last axis first.
+            expected: how many bytes it should have; never many more are unpacked.
+            item: how many a number has.
+
+        Raises:
+            StampError: it is damaged, or was never written.
+        """
+
+
 @dataclass(frozen=True)
-class Chunks:
-    """Where the pieces of an array are, each packed by itself.
+class ChunkTable:
+    """Where in the file each piece is; see :class:`Chunks`.
 
     Args:
         shape: of a piece.
@@ -63,6 +96,29 @@ class Chunks:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     skipped: NDArray[np.int64]
+
+    def check(self, length: int) -> None:
+        """Compare each with the file's length."""
+        ends = self.offsets + self.sizes
+        if len(ends) and not (
+            (self.offsets >= 0).all() and (self.sizes >= 0).all() and (ends >= 0).all() and int(ends.max()) <= length
+        ):
+            raise ArrayError("array with chunks beyond the end of its file; it was cut off")
+
+    def unpacked(self, read: Read, number: int, expected: int, item: int) -> bytes:
+        """Return the bytes of one, read where the table says."""
+        at = int(np.searchsorted(self.numbers, number))
+        if at == len(self.numbers) or self.numbers[at] != number:
+            raise StampError(NEVER_WRITTEN)
+        size = int(self.sizes[at])
+        # What cannot be packed smaller is hardly larger.
+        if size > 2 * expected + 2**16:
+            raise StampError(DAMAGED)
+        content = read(int(self.offsets[at]), size)
+        for bit, name in reversed([*enumerate(self.filters)]):
+            if not int(self.skipped[at]) >> bit & 1:
+                content = _UNPACK[name](content, expected, item)
+        return content
 
 
 @dataclass(frozen=True)
@@ -116,11 +172,7 @@ def check_layout(layout: Layout, length: int) -> None:
             f"array in chunks of the shape {list(chunks.shape)}, of which one stamp takes {pieces} with "
             f"{band / 1e6:,.0f} MB; write it with chunks of one or a few whole stamps"
         )
-    ends = chunks.offsets + chunks.sizes
-    if len(ends) and not (
-        (chunks.offsets >= 0).all() and (chunks.sizes >= 0).all() and (ends >= 0).all() and int(ends.max()) <= length
-    ):
-        raise ArrayError("array with chunks beyond the end of its file; it was cut off")
+    chunks.check(length)
 
 
 def _pieces(layout: Layout) -> tuple[int, ...]:
@@ -184,7 +236,7 @@ class NumberArray:
         content = os.pread(self._descriptor, size, offset)
         # One call reads at most 2 GiB, which no row has; the file has become shorter.
         if len(content) < size:
-            raise StampError(_DAMAGED)
+            raise StampError(DAMAGED)
         return content
 
     def _from_chunks(self, number: int, chunks: Chunks) -> NDArray[np.generic]:
@@ -205,20 +257,10 @@ class NumberArray:
         if known is not None:
             self._unpacked.move_to_end(number)
             return known
-        at = int(np.searchsorted(chunks.numbers, number))
-        if at == len(chunks.numbers) or chunks.numbers[at] != number:
-            raise StampError("row of the array that was never written")
-        expected = math.prod(chunks.shape) * self._layout.dtype.itemsize
-        size = int(chunks.sizes[at])
-        # What cannot be packed smaller is hardly larger.
-        if size > 2 * expected + 2**16:
-            raise StampError(_DAMAGED)
-        content = self._read(int(chunks.offsets[at]), size)
-        for bit, name in reversed([*enumerate(chunks.filters)]):
-            if not int(chunks.skipped[at]) >> bit & 1:
-                content = _UNPACK[name](content, expected, self._layout.dtype.itemsize)
+        expected, item = math.prod(chunks.shape) * self._layout.dtype.itemsize, self._layout.dtype.itemsize
+        content = chunks.unpacked(self._read, number, expected, item)
         if len(content) != expected:
-            raise StampError(_DAMAGED)
+            raise StampError(DAMAGED)
         unpacked = np.frombuffer(content, self._layout.dtype).reshape(chunks.shape)
         self._unpacked[number] = unpacked
         while len(self._unpacked) > 1 and sum(one.nbytes for one in self._unpacked.values()) > MAX_BAND:
@@ -226,11 +268,16 @@ class NumberArray:
         return unpacked
 
 
-def _inflate(content: bytes, expected: int, _item: int) -> bytes:
+def inflate(content: bytes, expected: int, _item: int = 1) -> bytes:
+    """Return what zlib has packed into ``content``, as far as it is hardly longer than ``expected``.
+
+    Raises:
+        StampError: it is damaged.
+    """
     try:
         return zlib.decompressobj().decompress(content, expected + _CHECKSUM + 1)
     except zlib.error:
-        raise StampError(_DAMAGED) from None
+        raise StampError(DAMAGED) from None
 
 
 def _unshuffle(content: bytes, _expected: int, item: int) -> bytes:
@@ -248,14 +295,12 @@ def _without_checksum(content: bytes, _expected: int, _item: int) -> bytes:
     first, second = int(words.sum()) % 65535, int((words * weights % np.uint64(65535)).sum()) % 65535
     found = int.from_bytes(told, "little")
     if len(told) < _CHECKSUM or (found & 0xFFFF) % 65535 != first or (found >> 16) % 65535 != second:
-        raise StampError(_DAMAGED)
+        raise StampError(DAMAGED)
     return body
 
 
 _UNPACK: dict[str, Callable[[bytes, int, int], Any]] = {
-    "deflate": _inflate,
+    "deflate": inflate,
     "shuffle": _unshuffle,
     "fletcher32": _without_checksum,
 }
-#: What chunks may be packed by.
-FILTERS = frozenset(_UNPACK)

@@ -21,7 +21,7 @@ from spacewarps.survey.columns import shown
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.large_images import Cutout, LargeImages
 from spacewarps.survey.settings import StampSettings, SurveySettings
-from spacewarps.survey.stamp_arrays import Row, StampArray
+from spacewarps.survey.stamp_arrays import Row, StampArray, holds_an_array
 from spacewarps.survey.stamps import (
     JOINTS,
     Files,
@@ -109,7 +109,7 @@ def _find_stamps(samples: pd.DataFrame, images: Path, settings: SurveySettings, 
     """Return where the stamp of each sample is, and why others have none."""
     if settings.cutouts:
         return _find_cutouts(samples, LargeImages(images, part_of(StampSettings, settings)), audit)
-    if images.is_file():
+    if holds_an_array(images):
         if settings.stamp_centre == "position":
             raise SurveyError(f"{images}: an array of stamps has no WCS; set `stamp_centre` to middle")
         return _find_rows(samples, StampArray(images, part_of(StampSettings, settings), settings.columns.id), audit)

@@ -1,4 +1,4 @@
-"""One file with all stamps: HDF5, FITS or NumPy, with a row for each, ``[stamps, height, width]`` or with channels."""
+"""One array with all stamps, ``[stamps, height, width]`` or with channels, in HDF5, Zarr, FITS or NumPy."""
 
 import functools
 import hashlib
@@ -28,6 +28,7 @@ from spacewarps.survey.numpy_images import HEADERS
 from spacewarps.survey.pixels import as_pixels, check_channels, shape_of_axes
 from spacewarps.survey.settings import StampSettings
 from spacewarps.survey.stamps import Decoded, Inspected, faults_of_a_reader, fitted
+from spacewarps.survey.zarr_arrays import is_zarr, read_zarr
 
 _FITS = b"SIMPLE  ="
 _NUMPY = np.lib.format.MAGIC_PREFIX
@@ -35,6 +36,11 @@ _HEAD = 16
 _WHOLE = re.compile(r"\+?\d{1,18}(\.0*)?")
 _BELOW_ZERO = re.compile(r"[-\N{MINUS SIGN}]\d+(\.0*)?")
 _BITS = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+
+def holds_an_array(path: Path) -> bool:
+    """Say whether ``path`` is no folder of stamps: a file, or a folder that Zarr wrote."""
+    return path.is_file() or is_zarr(path)
 
 
 class StampArray:
@@ -53,7 +59,6 @@ class StampArray:
         self.file, self._how, self._id_column = file, how, id_column
         by_id = how.stamp_index is None
         try:
-            check_file(file)
             layout, self.ids = _read(file, how.stamp_extension, id_column if by_id else None)
             check_layout(layout, file.stat().st_size)
             self.shape, self._channels_last = _shape(layout, how.stamp_channels)
@@ -166,9 +171,12 @@ def _by_id(ids: Sequence[str], there: Sequence[str]) -> Mapping[str, int | Stamp
 
 def _read(file: Path, extension: int | str | None, ids: str | None) -> tuple[Layout, list[str] | None]:
     """Return how the array in ``file`` lies there, and the ids that stand beside it."""
+    name = "" if extension is None else str(extension)
+    if is_zarr(file):
+        return read_zarr(file, name, ids)
+    check_file(file)
     with file.open("rb") as opened:
         start = opened.read(_HEAD)
-    name = "" if extension is None else str(extension)
     if start.startswith(HDF5):
         return read_hdf5(file, name, ids)
     if start.startswith(_NUMPY):
@@ -176,7 +184,8 @@ def _read(file: Path, extension: int | str | None, ids: str | None) -> tuple[Lay
     if start.startswith(_FITS):
         return _fits_layout(file, extension), None
     raise ArrayError(
-        "neither a folder of stamps nor an array of them in HDF5, FITS or NumPy (.npy), unpacked; point `images` at one"
+        "neither a folder of stamps nor an array of them in HDF5, Zarr, FITS or NumPy (.npy), unpacked; point `images` "
+        "at one"
     )
 
 

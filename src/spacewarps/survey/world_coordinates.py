@@ -60,6 +60,8 @@ class WorldCoordinates:
                 order = header.get(name, 0)
                 if not (isinstance(order, int) and 0 <= order <= _HIGHEST_ORDER):
                     raise WorldError(f"a WCS of {name} = {order!r:.20}, where orders end at {_HIGHEST_ORDER}")
+            if any(header.get(name, 0) > 1 for name in _ORDERS) and not _names_its_distortion(header):
+                raise WorldError("a WCS with distortions (SIP) that its CTYPE does not name; add -SIP, or remove them")
             wcs = WCS(header)
             if not wcs.has_celestial:
                 raise WorldError("no WCS in its header")
@@ -132,6 +134,10 @@ class WorldCoordinates:
         farthest = float(np.arccos(np.clip(directions @ centre, -1, 1)).max())
         radius = min(np.pi, (1 + 2 * _DISTORTED) * farthest + 1e-4)
         return np.flatnonzero(_directions(ra, dec) @ centre >= np.cos(radius))
+
+
+def _names_its_distortion(header: Any) -> bool:
+    return all(str(header.get(name, "")).strip().endswith("-SIP") for name in ("CTYPE1", "CTYPE2"))
 
 
 def _sky(longitude: NDArray[np.float64], latitude: NDArray[np.float64], frame: Any) -> Any:
