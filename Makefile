@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Space Warps needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,onnx,ray,s3,team]'
+	"$(BIN)"/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,hdf5,onnx,ray,s3,team,zarr]'
 	@touch $@
 
 versioned:

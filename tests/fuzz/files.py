@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import json
 
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +12,15 @@ from astropy.io import fits, votable
 from astropy.table import Table
 from PIL import Image
 
+from tests.survey.array_files import in_hdf5
+from tests.survey.sky import gradient, image, world
 from tests.survey.stamp_files import in_fits, in_npy, in_npz, in_tiles
 
 SIDE = 12
-_IDS = [1237660025035096479, 1030562009227331788, 42]
+POSITION = (10.0, 20.0)
+IDS = ["1237660025035096479", "1030562009227331788", "42"]
 _ROWS = {
-    "id": _IDS,
+    "id": [int(key) for key in IDS],
     "class": ["STAR", "QSO", "GALAXY"],
     "ra": [10.5, 11.25, 300.0],
     "dec": [-20.0, 21.0, 0.0],
@@ -42,6 +47,55 @@ def sound_stamps() -> dict[str, bytes]:
     found[".npy"] = in_npy(pixels)
     found[".npz"] = in_npz(stamp=pixels, mask=pixels > 110)
     return found
+
+
+def sound_arrays() -> dict[str, bytes]:
+    """Return an array of three stamps in each format, by its suffix."""
+    stamps = np.random.default_rng(1).normal(100, 10, (3, SIDE, SIDE)).astype(np.float32)
+    numbers = [int(key) for key in IDS]
+    return {
+        ".hdf5 array": in_hdf5(stamps, IDS),
+        ".hdf5 chunks": in_hdf5(stamps, numbers, chunks=(2, 7, 9), compression="gzip", shuffle=True, fletcher32=True),
+        ".npy array": in_npy(stamps),
+        ".fits array": in_fits(stamps.astype(np.uint16)),
+    }
+
+
+def sound_stores() -> dict[str, bytes]:
+    """Return a file of a folder that Zarr writes, by its suffix and its place there."""
+    chunk = np.random.default_rng(1).normal(100, 10, (2, SIDE, SIDE)).astype(np.float32)
+    return {
+        ".json zarr": described_zarr("zstd"),
+        ".zstd zarr": bytes(numcodecs.Zstd().encode(chunk)),
+        ".blosc zarr": bytes(numcodecs.Blosc().encode(chunk)),
+    }
+
+
+def described_zarr(codec: str) -> bytes:
+    """Return the description of an array of three stamps in chunks of two."""
+    about = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [3, SIDE, SIDE],
+        "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, SIDE, SIDE]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": codec}],
+        "fill_value": 0.0,
+    }
+    return json.dumps(about).encode()
+
+
+def sound_images() -> dict[str, bytes]:
+    """Return an image of the sky in each form, by its suffix; :data:`POSITION` lies on it."""
+    side = 4 * SIDE
+    header = world(side, *POSITION, A_ORDER=2, B_ORDER=2, A_2_0=1e-4, CTYPE1="RA---TAN-SIP", CTYPE2="DEC--TAN-SIP")
+    return {
+        ".fits sky": image(gradient(side), header),
+        ".fz sky": image(gradient(side), header, compression_type="GZIP_1", quantize_level=0, tile_shape=(8, 8)),
+        ".fz rice": image(gradient(side), header, compression_type="RICE_1", tile_shape=(1, side)),
+        ".fits centred": image(gradient(side), header),
+    }
 
 
 def sound_catalogues() -> dict[str, bytes]:

@@ -21,17 +21,19 @@ def save_classifier(
     seed: int = 0,
     thresholds: tuple[float, ...] | None = (0.0, 0.5, 1.0),
     stamps: StampSettings | None = None,
+    pixels: str = "uint8",
+    positions: tuple[str, str] | None = None,
 ) -> Classifier:
     """Write a network for the stamps of a delivery, untrained, and what it is said to have learned from."""
     with named_random_state(seed, "initialisation"):
         model = ProgressiveModel((1, 8, 8), ("z", "z_err"), CLASSES, Configuration(8, 2, 0.0))
         model.add_block(4)
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
-    model.fit_normalisers(pixels, torch.from_numpy(np.random.default_rng(1).random((20, 2), dtype=np.float32)))
+    seen = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    model.fit_normalisers(seen, torch.from_numpy(np.random.default_rng(1).random((20, 2), dtype=np.float32)))
     save_model(model, folder)
     features = {"z": Range(0.0, 1.0), "z_err": None}
     how, codes = stamps or StampSettings(), {"z": (-9999.0,)}
-    reference = Reference("uint8", Range(50, 200), Range(10, 120), features, codes, how, 0.9, thresholds)
+    reference = Reference(pixels, Range(50, 200), Range(10, 120), features, codes, how, 0.9, thresholds, positions)
     write_reference(reference, CLASSES, folder / REFERENCE_FILE)
     return Classifier.load(folder)
 

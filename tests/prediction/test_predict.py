@@ -19,7 +19,9 @@ from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.prediction import predict_probabilities
 from spacewarps.training.settings import ComputeSettings
 from tests.prediction.conftest import CLASSES, save_classifier
-from tests.survey.delivery import Delivery
+from tests.survey.array_files import in_hdf5
+from tests.survey.delivery import HEADER, Delivery
+from tests.survey.sky import image, position_of, world
 from tests.survey.stamp_files import in_fits
 
 Predict = Callable[..., int]
@@ -61,6 +63,50 @@ def test_stamps_are_read_as_those_that_the_network_learned_from(
         file.unlink()
     assert predict("fits.csv", model=model) == 0
     pd.testing.assert_frame_equal(table("fits.csv"), table("plain.csv"))
+
+
+def test_stamps_may_be_rows_of_one_file_in_several_processes(
+    predict: Predict, delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.write()
+    assert predict("plain.csv") == 0
+    ids = [row["id"] for row in reversed(delivery.rows)]
+    pixels = np.stack([np.asarray(Image.open(delivery.images / f"{key}.png")) for key in ids])
+    array = tmp_path / "all.hdf5"
+    array.write_bytes(in_hdf5(pixels, ids, chunks=(4, 8, 8), compression="gzip"))
+    # What names the rows of the array that was learned from says nothing of a folder.
+    model = save_classifier(tmp_path / "of an array", stamps=StampSettings(stamp_index="row")).folder
+    assert predict("folder.csv", model=model) == 0
+    monkeypatch.setattr(Delivery, "images", array)
+    assert predict("array.csv", workers=2) == 0
+    for name in ("folder.csv", "array.csv"):
+        pd.testing.assert_frame_equal(table(name), table("plain.csv"))
+    header = [*HEADER, "row"]
+    rows = [[*row.values(), str(29 - number)] for number, row in enumerate(delivery.rows)]
+    delivery.write_csv("catalog.csv", header, rows)
+    assert predict("indexed.csv", model=model) == 0
+    pd.testing.assert_frame_equal(table("indexed.csv"), table("plain.csv"))
+
+
+def test_stamps_are_cut_from_images_at_the_positions_of_the_catalogue(
+    predict: Predict, delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, sky = world(200), np.zeros((200, 200), np.float32)
+    for number, row in enumerate(delivery.rows):
+        place = (20 + 30 * (number // 6), 20 + 30 * (number % 6))
+        own = np.asarray(Image.open(delivery.images / f"{row['id']}.png"))
+        sky[place[0] - 4 : place[0] + 4, place[1] - 4 : place[1] + 4] = own
+        ra, dec = position_of(header, *place)
+        row |= {"ra": repr(ra), "dec": repr(dec)}
+    delivery.write()
+    assert predict("plain.csv") == 0
+    how = StampSettings(cutouts=True, stamp_size=8)
+    model = save_classifier(tmp_path / "of images", stamps=how, pixels="float32", positions=("ra", "dec")).folder
+    (tmp_path / "sky").mkdir()
+    (tmp_path / "sky" / "field.fits").write_bytes(image(sky, header))
+    monkeypatch.setattr(Delivery, "images", tmp_path / "sky")
+    assert predict("cut.csv", model=model, workers=2) == 0
+    pd.testing.assert_frame_equal(table("cut.csv"), table("plain.csv"))
 
 
 def test_the_table_holds_what_the_network_answers(

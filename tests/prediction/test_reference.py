@@ -67,6 +67,11 @@ def test_how_stamps_were_read_is_written_where_anything_was_set(tmp_path: Path) 
     how = StampSettings(stamp_size=8, stamp_extension="SCI", stamp_bands=("g",))
     assert save_classifier(tmp_path / "set", stamps=how).reference.stamps == how
     assert save_classifier(tmp_path / "plain").reference.stamps == StampSettings()
+    cut = StampSettings(stamp_size=8, cutouts=True)
+    named = save_classifier(tmp_path / "cut", stamps=cut, positions=("RAJ2000", "DEJ2000")).reference
+    assert (named.stamps, named.positions) == (cut, ("RAJ2000", "DEJ2000"))
+    with pytest.raises(ModelError, match="no names of positions, by which stamps are cut"):
+        save_classifier(tmp_path / "cut from nowhere", stamps=cut)
     assert "stamps" not in json.loads((tmp_path / "plain" / REFERENCE_FILE).read_text())
 
 

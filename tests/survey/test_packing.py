@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spacewarps.errors import SurveyError
-from spacewarps.survey.packing import packed_rows
+from spacewarps.survey.packing import packed_rows, sort_rows
 
 ROW = (1, 3, 5)
 
@@ -30,6 +30,14 @@ def test_the_file_is_the_one_that_numpy_writes(tmp_path: Path, count: int, most:
     pack(tmp_path / "packed.npy", rows(count), most)
     np.save(tmp_path / "numpy.npy", rows(count))
     assert (tmp_path / "packed.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_rows_that_came_in_another_order_are_sorted_in_place(tmp_path: Path, count: int) -> None:
+    numbers = np.random.default_rng(count).permutation(2 * count)[:count]
+    pack(tmp_path / "packed.npy", rows(count), count)
+    sort_rows(tmp_path / "packed.npy", numbers.tolist())
+    assert (np.load(tmp_path / "packed.npy") == rows(count)[np.argsort(numbers)]).all()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_a_survey_without_labels_is_read_as_one_with_labels_is(delivery: Deliver
     known, _ = read(delivery, Columns())
     unknown, audit = read(delivery, Columns(label=None))
     pd.testing.assert_frame_equal(unknown.rows, known.rows.drop(columns="label"))
-    assert (unknown.files, unknown.digests, unknown.shape) == (known.files, known.digests, known.shape)
+    assert (unknown.places, unknown.digests, unknown.shape) == (known.places, known.digests, known.shape)
     assert (unknown.labels, audit.left_out) == (frozenset(), {})
 
 

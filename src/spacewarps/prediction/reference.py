@@ -42,6 +42,7 @@ class Reference:
         features: of each feature; none where it had no value at all.
         missing_codes: the values of a feature that mean that there is none.
         stamps: how the files of stamps were read, as those of another survey are.
+        positions: the catalogue's names for right ascension and declination, where these decide what a stamp is.
         coverage: the promised share of a class's samples whose prediction set has the class.
         thresholds: of the score of each class in a prediction set
             (:func:`~spacewarps.training.conformal.class_thresholds`); none where no sample was held out to find them.
@@ -55,6 +56,7 @@ class Reference:
     stamps: StampSettings
     coverage: float
     thresholds: tuple[float, ...] | None
+    positions: tuple[str, str] | None = None
 
 
 def levels(stamps: NDArray[Any]) -> NDArray[np.float64]:
@@ -74,6 +76,7 @@ def describe_training(
     stamps: StampSettings,
     coverage: float,
     thresholds: tuple[float, ...] | None,
+    positions: tuple[str, str] | None = None,
 ) -> Reference:
     """Return what is to be known of the samples in ``parts``, which a network learned from."""
     measured, features = [], np.concatenate([part.features.numpy() for part in parts]).astype(np.float64)
@@ -91,6 +94,7 @@ def describe_training(
         stamps,
         coverage,
         thresholds,
+        positions,
     )
 
 
@@ -121,6 +125,7 @@ class _Written(_Part):
     missing_codes: dict[str, list[FiniteFloat]]
     # Absent where nothing was set, as in files of before there was anything to set.
     stamps: dict[str, Any] = {}
+    positions: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
     coverage: Annotated[float, Field(gt=0, lt=1)]
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
 
@@ -138,6 +143,7 @@ def write_reference(reference: Reference, classes: Sequence[str], path: Path) ->
             "features": {name: found and found._asdict() for name, found in reference.features.items()},
             "missing_codes": {name: list(codes) for name, codes in reference.missing_codes.items()},
             **({"stamps": as_values(reference.stamps)} if reference.stamps != StampSettings() else {}),
+            **({"positions": list(reference.positions)} if reference.positions is not None else {}),
             "coverage": reference.coverage,
             "thresholds": thresholds,
         },
@@ -162,6 +168,8 @@ def read_reference(folder: Path, model: Network) -> Reference:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ModelError(f"{path}: damaged ({reason:.200}); train the network again") from None
     classes = None if found.thresholds is None else list(found.thresholds)
+    if stamps.needs_positions and found.positions is None:
+        raise ModelError(f"{path}: damaged (no names of positions, by which stamps are cut); train the network again")
     for what, told, own in (
         ("features", list(found.features), list(model.inputs.features)),
         ("classes", classes, None if classes is None else list(model.inputs.classes)),
@@ -177,4 +185,5 @@ def read_reference(folder: Path, model: Network) -> Reference:
         stamps,
         found.coverage,
         None if found.thresholds is None else tuple(found.thresholds.values()),
+        None if found.positions is None else (found.positions[0], found.positions[1]),
     )

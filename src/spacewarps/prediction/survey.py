@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ from spacewarps.survey.images import StampError
 from spacewarps.survey.read import ProgressBar, Survey, read_survey
 from spacewarps.survey.samples import Samples
 from spacewarps.survey.settings import SurveySettings
-from spacewarps.survey.stamps import Files, decode_stamps
+from spacewarps.survey.stamp_arrays import holds_an_array
+from spacewarps.survey.stamps import Whereabouts, decode_stamps
 from spacewarps.training.compute import Compute, set_up_again
 from spacewarps.training.prediction import predict_probabilities
 
@@ -60,8 +61,8 @@ def read_unlabelled(
     """Find the rows of a catalogue that ``classifier`` can be asked for, and their stamps.
 
     Args:
-        catalog: one catalogue, or a folder of them; labels and positions are not needed.
-        images: the folder of stamps.
+        catalog: one catalogue, or a folder of them; labels are not needed, and positions only where stamps are cut.
+        images: the folder of stamps, the file with all of them, or the images to cut them from.
         id_column: the catalogue's name for the id.
         classifier: whose features and stamps are wanted.
         audit: what is left out, and why, goes there.
@@ -70,13 +71,17 @@ def read_unlabelled(
     Raises:
         SurveyError: there is no row that can be used.
     """
+    stamps = classifier.reference.stamps
+    if not holds_an_array(images):
+        # Whatever array the network learned from, these stamps are no rows of one.
+        stamps = replace(stamps, stamp_index=None)
     settings = SurveySettings(
-        columns=Columns(id=id_column, label=None, ra=None, dec=None),
+        columns=Columns(id_column, None, *(classifier.reference.positions or (None, None))),
         features=classifier.network.inputs.features,
         missing_codes=classifier.reference.missing_codes,
         # Each row that cannot be used is told, and the others are what was asked for.
         max_bad_fraction=1.0,
-        **as_values(classifier.reference.stamps),
+        **as_values(stamps),
     )
     survey = read_survey(catalog, images, settings, audit, progress_bar, shape=stamps_of(classifier))
     audit.notes.clear()
@@ -110,7 +115,7 @@ def predict_parts(
     """
     names = list(classifier.network.inputs.features)
     jobs = [
-        _Job(survey.files[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
+        _Job(survey.places[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
         for number, rows in enumerate(parts_of(survey.rows))
     ]
     _begin(partial, _fingerprint(classifier, survey, compute))
@@ -123,7 +128,7 @@ def predict_parts(
         if part is None:
             part = _answer(classifier, job, compute) if is_known else next(answers)
             _write(place, part)
-        progress(len(job.files))
+        progress(len(job.places))
         yield part
 
 
@@ -134,12 +139,12 @@ def parts_of(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 class _Job(NamedTuple):
-    files: Sequence[Files]
+    places: Sequence[Whereabouts]
     features: pd.DataFrame
 
 
 def _answer(classifier: Classifier, job: _Job, compute: Compute) -> Part:
-    stamps = decode_stamps(job.files, stamps_of(classifier), classifier.reference.stamps)
+    stamps = decode_stamps(job.places, stamps_of(classifier), classifier.reference.stamps)
     faults = np.array([str(stamp) if isinstance(stamp, StampError) else "" for stamp in stamps], dtype=np.str_)
     sound = [stamp for stamp in stamps if not isinstance(stamp, StampError)]
     if not sound:
@@ -199,6 +204,8 @@ def _fingerprint(classifier: Classifier, survey: Survey, compute: Compute) -> st
     found.update(json.dumps([str(value) for value in asdict(compute).values()]).encode())
     found.update(json.dumps([_SAMPLES_IN_A_PART, list(survey.rows["id"]), survey.digests]).encode())
     found.update(survey.rows[list(classifier.network.inputs.features)].to_numpy(np.float64).tobytes())
+    if classifier.reference.positions is not None:
+        found.update(survey.rows[["ra", "dec"]].to_numpy(np.float64).tobytes())
     return found.hexdigest()
 
 
@@ -233,7 +240,7 @@ def _read(place: Path, job: _Job, classifier: Classifier) -> Part | None:
         return None
     sound = int((part.faults == "").sum())
     fits = (
-        part.faults.shape == (len(job.files),)
+        part.faults.shape == (len(job.places),)
         and part.probabilities.shape == (sound, len(classifier.network.inputs.classes))
         and part.levels.shape == (sound, 2)
     )

@@ -80,7 +80,7 @@ def answer(
     most = 1 if compute.device.type == "cuda" else processes_that_fit(compute.threads)
     features = list(classifier.network.inputs.features)
     told = _Told(classifier.network.inputs.classes)
-    with written_table(*table) as append, progress_bar("predict", len(survey.files)) as progress:
+    with written_table(*table) as append, progress_bar("predict", len(survey.places)) as progress:
         parts = predict_parts(
             classifier,
             survey,

@@ -68,13 +68,14 @@ def run(stage: Stage) -> None:
 
 def _reference(stage: Stage, parts: Sequence[Part], trained: Final) -> Reference:
     """Return what is to be known of the samples that the network, all of its members, learned from."""
-    [first, *_] = parts
+    [first, *_], data = parts, stage.params.data
     # What one member of several has not seen, the others have.
     seen = [first.train] if first.held_out is None or stage.params.train.data == "train" else list(first)
     return describe_training(
         [part for part in seen if part is not None],
-        missing_codes=stage.params.data.missing_codes,
-        stamps=part_of(StampSettings, stage.params.data),
+        missing_codes=data.missing_codes,
+        stamps=part_of(StampSettings, data),
+        positions=data.columns.positions if data.needs_positions else None,
         coverage=stage.params.train.coverage,
         thresholds=trained.thresholds,
     )

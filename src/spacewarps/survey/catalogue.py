@@ -23,6 +23,9 @@ from spacewarps.survey.table_files import SUFFIXES, is_catalogue, read_tables
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
 _ID_READ_AS_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?[eE]\+\d+|\d*[.,]\d+[eE]\d+|\d+\.0+)")
+#: The column of a table of samples that holds, as text, which row of an array of stamps is whose. No column of a
+#: catalogue that is used may have such a name.
+STAMP_INDEX = "\0index"
 # The sample table's own columns.
 _RESERVED = frozenset({"id", "source", "split", "label", "ra", "dec"})
 
@@ -42,13 +45,15 @@ def read_catalogue(
     *,
     missing_codes: Mapping[str, Sequence[float]],
     max_bad_fraction: float,
+    stamp_index: str | None = None,
 ) -> pd.DataFrame:
     """Read one catalogue, or every one of a folder, into one table, sorted by id.
 
     Files with the same columns are chunks of one table and stack; files with different columns join on the id, which
     is read as text, also where one holds it as an integer. The table has the columns ``id``, ``label`` (if the survey
     has labels), ``ra``, ``dec`` (degrees; NaN where it has no positions) and one float64 column for each of
-    ``features`` (NaN where there is no number). Rows that cannot be used are left out and noted in ``audit``.
+    ``features`` (NaN where there is no number), and :data:`STAMP_INDEX` where ``stamp_index`` names a column. Rows that
+    cannot be used are left out and noted in ``audit``.
 
     Args:
         path: one catalogue (:func:`~spacewarps.survey.table_files.read_tables`), or a folder of them.
@@ -57,16 +62,18 @@ def read_catalogue(
         audit: what is left out, and what the user should know, goes there.
         missing_codes: for each feature that has some, the values that mean that there is none.
         max_bad_fraction: the largest share of a feature's values that may be no numbers.
+        stamp_index: the column that says which row of an array of stamps is whose.
 
     Raises:
         SurveyError: a file is missing, empty or no table with the columns that are needed; ids were read as numbers
             by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
     """
-    wanted = {name for name in (columns.id, columns.label, columns.ra, columns.dec, *features) if name is not None}
+    named = (columns.id, columns.label, columns.ra, columns.dec, stamp_index, *features)
+    wanted = {name for name in named if name is not None}
     chunks = [table for file in _catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
     _note_oddities(chunks, audit)
     tables = _stack(chunks, columns.id)
-    _check_columns(path, tables, columns, features)
+    _check_columns(path, tables, columns, features, stamp_index)
     main = _main_table(tables, columns, features)
     others = [table for table in tables if table is not main]
     audit.rows_in = len(main.rows) + len(main.faults)
@@ -112,8 +119,10 @@ def read_catalogue(
     if labels is not None:
         labels.check(kept, [rows[key].place for key in ids], audit)
 
-    named = {"id": ids} if labels is None else {"id": ids, "label": labels.names}
-    samples = pd.DataFrame({**named, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
+    texts_of = {"id": ids} if labels is None else {"id": ids, "label": labels.names}
+    if stamp_index is not None:
+        texts_of[STAMP_INDEX] = column(stamp_index)
+    samples = pd.DataFrame({**texts_of, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}
     for name, is_error in zip(features, are_errors(features), strict=True):
         texts, there = column(name), holder(name)[1]
@@ -188,9 +197,11 @@ def _stack(tables: list[Table], id_column: str) -> list[Table]:
     return list(stacked.values())
 
 
-def _check_columns(path: Path, tables: list[Table], columns: Columns, features: Sequence[str]) -> None:
+def _check_columns(
+    path: Path, tables: list[Table], columns: Columns, features: Sequence[str], stamp_index: str | None
+) -> None:
     holders: dict[str, str] = {}
-    wanted = {columns.label, columns.ra, columns.dec, *features}
+    wanted = {columns.label, columns.ra, columns.dec, stamp_index, *features}
     for table in tables:
         for name in table.columns:
             if name in wanted and name in holders:
@@ -202,6 +213,10 @@ def _check_columns(path: Path, tables: list[Table], columns: Columns, features: 
     if columns.label is not None and columns.label not in holders:
         raise SurveyError(f"{path}: {_no_column('label', columns.label, there)}")
     _check_positions(path, there, columns)
+    if stamp_index is not None and stamp_index not in [*holders, columns.id]:
+        near = nearest(stamp_index, there)
+        hint = f"did you mean {shown(near)}?" if near else f"there are {listed(there)}"
+        raise SurveyError(f"{path}: there is no column {shown(stamp_index)} for `stamp_index`; {hint}")
     for name in features:
         if name in _RESERVED:
             raise SurveyError(

@@ -56,6 +56,11 @@ class Columns:
         if twice is not None:
             raise ValueError(f"id, label, ra and dec must be different columns, but {shown(twice)} stands for two")
 
+    @property
+    def positions(self) -> tuple[str, str] | None:
+        """The names of right ascension and declination, if there are any."""
+        return None if self.ra is None or self.dec is None else (self.ra, self.dec)
+
 
 def shown(name: str) -> str:
     """Return ``name`` in quotes, as text that stays on its line, whatever a damaged file holds."""

@@ -5,6 +5,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
 from spacewarps.survey.pixels import as_pixels, check_channels, shape_of_axes
 
 _MASK = "mask"
-_HEADERS: dict[tuple[int, int], Callable[[io.BytesIO], tuple[tuple[int, ...], bool, np.dtype[np.generic]]]] = {
+#: What reads the header of each version of the format.
+HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[np.generic]]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
@@ -83,7 +85,7 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 def _header(content: bytes) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Return the shape and the type of the array in ``content``, which holds as many bytes as these claim."""
     file = io.BytesIO(content)
-    read_header = _HEADERS.get(np.lib.format.read_magic(file))
+    read_header = HEADERS.get(np.lib.format.read_magic(file))
     if read_header is None:
         raise StampError("NumPy array that is not one of numbers")
     shape, _, dtype = read_header(file)

@@ -6,7 +6,7 @@ Into a file that is mapped to memory it would be a signal, which ends the proces
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -59,6 +59,34 @@ def packed_rows(
             f"{disk}: no room for {what}, {size / 1e6:.1f} MB ({error.strerror}; the disk has "
             f"{shutil.disk_usage(disk).free / 1e6:.1f} MB free); make room, or choose a folder on another disk"
         ) from None
+
+
+def sort_rows(path: Path, numbers: Sequence[int]) -> None:
+    """Bring the rows of the array at ``path`` into the order of their ``numbers``, in place, one row in memory."""
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        start, size = file.tell(), dtype.itemsize * int(np.prod(shape[1:]))
+
+        def read(place: int) -> bytes:
+            file.seek(start + place * size)
+            return file.read(size)
+
+        def write(place: int, row: bytes) -> None:
+            file.seek(start + place * size)
+            file.write(row)
+
+        # Which row belongs to each place. Along each cycle of these one row waits, and the others move.
+        wanted = np.argsort(np.asarray(numbers, np.int64)).tolist()
+        for first in range(len(wanted)):
+            if wanted[first] == first:
+                continue
+            waiting, place = read(first), first
+            while wanted[place] != first:
+                write(place, read(wanted[place]))
+                wanted[place], place = place, wanted[place]
+            write(place, waiting)
+            wanted[place] = place
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:

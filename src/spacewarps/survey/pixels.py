@@ -83,25 +83,50 @@ def rim(height: int, width: int) -> NDArray[np.bool_]:
     return at_rim
 
 
-def crop(stamp: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+def crop(
+    stamp: NDArray[np.generic], height: int, width: int, centre: tuple[int, int] | None = None
+) -> NDArray[np.generic]:
     """Return at most ``height`` rows and ``width`` columns of ``stamp``, ``[channels, h, w]``, around its centre.
 
-    The pixel at ``h // 2`` comes to ``height // 2``, here and in :func:`pad`.
+    The pixel at ``centre``, which is ``(h // 2, w // 2)`` without it, comes to ``(height // 2, width // 2)``, here and
+    in :func:`pad`.
     """
-    for axis, size in ((1, height), (2, width)):
-        if stamp.shape[axis] > size:
-            first = stamp.shape[axis] // 2 - size // 2
-            stamp = stamp.take(range(first, first + size), axis)
+    for axis, (size, middle) in enumerate(_around(stamp, height, width, centre), 1):
+        first = max(0, middle - size // 2)
+        last = min(stamp.shape[axis], middle - size // 2 + size)
+        if last - first < stamp.shape[axis]:
+            stamp = stamp.take(range(first, last), axis)
     return stamp
 
 
-def pad(stamp: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
-    """Return ``stamp``, ``[channels, h, w]``, with each channel's median around it, ``[channels, height, width]``."""
+def pad(
+    stamp: NDArray[np.generic], height: int, width: int, left_out: tuple[int, int] | None = None
+) -> NDArray[np.generic]:
+    """Return ``stamp``, ``[channels, h, w]``, with each channel's median around it, ``[channels, height, width]``.
+
+    Args:
+        stamp: is padded.
+        height: of the result.
+        width: of the result.
+        left_out: how many rows are missing above, and columns to the left; without it, as many as put it in the middle.
+    """
     old = stamp.shape[1:]
     if old == (height, width):
         return stamp
     padded = np.empty((len(stamp), height, width), stamp.dtype)
     padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None]
-    top, left = height // 2 - old[0] // 2, width // 2 - old[1] // 2
+    top, left = left_out or (height // 2 - old[0] // 2, width // 2 - old[1] // 2)
     padded[:, top : top + old[0], left : left + old[1]] = stamp
     return padded
+
+
+def missing_before(height: int, width: int, centre: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows and columns lie before the first ones, where ``centre`` comes to the middle."""
+    return max(0, height // 2 - centre[0]), max(0, width // 2 - centre[1])
+
+
+def _around(
+    stamp: NDArray[np.generic], height: int, width: int, centre: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    row, column = centre or (stamp.shape[1] // 2, stamp.shape[2] // 2)
+    return (height, row), (width, column)

@@ -36,7 +36,7 @@ def prepare_survey(
     Args:
         target: an existing folder.
         catalog: one catalogue, or a folder of them.
-        images: the folder of stamps, each named by its sample's id.
+        images: the folder of stamps, each named by its sample's id; or a file with an array of all of them.
         settings: how it is read, cleaned and split.
         seed: the seed of the run.
         progress_bar: opens a display for a piece of work, given its name and size.
@@ -49,12 +49,12 @@ def prepare_survey(
     audit = Audit()
     survey = read_survey(catalog, images, settings, audit, progress_bar)
     samples = survey.rows
-    files = dict(zip(samples["id"], survey.files, strict=True))
+    places = dict(zip(samples["id"], survey.places, strict=True))
     samples["source"] = _name_sources(samples, settings.group_radius_arcsec, survey.digests)
     samples = _settle_conflicts(samples, settings.label_conflicts, audit)
     samples = _take_fraction(samples, settings.fraction, seed, audit)
 
-    chosen = [files[key] for key in samples["id"]]
+    chosen = [places[key] for key in samples["id"]]
     damage = Audit()
     with progress_bar("decode stamps", len(chosen)) as progress:
         decoded = pack_stamps(chosen, survey.shape, part_of(StampSettings, settings), target / STAMPS_FILE, progress)

@@ -3,27 +3,32 @@
 import difflib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spacewarps.errors import SurveyError
 from spacewarps.settings import part_of
 from spacewarps.survey.audit import Audit
-from spacewarps.survey.catalogue import read_catalogue
+from spacewarps.survey.catalogue import STAMP_INDEX, read_catalogue
+from spacewarps.survey.centred_stamps import CentredStamp
 from spacewarps.survey.columns import shown
 from spacewarps.survey.images import StampError, StampShape
+from spacewarps.survey.large_images import Cutout, LargeImages
 from spacewarps.survey.settings import StampSettings, SurveySettings
+from spacewarps.survey.stamp_arrays import Row, StampArray, holds_an_array
 from spacewarps.survey.stamps import (
     JOINTS,
     Files,
     Inspected,
     Progress,
     StampFolder,
+    Whereabouts,
     describe_misfits,
     fitted_shape,
     inspect_stamps,
@@ -39,14 +44,14 @@ class Survey:
 
     Args:
         rows: ``id``, ``label`` (where there are labels), ``ra``, ``dec``, and a column for each feature; sorted by id.
-        files: the stamp's file of each row, or the file of each of its bands.
-        digests: a hash of each stamp's files.
+        places: where the stamp of each row is: its file, the file of each of its bands, or what holds several stamps.
+        digests: a hash of each stamp as delivered.
         shape: of every stamp.
         labels: all that the catalogue has, also of rows that cannot be used.
     """
 
     rows: pd.DataFrame
-    files: list[Files]
+    places: list[Whereabouts]
     digests: list[str]
     shape: StampShape
     labels: frozenset[str]
@@ -65,7 +70,7 @@ def read_survey(
 
     Args:
         catalog: one catalogue, or a folder of them.
-        images: the folder of stamps, each named by its sample's id.
+        images: the folder of stamps, each named by its sample's id; or a file with an array of all of them.
         settings: the columns, the features and their missing codes, how stamps are read, and how much may be faulty.
         audit: what is left out, and why, goes there.
         progress_bar: opens a display for a piece of work, given its name and size.
@@ -82,6 +87,7 @@ def read_survey(
         audit,
         missing_codes=settings.missing_codes,
         max_bad_fraction=max_bad_fraction,
+        stamp_index=settings.stamp_index,
     )
     if columns.ra is None:
         audit.notes.append(
@@ -90,20 +96,82 @@ def read_survey(
         )
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     how = part_of(StampSettings, settings)
-    survey = _match_stamps(rows, StampFolder(images, how.stamp_bands), how, audit, progress_bar, shape)
+    found, faults = _find_stamps(rows, images, settings, audit)
+    survey = _inspect(rows, found, faults, how, audit, progress_bar, shape)
     audit.check_bad_fraction(audit.rows_in, max_bad_fraction, catalog)
     return survey
 
 
-def _match_stamps(
-    samples: pd.DataFrame,
-    folder: StampFolder,
-    how: StampSettings,
-    audit: Audit,
-    progress_bar: ProgressBar,
-    wanted: StampShape | None,
-) -> Survey:
-    """Return the samples that have a usable stamp."""
+Found = tuple[dict[str, Whereabouts], dict[str, StampError]]
+
+
+def _find_stamps(samples: pd.DataFrame, images: Path, settings: SurveySettings, audit: Audit) -> Found:
+    """Return where the stamp of each sample is, and why others have none."""
+    if settings.cutouts:
+        return _find_cutouts(samples, LargeImages(images, part_of(StampSettings, settings)), audit)
+    if holds_an_array(images):
+        if settings.stamp_centre == "position":
+            raise SurveyError(f"{images}: an array of stamps has no WCS; set `stamp_centre` to middle")
+        return _find_rows(samples, StampArray(images, part_of(StampSettings, settings), settings.columns.id), audit)
+    if settings.stamp_index is not None:
+        raise SurveyError(
+            f"{images}: `stamp_index` names the rows of an array, but `images` is no file with one; point it at the "
+            "file, or set `stamp_index` to null"
+        )
+    files, faults = _find_files(samples, StampFolder(images, settings.stamp_bands), audit)
+    if settings.stamp_centre == "middle":
+        return dict(files), faults
+    positions = zip(samples["id"], samples["ra"].tolist(), samples["dec"].tolist(), strict=True)
+    return {key: CentredStamp(files[key], ra, dec) for key, ra, dec in positions if key in files}, faults
+
+
+def _find_cutouts(samples: pd.DataFrame, images: LargeImages, audit: Audit) -> Found:
+    places = images.find(samples["ra"].to_numpy(np.float64), samples["dec"].to_numpy(np.float64))
+    found, faults = _parted(dict(zip(samples["id"], places, strict=True)))
+    if not found:
+        raise SurveyError(
+            f"{images.path}: none of {len(samples)} positions lies on an image; check `columns.ra` and `columns.dec`, "
+            "which are degrees, and `images`"
+        )
+    count = Counter(place.image.name for place in found.values() if isinstance(place, Cutout))
+    audit.details["images"] = {
+        "files": images.files,
+        "cut_from": {_as_text(image.name): count[image.name] for image in images.images},
+    }
+    if images.ties:
+        audit.notes.append(
+            f"{images.ties} times a position lies equally far from the edge of several images; the first by name has "
+            "it, so take away what is no picture of the sky (weights, masks)"
+        )
+    if images.others:
+        audit.notes.append(f"called like none of the bands in `stamp_bands`, so not read: {images.others} files")
+    return found, faults
+
+
+def _find_rows(samples: pd.DataFrame, array: StampArray, audit: Audit) -> Found:
+    indices = samples.get(STAMP_INDEX, samples["id"])
+    found, faults = _parted(array.find(samples["id"].tolist(), indices.tolist()))
+    for key, text in zip(samples["id"], indices, strict=True):
+        if key in faults and array.ids is None:
+            audit.hints.setdefault(str(faults[key]), f"index {shown(text)}")
+    if not found:
+        reason = Counter(map(str, faults.values())).most_common(1)
+        what = f" (most often: {reason[0][0]})" if reason else ""
+        raise SurveyError(f"{array.file}: none of {len(samples)} samples has a row of its own in the array{what}")
+    rows = {place.number for place in found.values() if isinstance(place, Row)}
+    audit.details["images"] = {"rows": array.rows, "without_row": {"count": array.rows - len(rows)}}
+    return found, faults
+
+
+def _parted(places: Mapping[str, Whereabouts | StampError]) -> Found:
+    """Return the places, and the faults that stand among them."""
+    faults = {key: place for key, place in places.items() if isinstance(place, StampError)}
+    return {key: place for key, place in places.items() if not isinstance(place, StampError)}, faults
+
+
+def _find_files(
+    samples: pd.DataFrame, folder: StampFolder, audit: Audit
+) -> tuple[dict[str, Files], dict[str, StampError]]:
     found: dict[str, Files] = {}
     faults: dict[str, StampError] = {}
     for key in samples["id"]:
@@ -120,6 +188,25 @@ def _match_stamps(
                 f"{folder.path}: none of {len(samples)} ids names a stamp ({reason}: {pair}); check `images` and "
                 "`columns.id`"
             )
+    named = {stem for key in samples["id"] for stem in folder.stems_of(key)}
+    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in named for name in names)
+    audit.details["images"] = {
+        "files": sum(len(names) for names in folder.files.values()),
+        "without_row": {"count": len(orphans), "names": orphans},
+    }
+    return found, faults
+
+
+def _inspect(
+    samples: pd.DataFrame,
+    found: Mapping[str, Whereabouts],
+    faults: dict[str, StampError],
+    how: StampSettings,
+    audit: Audit,
+    progress_bar: ProgressBar,
+    wanted: StampShape | None,
+) -> Survey:
+    """Return the samples that have a usable stamp."""
     with progress_bar("inspect stamps", len(found)) as progress:
         delivered = dict(zip(found, inspect_stamps(list(found.values()), how, progress), strict=True))
     inspected = {
@@ -137,17 +224,13 @@ def _match_stamps(
     for key in sorted(faults):
         audit.leave_out(str(faults[key]), key)
 
-    named = {stem for key in samples["id"] for stem in folder.stems_of(key)}
-    orphans = sorted(_as_text(name) for stem, names in folder.files.items() if stem not in named for name in names)
-    audit.details["images"] = {
-        "files": sum(len(names) for names in folder.files.values()),
-        "without_row": {"count": len(orphans), "names": orphans},
-    }
-    if how.stamp_size is not None:
+    if how.stamp_size is not None and not how.cutouts:
         usable_shapes = [
             stamp.shape for key, stamp in delivered.items() if key not in faults and isinstance(stamp, Inspected)
         ]
         _tell_fitting(usable_shapes, how.stamp_size, audit)
+    if how.needs_positions:
+        _tell_placed({key: stamp for key, stamp in inspected.items() if key not in faults}, how, audit)
     usable = samples[~samples["id"].isin(faults.keys())].reset_index(drop=True)
     stamps = [inspected[key] for key in usable["id"]]
     digests = [stamp.digest for stamp in stamps if isinstance(stamp, Inspected)]
@@ -168,6 +251,26 @@ def _tell_fitting(shapes: list[StampShape], size: int, audit: Audit) -> None:
     for count, what in ((cropped, "cropped"), (padded, "padded with the median of each channel")):
         if count:
             audit.notes.append(f"{count} of {len(shapes)} stamps were {what} to {size} pixels a side (`stamp_size`)")
+
+
+def _tell_placed(stamps: Mapping[str, Inspected | StampError], how: StampSettings, audit: Audit) -> None:
+    """Say how many stamps around a position reach beyond the edge of what was delivered, and how far that is off."""
+    sound = {key: stamp for key, stamp in stamps.items() if isinstance(stamp, Inspected)}
+    beyond = {key: stamp.beyond for key, stamp in sound.items() if stamp.beyond}
+    audit.details["images"]["beyond_the_edge"] = {
+        "stamps": len(beyond),
+        "pixels": sum(beyond.values()),
+        "pixels_of": beyond,
+    }
+    if beyond:
+        what = "are masked" if how.cutouts else "take the median of each channel"
+        audit.notes.append(
+            f"{len(beyond)} of {len(sound)} stamps reach beyond the edge of their image, by up to "
+            f"{max(beyond.values())} pixels, which {what}"
+        )
+    if not how.cutouts:
+        moved = [stamp.moved for stamp in sound.values() if stamp.moved]
+        audit.details["images"]["off_the_middle"] = {"stamps": len(moved), "most": max(moved, default=0)}
 
 
 def _pair(sample_id: str, ids: set[str], folder: StampFolder) -> str:

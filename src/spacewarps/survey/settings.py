@@ -55,8 +55,15 @@ class StampSettings:
     Args:
         stamp_size: pixels a side; stamps of other sizes are cropped or padded around their centre. Without it, those of
             another size than most are left out.
+        stamp_centre: what is a stamp's centre when it is cropped or padded: its ``middle``, or the ``position`` of the
+            source, by the world coordinates (WCS) of its file.
+        cutouts: whether the images are large ones, of which each stamp is cut at the position of its source.
+        stamp_index: where one file holds all stamps, the catalogue's column that says which row of the array is whose;
+            without it, an HDF5 or Zarr file says it by an array of ids.
+        stamp_channels: where an array of all stamps has its channels, ``first`` or ``last`` in each stamp; without it,
+            first, if these are fewer than the last axis has.
         stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a NumPy
-            archive, the name of the array.
+            archive, HDF5 or Zarr, the name of the array.
         stamp_bands: where each channel is a file of its own, the names of the bands in the order of the channels: with
             ``g`` and ``r`` the files of an id are ``ID-g.fits`` and ``ID-r.fits``.
 
@@ -65,12 +72,29 @@ class StampSettings:
     """
 
     stamp_size: _StampSide | None = None
+    stamp_centre: Literal["middle", "position"] = "middle"
+    cutouts: bool = False
+    stamp_index: Annotated[str, Field(min_length=1)] | None = None
+    stamp_channels: Literal["first", "last"] | None = None
     stamp_extension: _Extension | Annotated[str, Field(min_length=1, max_length=68)] | None = None
     stamp_bands: Annotated[tuple[_Band, ...], Several, Field(max_length=MAX_CHANNELS)] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.stamp_bands)) != len(self.stamp_bands):
             raise ValueError(f"stamp_bands must differ from each other, but got {list(self.stamp_bands)}")
+        if self.needs_positions and self.stamp_size is None:
+            what = "cutouts is true" if self.cutouts else "stamp_centre is position"
+            raise ValueError(f"stamp_size must be a number of pixels where {what}, but got None")
+        if self.cutouts and self.stamp_index is not None:
+            raise ValueError(
+                f"stamp_index is {self.stamp_index!r:.80}, but cutouts is true: stamps are rows of an array, or cut "
+                "from images; set one of them"
+            )
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether the place of a source in the sky decides what its stamp is."""
+        return self.cutouts or self.stamp_centre == "position"
 
 
 @settings
@@ -107,6 +131,9 @@ class SurveySettings(StampSettings):
         super().__post_init__()
         if len(set(self.features)) != len(self.features):
             raise ValueError(f"features must differ from each other, but got {list(self.features)}")
+        if self.needs_positions and self.columns.ra is None:
+            what = "cutouts is true" if self.cutouts else "stamp_centre is position"
+            raise ValueError(f"columns.ra and columns.dec must be names of columns where {what}, but they are null")
         if self.columns.id in self.features or self.columns.label in self.features:
             raise ValueError(f"features must not hold the id or the label, but got {list(self.features)}")
         stray = next((name for name in self.missing_codes if name not in self.features), None)

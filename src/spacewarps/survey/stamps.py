@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
 from spacewarps.survey import images
 from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_range, read_stamp
-from spacewarps.survey.packing import packed_rows
-from spacewarps.survey.pixels import crop, fill_masked, pad
+from spacewarps.survey.packing import packed_rows, sort_rows
+from spacewarps.survey.pixels import crop, fill_masked, missing_before, pad
 from spacewarps.survey.readers import READERS, Reader, reader_of, split_name
 from spacewarps.survey.settings import MAX_CHANNELS, MAX_SIDE, StampSettings
 
@@ -44,10 +44,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What a stamp's file says of itself before it is decoded."""
+    """What a stamp's file says of itself before it is decoded.
+
+    Args:
+        shape: as it is delivered.
+        digest: of its bytes.
+        beyond: how many pixels of each channel will lie beyond the edge of what was delivered, where the stamp lies
+            around a position.
+        moved: how many pixels lie between that position and the middle of what was delivered, where that is a stamp.
+    """
 
     shape: StampShape
     digest: str
+    beyond: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,39 @@ class Decoded:
 
     pixels: NDArray[np.generic]
     masked: int
+
+
+class Place(Protocol):
+    """Where a stamp is that has no file of its own, or lies anywhere but in the middle of it.
+
+    Whoever asks it from several threads gets what one would get.
+    """
+
+    @property
+    def file(self) -> Path:
+        """The file, or the first of several."""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What places are sorted by, so that files are read from their beginning to their end."""
+
+    def inspect(self, how: StampSettings) -> Inspected:
+        """Return the stamp's shape and digest.
+
+        Raises:
+            StampError: there is none.
+        """
+
+    def decode(self, shape: StampShape, how: StampSettings) -> Decoded:
+        """Return the stamp.
+
+        Raises:
+            StampError: it is damaged, or of another shape.
+        """
+
+
+#: Where a stamp is.
+Whereabouts = Files | Place
 
 
 class StampFolder:
@@ -124,9 +167,13 @@ def _describe_others(kinds: Counter[str]) -> str:
     return ", but " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_KINDS_TOLD)) if kinds else ""
 
 
-def inspect_stamps(files: Sequence[Files], how: StampSettings, progress: Progress) -> list[Inspected | StampError]:
-    """Read the header and the digest of each stamp's files, in order; a fault stands in its stamp's place."""
-    return list(_on_all_cores(functools.partial(_inspect, how=how), files, progress))
+def inspect_stamps(
+    places: Sequence[Whereabouts], how: StampSettings, progress: Progress
+) -> list[Inspected | StampError]:
+    """Read the header and the digest of each stamp, in order; a fault stands in its stamp's place."""
+    order = _reading_order(places)
+    found = _on_all_cores(functools.partial(_inspect, how=how), [places[number] for number in order], progress)
+    return _put_back(found, order)
 
 
 def fitted_shape(shape: StampShape, how: StampSettings) -> StampShape:
@@ -165,9 +212,9 @@ def describe_misfits(shapes: Iterable[StampShape], shape: StampShape, whose: str
 
 
 def pack_stamps(
-    files: Sequence[Files], shape: StampShape, how: StampSettings, target: Path, progress: Progress
+    places: Sequence[Whereabouts], shape: StampShape, how: StampSettings, target: Path, progress: Progress
 ) -> list[StampError | int]:
-    """Decode ``files`` into ``target``, a ``.npy`` array ``[stamps, channels, height, width]``.
+    """Decode the stamps at ``places`` into ``target``, a ``.npy`` array ``[stamps, channels, height, width]``.
 
     Grey stamps become colour ones and the reverse where nothing is lost. A stamp that cannot be decoded is left out
     and its fault returned in its place, and of others how many pixels are masked. Memory use does not depend on how
@@ -178,25 +225,30 @@ def pack_stamps(
     """
     size, dtype = (shape.channels, shape.height, shape.width), np.dtype(shape.dtype)
     found: list[StampError | int] = []
-    with packed_rows(target, dtype=dtype, shape=size, most=len(files), what=f"{len(files)} stamps") as append:
-        for stamp in _on_all_cores(functools.partial(_decode, shape=shape, how=how), files, progress):
+    order = _reading_order(places)
+    with packed_rows(target, dtype=dtype, shape=size, most=len(places), what=f"{len(places)} stamps") as append:
+        to_read = [places[number] for number in order]
+        for stamp in _on_all_cores(functools.partial(_decode, shape=shape, how=how), to_read, progress):
             if isinstance(stamp, StampError):
                 found.append(stamp)
             else:
                 append(stamp.pixels)
                 found.append(stamp.masked)
-    return found
+    sort_rows(target, [number for number, stamp in zip(order, found, strict=True) if isinstance(stamp, int)])
+    return _put_back(found, order)
 
 
 def decode_stamps(
-    files: Sequence[Files], shape: StampShape, how: StampSettings
+    places: Sequence[Whereabouts], shape: StampShape, how: StampSettings
 ) -> list[NDArray[np.generic] | StampError]:
-    """Return each of ``files`` as pixels, ``[channels, height, width]``; a fault stands in its stamp's place.
+    """Return the stamp at each of ``places``, ``[channels, height, width]``; a fault stands in its stamp's place.
 
     Stamps are converted as by :func:`pack_stamps`.
     """
-    stamps = _on_all_cores(functools.partial(_decode, shape=shape, how=how), files, lambda _: None)
-    return [stamp if isinstance(stamp, StampError) else stamp.pixels for stamp in stamps]
+    order = _reading_order(places)
+    to_read = [places[number] for number in order]
+    stamps = _on_all_cores(functools.partial(_decode, shape=shape, how=how), to_read, lambda _: None)
+    return _put_back((stamp if isinstance(stamp, StampError) else stamp.pixels for stamp in stamps), order)
 
 
 def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
@@ -208,11 +260,11 @@ def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDA
     if len(content) > MAX_BYTES:
         raise StampError("stamp of absurd size")
     found = _shape_in(content, images)
-    fitted = fitted_shape(found, how)
-    misfits = describe_misfits([fitted], shape, "the network takes")
+    becomes = fitted_shape(found, how)
+    misfits = describe_misfits([becomes], shape, "the network takes")
     if misfits:
-        raise StampError(misfits[fitted])
-    return _fitted(_pixels_in(content, images, shape.channels, found), shape, how).pixels
+        raise StampError(misfits[becomes])
+    return fitted(_pixels_in(content, images, shape.channels, found), shape, how).pixels
 
 
 def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
@@ -231,35 +283,60 @@ def _most_common(shapes: Counter[StampShape]) -> StampShape:
     return min(shapes, key=lambda shape: (-shapes[shape], repr(shape)))
 
 
+def _reading_order(places: Sequence[Whereabouts]) -> list[int]:
+    """Return in which order stamps are read: as they come, but where several are in one file, as they stand there."""
+
+    def place_of(number: int) -> tuple[Any, ...]:
+        place = places[number]
+        return () if isinstance(place, tuple) else place.order
+
+    return sorted(range(len(places)), key=place_of)
+
+
+def _put_back(found: Iterable[Result], order: Sequence[int]) -> list[Result]:
+    """Return what was ``found`` in some ``order`` of numbers in the order of these numbers."""
+    return [one for _, one in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+
+
 def _on_all_cores(
-    work: Callable[[Files], Result], files: Sequence[Files], progress: Progress
+    work: Callable[[Whereabouts], Result], places: Sequence[Whereabouts], progress: Progress
 ) -> Iterator[Result | StampError]:
-    """Yield what ``work`` gives for each file, in order.
+    """Yield what ``work`` gives for each place, in order.
 
     Threads suffice: Pillow and hashlib let go of the interpreter while they read, decode and hash.
     """
 
-    def attempt(file: Files) -> Result | StampError:
+    def attempt(place: Whereabouts) -> Result | StampError:
         try:
-            return work(file)
+            return work(place)
         except StampError as error:
             return error
         except MemoryError:
+            file = place[0] if isinstance(place, tuple) else place.file
             raise SpaceWarpsError(
-                f"{file[0]}: not enough memory to decode it; close other programs, or remove the file if it is damaged"
+                f"{file}: not enough memory to decode it; close other programs, or remove the file if it is damaged"
             ) from None
 
     # Pillow warns of what is odd in a file; what cannot be used becomes a fault, and the rest is of no concern. The
     # filters belong to the whole process, so they are set here and not in each thread.
     with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
         warnings.simplefilter("ignore")
-        for start in range(0, len(files), _CHUNK):
-            chunk = files[start : start + _CHUNK]
+        for start in range(0, len(places), _CHUNK):
+            chunk = places[start : start + _CHUNK]
             yield from pool.map(attempt, chunk)
             progress(len(chunk))
 
 
-def _inspect(files: Files, how: StampSettings) -> Inspected:
+def _inspect(place: Whereabouts, how: StampSettings) -> Inspected:
+    return inspect_files(place, how) if isinstance(place, tuple) else place.inspect(how)
+
+
+def inspect_files(files: Files, how: StampSettings) -> Inspected:
+    """Return what ``files``, one or one for each band, say of the stamp in them.
+
+    Raises:
+        StampError: there is none in one of them, or they do not go together.
+    """
     contents = [read_stamp(file) for file in files]
     shape = _joined([_shape_in(content, reader_of(file, how)) for file, content in zip(files, contents, strict=True)])
     digest = hashlib.blake2b(digest_size=16)
@@ -281,7 +358,7 @@ def _joined(shapes: Sequence[StampShape]) -> StampShape:
 
 
 def _shape_in(content: bytes, reader: Reader) -> StampShape:
-    with _faults_of_a_reader():
+    with faults_of_a_reader():
         said = reader.shape_of(content)
         shape = StampShape(int(said.channels), int(said.height), int(said.width), str(np.dtype(said.dtype)))
     sides = (shape.height, shape.width)
@@ -292,45 +369,70 @@ def _shape_in(content: bytes, reader: Reader) -> StampShape:
     return shape
 
 
-def _decode(files: Files, shape: StampShape, how: StampSettings) -> Decoded:
+def _decode(place: Whereabouts, shape: StampShape, how: StampSettings) -> Decoded:
+    if not isinstance(place, tuple):
+        return place.decode(shape, how)
+    return fitted(decode_files(place, shape, how), shape, how)
+
+
+def decode_files(files: Files, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
+    """Return the stamp in ``files``, of the channels and the pixel type of ``shape``, in the size that it has there.
+
+    Raises:
+        StampError: one of them is damaged, or has changed since it was inspected.
+    """
     if len(files) == 1:
         content, reader = read_stamp(files[0]), reader_of(files[0], how)
         found = _shape_in(content, reader) if how.stamp_size else shape
-        return _fitted(_pixels_in(content, reader, shape.channels, found), shape, how)
+        return _pixels_in(content, reader, shape.channels, found)
     bands = []
     for file in files:
         content, reader = read_stamp(file), reader_of(file, how)
         bands.append(_pixels_in(content, reader, 1, _shape_in(content, reader)))
     if len({band.shape for band in bands}) > 1 or len(bands) != shape.channels:
         raise StampError(_CHANGED)
-    return _fitted(np.concatenate(bands).astype(shape.dtype, copy=False), shape, how)
+    return np.concatenate(bands).astype(shape.dtype, copy=False)
 
 
 def _pixels_in(content: bytes, reader: Reader, channels: int, found: StampShape) -> NDArray[np.generic]:
     """Return the stamp in ``content``, of the size and the pixel type that were ``found`` in it."""
-    with _faults_of_a_reader():
+    with faults_of_a_reader():
         stamp = np.asarray(reader.decode(content, channels))
     if (stamp.shape, stamp.dtype) != ((channels, found.height, found.width), np.dtype(found.dtype)):
         raise StampError(_CHANGED)
     return stamp
 
 
-def _fitted(stamp: NDArray[np.generic], shape: StampShape, how: StampSettings) -> Decoded:
-    """Return ``stamp`` in the size that is asked for, with the sky where it is masked."""
+def fitted(
+    stamp: NDArray[np.generic], shape: StampShape, how: StampSettings, centre: tuple[int, int] | None = None
+) -> Decoded:
+    """Return ``stamp`` in the size that is asked for, with the sky where it is masked.
+
+    Args:
+        stamp: as it was delivered, ``[channels, h, w]``.
+        shape: what is wanted.
+        how: whether it is cropped and padded to a size.
+        centre: the pixel, row and column, that comes to the middle; that in the middle without it.
+
+    Raises:
+        StampError: too much is masked, a pixel is too large, or it is of another shape than it was.
+    """
+    left_out = None
     if how.stamp_size is not None:
-        stamp = crop(stamp, shape.height, shape.width)
+        left_out = centre and missing_before(shape.height, shape.width, centre)
+        stamp = crop(stamp, shape.height, shape.width, centre)
     stamp, masked = fill_masked(stamp)
     if stamp.dtype.kind == "f":
         check_range(stamp)
     if how.stamp_size is not None:
-        stamp = pad(stamp, shape.height, shape.width)
+        stamp = pad(stamp, shape.height, shape.width, left_out)
     if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
         raise StampError(_CHANGED)
     return Decoded(np.ascontiguousarray(stamp), masked)
 
 
 @contextmanager
-def _faults_of_a_reader() -> Iterator[None]:
+def faults_of_a_reader() -> Iterator[None]:
     """Let what a reader raises be a fault of its stamp, unless the machine is short of something."""
     try:
         yield
