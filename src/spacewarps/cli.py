@@ -28,7 +28,7 @@ _STAGES = {
     "train": "train the network that the search chose",
     "evaluate": "measure the trained network on the test split",
     "crossvalidate": "search, train and test on outer folds of the survey",
-    "fetch": "fetch stamps for a catalogue's positions from an archive",
+    "fetch": "fetch stamps for the positions of a catalogue from an archive",
 }
 # What a stage that did not come to its end has put into the journal.
 _KEPT = {

@@ -1,6 +1,5 @@
 import csv
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +53,11 @@ def table(project: Project, name: str, folder: str = "data/fetched") -> list[dic
         return list(csv.DictReader(file))
 
 
+def own_lines(errors: str) -> list[str]:
+    """Return what a command says, without MLflow, which tells of a new database."""
+    return [line for line in errors.splitlines() if "INFO mlflow" not in line]
+
+
 def files(project: Project) -> list[str]:
     return sorted(path.name for path in (project.folder / "data/fetched/images").iterdir())
 
@@ -63,7 +67,7 @@ def test_a_catalogue_gets_its_stamps_and_a_list_of_the_rows_without(
 ) -> None:
     archive.behave = by_id(lambda request: request.answer(stamp()), J03=lambda request: request.answer(b"", 404))
     status, said, errors = spacewarps_here(project, "fetch")
-    assert (status, errors) == (0, "")
+    assert (status, own_lines(errors)) == (0, [])
     have = [key for key in IDS if key != "J03"]
     assert files(project) == [f"{key}.fits" for key in have]
     assert [row["id"] for row in table(project, "stamps.csv")] == have
@@ -88,10 +92,11 @@ def test_the_survey_reads_what_was_fetched(project: Project, archive: Archive, s
     lines = [f"{key},{'AB'[number % 2]},{number},5" for number, key in enumerate(IDS)]
     (project.folder / "mine/classes.csv").write_text("\n".join(["id,class,ra,dec", *lines]) + "\n")
     params = project.params()
+    params["paths"]["prepared"] = "data/mine"
     params["data"] |= {"catalog": "mine/classes.csv", "images": "data/fetched/images", "features": []}
     project.write_params(params)
     status, _, errors = spacewarps_here(project, "prepare")
-    assert (status, errors) == (0, "")
+    assert (status, own_lines(errors)) == (0, [])
     assert len(archive.requests) == 12
 
 
@@ -132,8 +137,8 @@ def test_too_many_that_were_given_up_leave_what_was_there_and_are_asked_for_agai
         J04=lambda request: request.answer(b"<html>", 200),
     )
     status, _, errors = spacewarps_here(project, "fetch")
-    assert (status, errors.count("\n")) == (2, 1)
-    assert errors.startswith(
+    assert (status, len(own_lines(errors))) == (2, 1)
+    assert own_lines(errors)[0].startswith(
         "spacewarps fetch: mine/catalog.csv: 2 of 13 targets were given up, more than fetch.max_failed_fraction allows"
     )
     listed = table(project, "left_out.csv", ".spacewarps/journal/stamps")
@@ -152,7 +157,7 @@ def test_an_archive_without_any_of_the_targets_is_an_error(
 ) -> None:
     archive.behave = lambda request: request.answer(b"", 404)
     status, _, errors = spacewarps_here(project, "fetch")
-    assert (status, errors.count("\n")) == (2, 1)
+    assert (status, len(own_lines(errors))) == (2, 1)
     assert "the archive has an image of none of 13 targets (no image there (status 404)); name another" in errors
 
 
@@ -161,7 +166,7 @@ def test_an_archive_that_nobody_named_is_not_asked(
 ) -> None:
     set_up(project, archive, service="none", template=None)
     status, _, errors = spacewarps_here(project, "fetch")
-    assert (status, errors.count("\n")) == (2, 1)
+    assert (status, len(own_lines(errors))) == (2, 1)
     assert "fetch.service names no archive; set it to panstarrs, sdss, legacysurvey, or template" in errors
     set_up(project, archive)
     (project.folder / "data/fetched").mkdir(parents=True)
@@ -202,4 +207,3 @@ def test_dvc_runs_the_stage_when_it_is_told_to_and_checks_out_without_it(
     for command in (("checkout",), ("status", "fetching/dvc.yaml")):
         done = clone.dvc(*command, check=False)
         assert "data/fetched" not in done.stderr, (command, done.stderr)
-    assert sys.executable
