@@ -180,6 +180,38 @@ def test_a_redirection_on_the_same_machine_is_followed(fetch: Fetch, archive: Ar
     assert "/cut?id=a" in fetched.rows[0][4]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 999999 x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nthis is no header\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3000,
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: Wed, 21 Oct 1015 07:28:00 GMT\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: " + b"9" * 5000 + b"\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=range(13),
+)
+def test_an_answer_that_is_none_of_http_is_a_reason_and_says_nothing_else(
+    fetch: Fetch, archive: Archive, capfd: pytest.CaptureFixture[str], sent: bytes
+) -> None:
+    def behave(request: Request) -> None:
+        request.close_connection = True
+        request.wfile.write(sent)
+
+    archive.behave = behave
+    told = reason(fetch(tries=1))
+    assert told == "status 503" or b" 503 " not in sent
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_endless_answer_ends_at_the_most_that_a_stamp_can_have(
     fetch: Fetch, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,7 +430,13 @@ def test_panstarrs_is_asked_for_its_images_and_then_for_each_band(
     assert fetch(service="panstarrs", bands=["g", "i"]).rows == fetched.rows
     assert archive.requests == []
     seen.clear()
+    fetched = fetch(service="panstarrs", bands=["r", "g", "i"])
+    assert [row[1] for row in fetched.rows] == ["r", "g", "i"]
+    assert [asked["red"].rpartition(".stk.")[2][:1] for asked in seen] == ["r"]
+    seen.clear()
     fetch(service="panstarrs", bands=["i", "r", "g"], format="jpg")
+    fetch(service="panstarrs", bands=["r", "i", "g"], format="jpg")
+    assert len(seen) == 2
     assert [seen[0][colour].rpartition(".stk.")[2][:1] for colour in ("red", "green", "blue")] == ["i", "r", "g"]
 
 
@@ -407,6 +445,7 @@ def test_panstarrs_is_asked_for_its_images_and_then_for_each_band(
     [
         (listed("g"), "no image there in the band r"),
         (listed(), "no image there in the band g"),
+        (b"type filename filter\nstack /a.fits\n", "no image there in the band g"),
         (b"<html>", "list of images that is none (asked 3 times)"),
         (b"\xff\xfe", "list of images that is none (asked 3 times)"),
         (listed("g&ra=1"), "list of images with a name that is no image's"),

@@ -158,7 +158,7 @@ def test_an_archive_without_any_of_the_targets_is_an_error(
     archive.behave = lambda request: request.answer(b"", 404)
     status, _, errors = spacewarps_here(project, "fetch")
     assert (status, len(own_lines(errors))) == (2, 1)
-    assert "the archive has an image of none of 13 targets (no image there (status 404)); name another" in errors
+    assert "none of 13 targets has a stamp (most often: no image there (status 404)); " in errors
 
 
 def test_an_archive_that_nobody_named_is_not_asked(

@@ -124,8 +124,7 @@ def _ask(
     waiting = deque(sorted(lacking, key=lambda one: next(iter(one.files))))
     done: queue.SimpleQueue[tuple[_Wanted, dict[str, Stamp], FetchError | BaseException | None]] = queue.SimpleQueue()
 
-    def work() -> None:
-        client = Client(pace, tries=how.tries, timeout_seconds=how.timeout_seconds, first_pause=first_pause)
+    def work(client: Client) -> None:
         while not stop.is_set():
             try:
                 one = waiting.popleft()
@@ -146,8 +145,9 @@ def _ask(
     end = time.monotonic() + how.max_hours * 3600
     in_a_row, why = 0, ""
     for _ in range(min(how.connections, len(lacking))):
+        client = Client(pace, tries=how.tries, timeout_seconds=how.timeout_seconds, first_pause=first_pause)
         # Not waited for at the end: Ctrl-C does not wait for an archive.
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=work, args=[client], daemon=True).start()
     try:
         while left and not why:
             try:

@@ -109,7 +109,9 @@ def _of_template(target: Target, how: "FetchSettings") -> list[Cutout]:
     fixed = {"id": target.id, **_position(target), "size": str(how.size)}
     return [
         Cutout(
-            how.template.format_map({name: quote(value, safe="") for name, value in (fixed | {"band": band}).items()}),
+            how.template.format_map(
+                {name: quote(value, safe="", errors="replace") for name, value in (fixed | {"band": band}).items()}
+            ),
             band,
         )
         for band in how.bands or ("",)
@@ -154,7 +156,7 @@ def _images_by_band(listed: str) -> Mapping[str, str]:
     images: dict[str, str] = {}
     for line in lines:
         row = dict(zip(header, line, strict=False))
-        if row.get("type") == "stack" and "filename" in row:
+        if row.get("type") == "stack" and {"filter", "filename"} <= row.keys():
             images.setdefault(row["filter"], row["filename"])
     for image in images.values():
         if not _IMAGE.fullmatch(image) or ".." in image:

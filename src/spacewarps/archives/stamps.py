@@ -76,7 +76,9 @@ class Store:
 
     def key_of(self, cutout: Cutout) -> str:
         """Return what names a stamp: a hash of all that was asked for."""
-        asked = "\0".join((cutout.url, cutout.band, *self._how.bands, self._how.format))
+        # The bands of a picture in colour need not stand in its address.
+        bands = (cutout.band,) if cutout.band else self._how.bands
+        asked = "\0".join((cutout.url, *bands, self._how.format))
         return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
     def find(self, key: str) -> Stamp | None:
@@ -128,7 +130,7 @@ class Store:
                     raise StampError(f"stamp of another size than asked for ({shape.width} x {shape.height})")
                 if cutout.channels is not None and shape.channels != cutout.channels:
                     raise StampError(f"stamp of {shape.channels} channels, where {cutout.channels} were asked for")
-                (pixels,) = decode_stamps([(path,)], shape, StampSettings(None, self._reading.stamp_extension))
+                (pixels,) = decode_stamps([(path,)], shape, self._reading)
                 if isinstance(pixels, StampError):
                     raise pixels
             except StampError as fault:

@@ -79,8 +79,11 @@ def _targets(catalog: Path, stage: Stage) -> tuple[list[Target], Audit]:
 
 def _complaint(catalog: Path, table: Path, fetched: Fetched, targets: int) -> str:
     reason, count = fetched.reasons().most_common(1)[0]
-    if not fetched.given_up:
-        return f"{catalog}: the archive has an image of none of {targets} targets ({reason}); name another in `service`"
+    if not fetched.rows:
+        return (
+            f"{catalog}: none of {targets} targets has a stamp (most often: {reason}); {table} lists them; mend the "
+            "catalogue, or name another archive in `service`"
+        )
     return (
         f"{catalog}: {fetched.given_up} of {targets} targets were given up, more than `max_failed_fraction` allows; "
         f"most often: {reason} ({count} targets); {table} lists them. What there is is kept, and the same command asks "
@@ -100,6 +103,6 @@ def _counted(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _write_left_out(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerows([("row", "reason"), *rows])
