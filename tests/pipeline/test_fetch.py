@@ -1,4 +1,5 @@
 import csv
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -100,6 +101,24 @@ def test_the_survey_reads_what_was_fetched(project: Project, archive: Archive, s
     assert len(archive.requests) == 12
 
 
+def test_a_temporary_copy_of_the_project_asks_for_nothing_that_the_project_has(
+    project: Project,
+    archive: Archive,
+    spacewarps_here: SpacewarpsHere,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert spacewarps_here(project, "fetch")[0] == 0
+    copy = project.copy(tmp_path / "copy")
+    shutil.rmtree(copy.folder / "data/fetched")
+    archive.requests.clear()
+    # As DVC says where the project is.
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    assert spacewarps_here(copy, "fetch")[0] == 0
+    assert (files(copy), archive.requests) == (files(project), [])
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_run_that_ends_half_way_goes_on_where_it_was(project: Project, archive: Archive, how: str) -> None:
     project.write_params(project.params() | {"fetch": project.params()["fetch"] | {"per_second": 4.0}})
@@ -187,6 +206,8 @@ def test_dvc_runs_the_stage_when_it_is_told_to_and_checks_out_without_it(
     project.run(*project.make_command("fetch"))
     assert len(files(project)) == 12
     assert len(archive.requests) == 12
+    (run,) = [run for run in project.runs() if run.info.run_name == "fetch"]
+    assert run.data.metrics["stamps"] == 12
     lock = yaml.safe_load((project.folder / "fetching/dvc.lock").read_text())
     assert [out["path"] for out in lock["stages"]["fetch"]["outs"]] == ["data/fetched"]
     assert "didn't change, skipping" in project.dvc("repro", "fetching/dvc.yaml").stdout

@@ -18,6 +18,7 @@ from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.settings import StampSettings
+from spacewarps.tracking.store import project_root
 
 _LEFT_OUT = "left_out.csv"
 
@@ -39,9 +40,11 @@ def run(stage: Stage) -> None:
     targets, audit = _targets(catalog, stage)
     # Beside the journal, where a run that is killed leaves what it has.
     store = Store(stage.journal / "stamps", how, StampSettings(stamp_extension=params.data.stamp_extension))
+    # The project's own, also in one of DVC's temporary copies of it, which starts without any.
+    earlier = stamps_of_earlier_run(project_root() / place)
     with stage.tracked() as tracked:
         with progress_bar("fetch", len(targets), "targets") as progress:
-            fetched = fetch_stamps(targets, how, store, stamps_of_earlier_run(place), progress)
+            fetched = fetch_stamps(targets, how, store, earlier, progress)
         left_out = sorted(
             [(row, reason) for reason, rows in audit.left_out.items() for row in rows] + fetched.without,
             key=lambda row: (row[1], row[0]),
