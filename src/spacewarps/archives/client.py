@@ -15,7 +15,14 @@ import urllib3
 from urllib3.util import Retry
 
 from spacewarps.archives.connections import BoundedAdapter
-from spacewarps.archives.faults import FetchError, NoImageError, PassingError, RefusedError, StoppedError
+from spacewarps.archives.faults import (
+    FetchError,
+    LeaveAloneError,
+    NoImageError,
+    PassingError,
+    RefusedError,
+    StoppedError,
+)
 
 _NOTHING_THERE = {204, 404, 410}
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
@@ -114,12 +121,15 @@ class Client:
         Raises:
             NoImageError: there is nothing.
             RefusedError: it was refused, or given up.
+            LeaveAloneError: the archive wants to be asked for nothing for a long time.
             StoppedError: the work is to end.
         """
         for number in range(1, self._tries + 1):
             try:
                 return read(self._answer(url, at_most))
             except PassingError as fault:
+                if fault.retry_after is not None and fault.retry_after > _LONGEST_RETRY_AFTER_SECONDS:
+                    raise LeaveAloneError(f"{fault}, and not to be asked for {fault.retry_after:,.0f} s") from None
                 if number == self._tries:
                     raise RefusedError(f"{fault} (asked {number} times)" if number > 1 else str(fault)) from None
                 if fault.retry_after is not None:
@@ -199,7 +209,7 @@ def _retry_after(said: str | None) -> float | None:
     if said is None:
         return None
     try:
-        return min(Retry().parse_retry_after(said[:100]), _LONGEST_RETRY_AFTER_SECONDS)
+        return Retry().parse_retry_after(said[:100])
     except (urllib3.exceptions.HTTPError, ValueError, OverflowError):
         return None
 

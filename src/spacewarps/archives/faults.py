@@ -13,6 +13,10 @@ class RefusedError(FetchError):
     """Something that will be the same when it is asked for again."""
 
 
+class LeaveAloneError(RefusedError):
+    """The archive is not to be asked for anything for longer than is waited for."""
+
+
 class PassingError(FetchError):
     """Something that may be better later.
 

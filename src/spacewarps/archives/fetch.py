@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spacewarps.archives.client import Client, Pace
-from spacewarps.archives.faults import FetchError, NoImageError, PassingError, StoppedError
+from spacewarps.archives.faults import FetchError, LeaveAloneError, NoImageError, PassingError, StoppedError
 from spacewarps.archives.services import SERVICES, Cutout, Target, cutouts_of
 from spacewarps.archives.settings import FetchSettings
 from spacewarps.archives.stamps import Stamp, Store, find_earlier
@@ -163,7 +163,9 @@ def _ask(
             if fault is not None:
                 faults[one.target.id] = fault
             in_a_row = in_a_row + 1 if fault is not None and not isinstance(fault, NoImageError) else 0
-            if in_a_row >= _GIVEN_UP_IN_A_ROW:
+            if isinstance(fault, LeaveAloneError):
+                why = f"not asked for, as the archive is to be left alone ({fault})"
+            elif in_a_row >= _GIVEN_UP_IN_A_ROW:
                 why = f"not asked for, as {in_a_row} targets in a row were given up ({fault})"
     finally:
         stop.set()
@@ -194,6 +196,8 @@ def _fetch(
             if isinstance(url, FetchError):
                 raise url
             found[key] = stamp(key, cutout, url)
+        except LeaveAloneError as fault:
+            return fault
         except FetchError as fault:
             faults.append(fault)
     # What may be had another time comes before what is not there.
