@@ -6,7 +6,7 @@ PORT ?= 5000
 # The stages are commands of the environment, so they are found there first.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup versioned demo cv predict test validate kills lint docs format bench compare experiments plots page ui \
+.PHONY: help setup versioned demo cv predict fetch test validate kills lint docs format bench compare experiments plots page ui \
   team-server clean
 
 help: ## list the targets
@@ -34,6 +34,9 @@ cv: versioned $(READY) ## search, train and test in every outer fold of the surv
 
 predict: versioned $(READY) ## ask the final network about the survey of `predict` in params.yaml
 	dvc repro prediction/dvc.yaml
+
+fetch: versioned $(READY) ## fetch the stamps of the catalogue that `fetch` in params.yaml names, from an archive
+	dvc repro fetching/dvc.yaml
 
 test: $(READY) ## run the test suite
 	pytest -q -n 2 -m 'not long and not kills'

@@ -24,6 +24,7 @@ TOOLS = {
 }
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
+    "archives": {"survey"},
     "errors": set(),
     "estimator": {"params", "survey", "model", "training", "search"},
     "features": set(),
@@ -41,7 +42,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "resources": set(),
     "seeds": set(),
     "settings": set(),
-    "params": {"baselines", "evaluation", "model", "search", "simulation", "survey", "training", "yaml_params"},
+    "params": {
+        "archives",
+        "baselines",
+        "evaluation",
+        "model",
+        "search",
+        "simulation",
+        "survey",
+        "training",
+        "yaml_params",
+    },
     "progress": set(),
     "reading": set(),
     "writing": set(),
@@ -68,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "team": {"progress"},
     "testing": {"survey", "model", "training", "search"},
     "stages": {
+        "archives",
         "baselines",
         "simulation",
         "survey",

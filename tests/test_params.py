@@ -108,6 +108,14 @@ def test_the_shipped_file_loads() -> None:
             "platt",
             "train.calibration is 'platt', but input should be 'none' or 'temperature'",
         ),
+        ("fetch.service", "sdss", "fetch: format must be jpg where service is sdss, but got fits"),
+        ("fetch.bands", ["g/r"], "fetch.bands.0 is 'g/r', but string should match pattern '^[A-Za-z0-9]{1,20}$'"),
+        (
+            "fetch.catalog",
+            "data/fetched/images",
+            "paths.fetched is data/fetched, a folder that a stage replaces, and fetch.catalog lies in it; choose "
+            "another",
+        ),
         ("search.folds", 0, "search.folds is 0, but input should be greater than or equal to 1"),
         ("search.folds", 33, "search.folds is 33, but input should be less than or equal to 32"),
         (
@@ -529,7 +537,7 @@ def test_a_scalar_that_dvc_cannot_read_is_refused(tmp_path: Path, scalar: str) -
 )
 def test_a_name_that_is_read_as_something_else_is_to_be_put_in_quotes(tmp_path: Path, scalar: str, found: str) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    told = complaint(tmp_path, text.replace("{id: id,", f"{{id: {scalar},"))
+    told = complaint(tmp_path, text.replace("{id: id,", f"{{id: {scalar},", 1))
     assert told == f"data.columns.id is {found}, but input should be a valid string; put it in quotes"
     assert load_text(tmp_path, text.replace("{id: id,", f"{{id: '{scalar}',")).data.columns.id == scalar
 

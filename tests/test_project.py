@@ -71,6 +71,7 @@ PIPELINES = {
     "dvc.yaml": ["simulate", "prepare", "search", "train", "evaluate"],
     "crossvalidation/dvc.yaml": ["crossvalidate"],
     "prediction/dvc.yaml": ["predict"],
+    "fetching/dvc.yaml": ["fetch"],
 }
 
 

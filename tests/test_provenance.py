@@ -10,8 +10,8 @@ from spacewarps.provenance import DECIDE_NOTHING, files_that_decide, fingerprint
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(str(spacewarps.__file__)).parent
-PIPELINES = ("dvc.yaml", "crossvalidation/dvc.yaml", "prediction/dvc.yaml")
-STAGES = ["simulate", "prepare", "search", "train", "evaluate", "crossvalidate", "predict"]
+PIPELINES = ("dvc.yaml", "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fetching/dvc.yaml")
+STAGES = ["simulate", "prepare", "search", "train", "evaluate", "crossvalidate", "predict", "fetch"]
 
 
 @pytest.fixture

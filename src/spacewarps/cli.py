@@ -29,9 +29,16 @@ _STAGES = {
     "train": "train the network that the search chose",
     "evaluate": "measure the trained network on the test split",
     "crossvalidate": "search, train and test on outer folds of the survey",
+    "fetch": "fetch stamps for the positions of a catalogue from an archive",
 }
 # What a stage that did not come to its end has put into the journal.
-_KEPT = {"search": "candidates", "train": "networks", "crossvalidate": "folds and candidates", "evaluate": "networks"}
+_KEPT = {
+    "search": "candidates",
+    "train": "networks",
+    "crossvalidate": "folds and candidates",
+    "evaluate": "networks",
+    "fetch": "stamps",
+}
 # Commands that are no stages, but ask a network as these do.
 _COMPUTING = ("plan", "promote")
 _WITH_OPTIONS = ("journal", "compare", "promote")

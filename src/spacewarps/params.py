@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import Field
 
+from spacewarps.archives.settings import FetchSettings, PositionColumns
 from spacewarps.baselines.settings import BaselineSettings
 from spacewarps.errors import ParamsError
 from spacewarps.evaluation.settings import BootstrapSettings, CrossvalidationSettings
@@ -60,6 +61,8 @@ class InvalidParamsError(ParamsError):
 _WITHOUT_NUL = r"^[^\x00]*$"
 # Tables hold it as a 64-bit integer.
 _HIGHEST_SEED = 2**63 - 1
+# What stages write that are no part of the pipeline, or its first, and others read as a survey.
+_WRITTEN_FOR_OTHERS = {"demo": ("catalog", "images"), "fetched": ("images",)}
 # What a project cannot do without, and what DVC would delete for a stage that names it as its output.
 _PROJECTS_OWN = (".dvc", ".git", ".venv", "benchmarks", "docs", "mlartifacts", "src", "tests")
 
@@ -82,6 +85,7 @@ class PathsParams:
     search: str
     final: str
     predictions: str
+    fetched: str
     reports: str
     journal: str
 
@@ -142,6 +146,14 @@ class PredictionParams:
 
 
 @settings
+class FetchParams(FetchSettings):
+    """A catalogue whose stamps are fetched, and the archive that has them."""
+
+    catalog: Annotated[str, Field(min_length=1, pattern=_WITHOUT_NUL)] = "data/demo/catalog"
+    columns: PositionColumns = PositionColumns()
+
+
+@settings
 class EvaluationParams(BootstrapSettings):
     """How the test result gets its intervals, and what it is compared with."""
 
@@ -166,6 +178,7 @@ class Params:
     crossvalidate: CrossvalidationSettings
     evaluate: EvaluationParams
     predict: PredictionParams
+    fetch: FetchParams
 
     def __post_init__(self) -> None:
         if self.search.folds > 1 and (self.train.data, self.train.start) == ("train", "warm"):
@@ -181,9 +194,12 @@ class Params:
             )
         for name, place in self.paths.by_name().items():
             folder = _resolved(place)
-            for section, param in itertools.product(("data", "predict"), ("catalog", "images")):
+            for section, param in (
+                *itertools.product(("data", "predict"), ("catalog", "images")),
+                ("fetch", "catalog"),
+            ):
                 survey = _resolved(getattr(getattr(self, section), param))
-                if name == "demo" and survey == folder / param:
+                if param in _WRITTEN_FOR_OTHERS.get(name, ()) and survey == folder / param:
                     continue
                 if survey.is_relative_to(folder):
                     raise ValueError(

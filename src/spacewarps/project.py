@@ -14,7 +14,7 @@ from spacewarps.recorded_code import CODE, installed_code
 from spacewarps.writing import write_json, write_text
 
 _PIPELINE = "dvc.yaml"
-_PIPELINES = (_PIPELINE, "crossvalidation/dvc.yaml", "prediction/dvc.yaml")
+_PIPELINES = (_PIPELINE, "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fetching/dvc.yaml")
 _STAGE = re.compile(r"  (\w+):")
 
 

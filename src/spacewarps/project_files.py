@@ -13,6 +13,7 @@ PROJECT_FILES = (
     "crossvalidation/dvc.yaml",
     "data/.gitignore",
     "dvc.yaml",
+    "fetching/dvc.yaml",
     "models/.gitignore",
     "params.yaml",
     "prediction/dvc.yaml",

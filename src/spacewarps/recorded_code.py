@@ -15,7 +15,7 @@ from spacewarps.provenance import PACKAGE, fingerprint_of_code
 from spacewarps.reading import read_json
 
 CODE = Path("code.json")
-PIPELINE_STAGES = ("simulate", "prepare", "search", "train", "evaluate", "crossvalidate", "predict")
+PIPELINE_STAGES = ("simulate", "prepare", "search", "train", "evaluate", "crossvalidate", "predict", "fetch")
 
 _VERSION = "version"
 

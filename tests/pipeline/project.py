@@ -59,6 +59,7 @@ class Project:
             "dvc.yaml",
             "crossvalidation/dvc.yaml",
             "prediction/dvc.yaml",
+            "fetching/dvc.yaml",
             ".dvcignore",
             ".gitattributes",
             ".gitignore",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
-PIPELINES = (Path("dvc.yaml"), Path("crossvalidation/dvc.yaml"), Path("prediction/dvc.yaml"))
+PIPELINES = tuple(map(Path, ("dvc.yaml", "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fetching/dvc.yaml")))
 
 _PARAMS = Path("params.yaml")
 _VARIABLE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")

@@ -19,7 +19,7 @@ from spacewarps.tracking.store import URI_VARIABLE, find_store
 
 _PIPELINE, *_OTHERS = PIPELINES
 #: The pipelines of one stage each, by that stage.
-_OF_STAGE = dict(zip(("crossvalidate", "predict"), _OTHERS, strict=True))
+_OF_STAGE = dict(zip(("crossvalidate", "predict", "fetch"), _OTHERS, strict=True))
 
 
 @dataclass(frozen=True)

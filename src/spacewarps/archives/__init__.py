@@ -1,0 +1,1 @@
+"""Stamps for a catalogue's positions, from the cutout services of archives."""
