@@ -63,7 +63,7 @@ def read_catalogue(
             by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
     """
     wanted = {name for name in (columns.id, columns.label, columns.ra, columns.dec, *features) if name is not None}
-    chunks = [table for file in _catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
+    chunks = [table for file in catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
     _note_oddities(chunks, audit)
     tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features)
@@ -115,9 +115,10 @@ def read_catalogue(
     named = {"id": ids} if labels is None else {"id": ids, "label": labels.names}
     samples = pd.DataFrame({**named, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}
+    values = {}
     for name, is_error in zip(features, are_errors(features), strict=True):
         texts, there = column(name), holder(name)[1]
-        samples[name] = read_feature(
+        values[name] = read_feature(
             name,
             [texts[row] for row in kept],
             [there[ids[row]].place for row in kept],
@@ -126,10 +127,15 @@ def read_catalogue(
             max_bad_fraction=max_bad_fraction,
             audit=audit,
         )
-    return samples
+    return pd.concat([samples, pd.DataFrame(values, index=samples.index)], axis=1)
 
 
-def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
+def catalogue_files(path: Path, audit: Audit) -> list[Path]:
+    """Return the catalogue at ``path``, or those of the folder there; what is not read is noted in ``audit``.
+
+    Raises:
+        SurveyError: there is none, or something of a catalogue's name that cannot be read.
+    """
     if not path.exists():
         raise SurveyError(f"{path}: no such file or folder; point `catalog` at one catalogue or a folder of them")
     if not path.is_dir():
