@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from spacewarps.reading import read_bytes
@@ -22,6 +24,8 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 64
 # Of a line, so that none is broken.
 _ENDLESS = 2**31
+# A text that is a text without quotes, but for words such as `null`.
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -93,13 +97,15 @@ def edit_yaml(text: str, section: str, values: Mapping[str, Any], above: Mapping
     document = yaml.load(text)
     for name, value in values.items():
         old = document[section][name]
+        if value == old:
+            continue
+        new = _quoted(value)
         if isinstance(old, CommentedMap) and isinstance(value, Mapping) and value.keys() == old.keys():
-            for key, each in value.items():
-                old[key] = each
-        elif isinstance(old, CommentedSeq) and value and not old.fa.flow_style():
-            old[:] = value
-        elif value != old:
-            document[section][name] = _on_one_line(value)
+            old.update(new)
+        elif isinstance(old, CommentedSeq) and old and value:
+            old[:] = new
+        else:
+            document[section][name] = new
     for name, comment in above.items():
         document[section].yaml_set_comment_before_after_key(name, before=comment, indent=2)
     stream = io.StringIO()
@@ -107,11 +113,15 @@ def edit_yaml(text: str, section: str, values: Mapping[str, Any], above: Mapping
     return stream.getvalue()
 
 
-def _on_one_line(value: Any) -> Any:
+def _quoted(value: Any) -> Any:
+    """Return ``value``, its lists and mappings each on one line, its texts in quotes where they need some."""
     if isinstance(value, Mapping):
-        made: Any = CommentedMap({name: _on_one_line(each) for name, each in value.items()})
+        made: Any = CommentedMap({_quoted(name): _quoted(each) for name, each in value.items()})
     elif isinstance(value, list | tuple):
-        made = CommentedSeq([_on_one_line(each) for each in value])
+        made = CommentedSeq([_quoted(each) for each in value])
+    elif isinstance(value, str) and (not _PLAIN.fullmatch(value) or read_yaml(value) != value):
+        # The library leaves out quotes that it needs itself, as around `:0`.
+        return DoubleQuotedScalarString(value)
     else:
         return value
     made.fa.set_flow_style()
