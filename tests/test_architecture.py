@@ -106,6 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stages",
         "params",
         "progress",
+        "project",
         "yaml_params",
     },
     "cli": {

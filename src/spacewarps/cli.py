@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         from spacewarps.yaml_params import write_yaml
 
         if options.command == "init":
+            if _names_survey(options):
+                return int(importlib.import_module("spacewarps.commands.init").run(options))
             print((update_project if options.update else init_project)(options.folder), end="", flush=True)
             return 0
         if options.command == "checkout":
@@ -170,6 +172,22 @@ def _is_stage(options: argparse.Namespace) -> bool:
     return not any(named.values())
 
 
+def _names_survey(options: argparse.Namespace) -> bool:
+    """Say whether ``init`` is to look at a survey.
+
+    Raises:
+        ParamsError: a survey is named in part, or for a project that is only updated.
+    """
+    told = [name for name in ("id", "label", "features", "extension") if getattr(options, name) is not None]
+    named = [name for name in ("catalog", "images") if getattr(options, name) is not None]
+    if options.update and (named or told):
+        raise ParamsError(f"--update only records the installed code, so it goes without --{(named + told)[0]}")
+    if (named or told) and len(named) < 2:
+        absent = "--images" if named == ["catalog"] else "--catalog" if named else "--catalog and --images"
+        raise ParamsError(f"{absent} must be given too, to say which survey is looked at")
+    return bool(named)
+
+
 def _pin_kernels(compute: "ComputeSettings") -> None:
     # Only native kernels compute in bfloat16.
     in_bf16 = (compute.kernels, compute.precision) == ("auto", "bf16")
@@ -244,10 +262,17 @@ def _parser() -> argparse.ArgumentParser:
         "init",
         help="write a project that runs the installed code",
         description="Write params.yaml and dvc.yaml into FOLDER, with all that git and DVC need there. What stands "
-        "there already is never written over.",
+        "there already is never written over. With --catalog and --images, look at that survey first, say what it "
+        "holds, and write the params for it; if FOLDER has params.yaml already, only say what would change in it.",
     )
     init.add_argument("folder", type=_folder, metavar="FOLDER")
     init.add_argument("--update", action="store_true", help="only record the code that is installed now")
+    init.add_argument("--catalog", type=_folder, metavar="C", help="one catalogue, or a folder of them")
+    init.add_argument("--images", type=_folder, metavar="D", help="the folder of stamps")
+    init.add_argument("--id", metavar="NAME", help="the column that names the stamps, if several could")
+    init.add_argument("--label", metavar="NAME", help="the column of the classes, if several could be")
+    init.add_argument("--features", nargs="*", metavar="NAME", help="the columns that the network sees beside stamps")
+    init.add_argument("--extension", metavar="NAME", help="the image that is the stamp, where files hold several")
     checkout = commands.add_parser(
         "checkout",
         help="make a working tree as it was for a run that MLflow has",

@@ -18,14 +18,51 @@ _PIPELINES = (_PIPELINE, "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fet
 _STAGE = re.compile(r"  (\w+):")
 
 
-def init_project(folder: Path) -> str:
+PARAMS = "params.yaml"
+
+
+def init_project(folder: Path, params: str | None = None) -> str:
     """Write a project into ``folder``, and make a git repository of it unless it lies in one.
+
+    Args:
+        folder: where.
+        params: what its ``params.yaml`` holds; without it, the defaults.
 
     Returns:
         What to do next.
 
     Raises:
-        SpaceWarpsError: something stands where a file would be written, or git cannot be used; nothing is written.
+        SpaceWarpsError: as :func:`check_new`; nothing is written.
+    """
+    place, standing, under_git = check_new(folder)
+    texts, code = _texts(), installed_code()
+    if params is not None:
+        texts[PARAMS] = params
+    with outputs() as out:
+        for name, text in texts.items():
+            write_text(out.file(folder / name), text)
+        write_json(out.file(folder / CODE), code)
+        if not under_git:
+            _make_repository(standing, place)
+    steps = ["git add . && git commit --message 'Start with Space Warps'", "dvc repro"]
+    if place != Path.cwd():
+        steps.insert(0, f"cd {'-- ' * str(folder).startswith('-')}{shlex.quote(str(folder))}")
+    return f"{folder} holds a project. Next:\n" + "".join(f"  {step}\n" for step in steps)
+
+
+def default_params() -> str:
+    """Return the ``params.yaml`` of a new project."""
+    return _texts()[PARAMS]
+
+
+def check_new(folder: Path) -> tuple[Path, Path, bool]:
+    """Check that a project can be written into ``folder``.
+
+    Returns:
+        The folder without links, that of its parents which is there already, and whether that lies in a git repository.
+
+    Raises:
+        SpaceWarpsError: something stands where a file would be written, or git cannot be used.
     """
     for parent in (folder, *folder.parents):
         if parent.is_symlink() and not parent.exists():
@@ -40,17 +77,7 @@ def init_project(folder: Path) -> str:
     under_git = _in_work_tree(standing)
     if under_git and run_git(standing, "check-ignore", str(place / _PIPELINE), may_fail=True).returncode == 0:
         raise SpaceWarpsError(f"git ignores {folder}, so DVC would see nothing there; name another folder")
-    texts, code = _texts(), installed_code()
-    with outputs() as out:
-        for name, text in texts.items():
-            write_text(out.file(folder / name), text)
-        write_json(out.file(folder / CODE), code)
-        if not under_git:
-            _make_repository(standing, place)
-    steps = ["git add . && git commit --message 'Start with Space Warps'", "dvc repro"]
-    if place != Path.cwd():
-        steps.insert(0, f"cd {'-- ' * str(folder).startswith('-')}{shlex.quote(str(folder))}")
-    return f"{folder} holds a project. Next:\n" + "".join(f"  {step}\n" for step in steps)
+    return place, standing, under_git
 
 
 def update_project(folder: Path) -> str:

@@ -2,14 +2,18 @@
 
 import io
 import math
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from spacewarps.reading import read_bytes
@@ -18,6 +22,11 @@ from spacewarps.reading import read_bytes
 MAX_BYTES = 1 << 17
 MAX_VALUES = 100_000
 MAX_DEPTH = 64
+# Of a line, so that none is broken.
+_ENDLESS = 2**31
+# A text that is a text without quotes, but for words such as `null`.
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
+_NULL = "tag:yaml.org,2002:null"
 
 
 class NotYamlError(Exception):
@@ -62,6 +71,61 @@ def write_yaml(values: Any) -> str:
     stream = io.StringIO()
     yaml.dump(values, stream)
     return stream.getvalue()
+
+
+def edit_yaml(text: str, section: str, values: Mapping[str, Any], above: Mapping[str, str]) -> str:
+    """Return ``text`` with other ``values`` in one of its sections; all else, comments included, stays as it is.
+
+    Args:
+        text: what :func:`read_yaml` reads.
+        section: the name of the section, which has a name for each of ``values``.
+        values: the new ones.
+        above: for some names, a comment that is written above them.
+
+    Raises:
+        NotYamlError: ``text`` is no YAML, or has no such section with such names.
+    """
+    there = read_yaml(text)
+    found = there.get(section) if isinstance(there, dict) else None
+    absent = [name for name in values if not isinstance(found, dict) or name not in found]
+    if absent:
+        raise NotYamlError(f"there is no {section}.{absent[0]}")
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = _ENDLESS
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(_NULL, "null"))
+    document = yaml.load(text)
+    for name, value in values.items():
+        old = document[section][name]
+        if value == old:
+            continue
+        new = _quoted(value)
+        if isinstance(old, CommentedMap) and isinstance(value, Mapping) and value.keys() == old.keys():
+            old.update(new)
+        elif isinstance(old, CommentedSeq) and old and value:
+            old[:] = new
+        else:
+            document[section][name] = new
+    for name, comment in above.items():
+        document[section].yaml_set_comment_before_after_key(name, before=comment, indent=2)
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """Return ``value``, its lists and mappings each on one line, its texts in quotes where they need some."""
+    if isinstance(value, Mapping):
+        made: Any = CommentedMap({_quoted(name): _quoted(each) for name, each in value.items()})
+    elif isinstance(value, list | tuple):
+        made = CommentedSeq([_quoted(each) for each in value])
+    elif isinstance(value, str) and (not _PLAIN.fullmatch(value) or read_yaml(value) != value):
+        # The library leaves out quotes that it needs itself, as around `:0`.
+        return DoubleQuotedScalarString(value)
+    else:
+        return value
+    made.fa.set_flow_style()
+    return made
 
 
 class _Scanner(Scanner):

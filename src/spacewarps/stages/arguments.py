@@ -12,6 +12,14 @@ from spacewarps.params import Params
 
 # What a command's own options say in place of params.
 _OPTIONS = {
+    "init": {
+        "catalog": "--catalog",
+        "columns.id": "--id",
+        "columns.label": "--label",
+        "features": "--features",
+        "images": "--images",
+        "stamp_extension": "--extension",
+    },
     "predict": {
         "catalog": "--catalog",
         "columns.id": "--id",

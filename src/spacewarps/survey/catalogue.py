@@ -70,7 +70,7 @@ def read_catalogue(
     """
     named = (columns.id, columns.label, columns.ra, columns.dec, stamp_index, *features)
     wanted = {name for name in named if name is not None}
-    chunks = [table for file in _catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
+    chunks = [table for file in catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
     _note_oddities(chunks, audit)
     tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features, stamp_index)
@@ -124,9 +124,10 @@ def read_catalogue(
         texts_of[STAMP_INDEX] = column(stamp_index)
     samples = pd.DataFrame({**texts_of, "ra": ra, "dec": dec}).iloc[kept].reset_index(drop=True)
     audit.details["features"] = {}
+    values = {}
     for name, is_error in zip(features, are_errors(features), strict=True):
         texts, there = column(name), holder(name)[1]
-        samples[name] = read_feature(
+        values[name] = read_feature(
             name,
             [texts[row] for row in kept],
             [there[ids[row]].place for row in kept],
@@ -135,10 +136,15 @@ def read_catalogue(
             max_bad_fraction=max_bad_fraction,
             audit=audit,
         )
-    return samples
+    return pd.concat([samples, pd.DataFrame(values, index=samples.index)], axis=1)
 
 
-def _catalogue_files(path: Path, audit: Audit) -> list[Path]:
+def catalogue_files(path: Path, audit: Audit) -> list[Path]:
+    """Return the catalogue at ``path``, or those of the folder there; what is not read is noted in ``audit``.
+
+    Raises:
+        SurveyError: there is none, or something of a catalogue's name that cannot be read.
+    """
     if not path.exists():
         raise SurveyError(f"{path}: no such file or folder; point `catalog` at one catalogue or a folder of them")
     if not path.is_dir():
