@@ -242,6 +242,26 @@ def test_a_tile_that_unpacks_to_more_than_a_tile_is_damaged(tmp_path: Path) -> N
     assert complaint(StampError, found.inspect, HOW) == "damaged stamp"
 
 
+def test_a_tile_that_claims_more_than_the_file_holds_is_damaged(tmp_path: Path) -> None:
+    content = bytearray(image(SKY.astype(np.int32), HEADER, compression_type="RICE_1", tile_shape=(1, SIDE)))
+    path = tmp_path / "a.fits"
+    path.write_bytes(content)
+    with fits.open(path, disable_image_compression=True) as file:
+        start, width = file[1].fileinfo()["datLoc"], file[1].header["NAXIS1"]
+    content[start + 100 * width : start + 100 * width + 4] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(content)
+    at = [position_of(HEADER, row, 100) for row in (100, 150)]
+    broken, sound = LargeImages(tmp_path, HOW).find(*np.array(at).T)
+    assert isinstance(broken, Cutout)
+    assert isinstance(sound, Cutout)
+    tracemalloc.start()
+    assert complaint(StampError, broken.inspect, HOW) == "damaged stamp"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6
+    assert sound.inspect(HOW).beyond == 0
+
+
 def test_an_image_is_never_held_as_a_whole(tmp_path: Path) -> None:
     side, header = 6000, world(6000)
     place = position_of(header, 4000, 2500)

@@ -17,7 +17,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 # Filters from elsewhere are code.
 _NO_PLUGINS = {"HDF5_PLUGIN_PATH": "", "HDF5_PLUGIN_PRELOAD": "::"}
 # The table of an array's chunks takes a second for a million of them.
-_SECONDS, _BYTES_A_SECOND = 6, 10**8
+_SECONDS, _BYTES_A_SECOND = 3, 10**8
 
 
 def read_hdf5(file: Path, array: str, ids: str | None) -> tuple[Layout, list[str] | None]:

@@ -45,6 +45,7 @@ _LARGEST_TILE = 2**26
 _OPEN_FILES = 2 * MAX_CHANNELS
 _BY_GZIP = "GZIP_COMPRESSED_DATA"
 _PIXELS = "COMPRESSED_DATA"
+_UNPACKED = "UNCOMPRESSED_DATA"
 _DAMAGED = "damaged image"
 
 Pixel = tuple[int, int]
@@ -325,17 +326,20 @@ class _Tiles:
         self._tile = tuple(header.get(f"ZTILE{axis}", 1) for axis in range(count, 0, -1))
         axes = tuple(header[f"ZNAXIS{axis}"] for axis in range(count, 0, -1))
         self._grid = tuple(-(-axis // tile) for axis, tile in zip(axes, self._tile, strict=True))
-        by_gzip = [_BY_GZIP] + [_PIXELS] * str(header["ZCMPTYPE"]).startswith("GZIP")
-        self._packed = [np.asarray(table[name]) for name in by_gzip if name in (table.dtype.names or ())]
+        self._by_gzip = [_BY_GZIP] + [_PIXELS] * str(header["ZCMPTYPE"]).startswith("GZIP")
+        names = [name for name in (_PIXELS, _BY_GZIP, _UNPACKED) if name in (table.dtype.names or ())]
+        # Of each tile, how long it is and where it begins.
+        self._places = {name: np.asarray(table[name]) for name in names}
         self._heap = place + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
         self._descriptor = os.open(file.path, os.O_RDONLY)
+        self._length = os.fstat(self._descriptor).st_size
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
     def check(self, rows: slice, columns: slice) -> None:
-        """Check that no tile of a part of the image unpacks to more than a tile has.
+        """Check that each tile of a part of the image is in the file, and unpacks to no more than a tile has.
 
         Raises:
             StampError: one does.
@@ -345,12 +349,15 @@ class _Tiles:
         for part, tile in zip((rows, columns), self._tile[-2:], strict=True):
             ranges.append(range(part.start // tile, (part.stop - 1) // tile + 1))
         for tile in np.ravel_multi_index(np.meshgrid(*ranges, indexing="ij"), self._grid).ravel().tolist():
-            for column in self._packed:
-                length, offset = (int(number) for number in column[tile])
-                if not length:
+            for name, places in self._places.items():
+                length, offset = (int(number) for number in places[tile])
+                # Room is made for as much as is claimed here before it is read.
+                if not (0 <= length <= most and 0 <= self._heap + offset <= self._length - length):
+                    raise StampError("damaged stamp")
+                if name not in self._by_gzip:
                     continue
                 try:
-                    gzipped.gunzip(os.pread(self._descriptor, min(length, most), self._heap + offset), at_most=most)
+                    gzipped.gunzip(os.pread(self._descriptor, length, self._heap + offset), at_most=most)
                 except gzipped.GzipError:
                     raise StampError("damaged stamp") from None
 
