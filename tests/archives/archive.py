@@ -1,14 +1,21 @@
 """An archive on this machine that misbehaves as it is told."""
 
 import contextlib
+import datetime
 import io
+import ipaddress
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from tests.survey.stamp_files import in_fits
@@ -76,6 +83,28 @@ class Archive:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def encrypt(self, certificate: Path) -> None:
+        """Speak TLS from now on, with a certificate that is made at the path."""
+        key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now)
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), True)
+            .sign(key, hashes.SHA256())
+        )
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.address = self.address.replace("http:", "https:")
 
     def ids(self) -> list[str]:
         """Return what ``id`` was in each request."""

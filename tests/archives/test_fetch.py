@@ -232,6 +232,22 @@ def test_an_answer_that_trickles_in_is_not_waited_for(fetch: Fetch, archive: Arc
     assert "(asked 2 times)" in reason(fetched)
 
 
+def test_over_tls_the_same_holds_for_those_that_can_be_trusted(
+    fetch: Fetch, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.encrypt(tmp_path / "certificate.pem")
+    assert reason(fetch(tries=1)) == "no connection that can be trusted (TLS)"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
+    archive.behave = trickles(head=True)
+    start = time.monotonic()
+    assert reason(fetch(tries=1, timeout_seconds=0.3))
+    assert time.monotonic() - start < 3
+    archive.behave = status(302, Location=archive.address.replace("https:", "http:"))
+    assert reason(fetch()).startswith("redirection to another machine")
+    archive.behave = GOOD
+    assert len(fetch().rows) == 1
+
+
 def test_the_archive_is_left_alone_for_as_long_as_it_says(fetch: Fetch, archive: Archive) -> None:
     archive.behave = in_turn(status(429, Retry_After="1"), GOOD)
     fetched = fetch("a", "b", "c", connections=1)
