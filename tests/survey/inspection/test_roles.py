@@ -112,6 +112,7 @@ def test_two_labels_of_equal_right_are_asked_about() -> None:
         ("extinction_g", numbers(), "of the observation, not of the source"),
         ("is_clean", numbers(2, whole=True), "codes or flags"),
         ("constant", numbers(1), "the same in every row"),
+        ("flux", Column("", ROWS, values=Counter(["inf", "-inf"])), "no value in any row"),
         ("source", numbers(), "a name that the project's own table has"),
     ],
 )

@@ -48,9 +48,13 @@ def test_missing_cells_and_values_are_counted(tmp_path: Path) -> None:
     assert (found.rows, found.missing, found.known, dict(found.values)) == (5, 2, 3, {"a": 2, "b": 1})
 
 
-@pytest.mark.parametrize(("text", "is_nearly"), [("0,5", True), ("<0.1", True), ("1.2D-04", True), ("0.1+-0.02", True)])
-def test_numbers_with_something_beside_them_are_told(tmp_path: Path, text: str, is_nearly: bool) -> None:
-    assert column(tmp_path, text).looks_like_numbers == is_nearly
+def test_what_is_infinite_is_no_value_of_a_feature(tmp_path: Path) -> None:
+    assert column(tmp_path, "inf", "-inf", "1", "nan").finite == 1
+
+
+@pytest.mark.parametrize("text", ["0,5", "<0.1", "1.2D-04", "0.1+-0.02"])
+def test_numbers_with_something_beside_them_are_told(tmp_path: Path, text: str) -> None:
+    assert column(tmp_path, text).looks_like_numbers
 
 
 @pytest.mark.parametrize("text", ["12", "F3/F5V (30743)", "2019-01-02", "10:11:12", "J1011"])

@@ -17,6 +17,11 @@ def test_a_round_value_far_from_all_others_is_a_code(code: float) -> None:
     assert missing_codes(with_code(code, 20), is_error=False) == [code]
 
 
+def test_nines_below_zero_are_a_code_however_far_the_others_reach() -> None:
+    assert missing_codes(with_code(-99, 20, 0, 5000), is_error=False) == [-99]
+    assert missing_codes(with_code(-100, 20, 0, 5000), is_error=False) == []
+
+
 def test_several_codes_are_found() -> None:
     values = with_code(-9999, 20)
     values[20:30] = 99

@@ -82,7 +82,7 @@ class Column:
             return "empty"
         if self.unreadable > MOST_UNREADABLE * self.known:
             return "text"
-        return "whole numbers" if self.whole == self.finite else "numbers"
+        return "whole numbers" if 0 < self.finite == self.whole else "numbers"
 
     @property
     def is_number(self) -> bool:
