@@ -12,7 +12,7 @@ BANDS = (
     *("w1", "w2", "w3", "w4"),
 )
 _LONGEST_BAND = 40
-#: A band that more ids lack is none of the survey: rows without it would be left out.
+#: A band that more ids lack is none of the survey, as rows without it would be left out.
 MOST_WITHOUT = 0.05
 
 

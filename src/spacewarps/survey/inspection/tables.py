@@ -18,7 +18,7 @@ from spacewarps.survey.inspection.stamp_names import StampNames
 from spacewarps.survey.numbers import NO_VALUE, read_number
 from spacewarps.survey.table_files import read_tables
 
-#: Of a column with more, no value is counted: it is no class.
+#: Of a column with more, no value is counted, as it is no class.
 MOST_VALUES = 100
 # Columns that are held as text at a time, of formats that give some of them.
 _AT_ONCE = 16
@@ -75,7 +75,7 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """What the cells are: ``whole numbers``, ``numbers``, ``text``, ``arrays``, or ``empty``."""
+        """What the cells are, ``whole numbers``, ``numbers``, ``text``, ``arrays``, or ``empty``."""
         if not self.is_readable:
             return "arrays"
         if not self.known:
@@ -91,7 +91,7 @@ class Column:
 
     @property
     def looks_like_numbers(self) -> bool:
-        """Whether it holds text, but its first cell is a number with something else: ``0,5``, ``<0.1``, ``1.2D-04``."""
+        """Whether it holds text, but its first cell is a number with something else, as ``0,5`` or ``<0.1``."""
         return self.kind == "text" and bool(_NEARLY_A_NUMBER.fullmatch(self.first[:40]))
 
     @property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spacewarps.survey.split import class_of_sources, fold_of_sources
 
-#: From here on, a column by itself decides the class: balanced accuracy over folds.
+#: From this balanced accuracy over folds on, a column by itself decides the class.
 DECIDES = 0.97
 # Rows that say as much as all: a share of 0.97 has a standard error of 0.003 there.
 MOST_ROWS = 5_000
