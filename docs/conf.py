@@ -40,7 +40,9 @@ python_maximum_signature_line_length = 100
 # Tables without a description of their own, and a type variable.
 nitpick_ignore = [("py:data", name) for name in ("BLOCK_KINDS", "EXECUTORS", "READERS", "STRATEGIES")]
 nitpick_ignore += [("py:class", "spacewarps.settings._T")]
-nitpick_ignore_regex = [(r"py:.*", r"(abc|astropy|collections|contextlib|pathlib|typing|numpy|pandas|sklearn|torch|PIL)\..*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(abc|astropy|collections|contextlib|pathlib|typing|numpy|pandas|sklearn|torch|PIL)\..*")
+]
 
 
 def _begin_with() -> str:
