@@ -10,7 +10,7 @@ from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import Project
 
 REFUSED = re.compile(
-    r"spacewarps \w+: another run of the pipeline works in this folder \(process \d+, for 0 min\); wait for it, or use "
+    r"spacewarps \w+: another run of the pipeline works in this folder \(process \d+, for \d+ min\); wait for it, or use "
     r"`dvc exp run --temp` or `--queue`, which work in folders of their own\n"
 )
 
