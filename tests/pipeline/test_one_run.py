@@ -10,8 +10,8 @@ from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import Project
 
 REFUSED = re.compile(
-    r"spacewarps \w+: another run of the pipeline works in this folder \(process \d+, for \d+ min\); wait for it, or use "
-    r"`dvc exp run --temp` or `--queue`, which work in folders of their own\n"
+    r"spacewarps \w+: another run of the pipeline works in this folder \(process \d+, for \d+ min\); wait for it, or "
+    r"use `dvc exp run --temp` or `--queue`, which work in folders of their own\n"
 )
 
 

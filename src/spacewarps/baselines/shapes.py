@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from photutils.morphology import data_properties, gini
 from photutils.profiles import CurveOfGrowth
 
-from spacewarps.survey.pixels import rim
 from spacewarps.survey.samples import Samples
+from spacewarps.survey.sky import rim
 
 #: Measured on the mean of the channels of a stamp.
 MEASURES = (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.survey.pixels import rim
+from spacewarps.survey.sky import rim
 
 _RELIABILITY_BINS = 10
 # As many parts of a quantity as can be told apart, if each is to hold some sources.

@@ -75,14 +75,6 @@ def fill_masked(stamp: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
     return filled, count
 
 
-def rim(height: int, width: int) -> NDArray[np.bool_]:
-    """Say of each pixel whether it is within a tenth of the shorter side of the stamp's edge, where the sky is."""
-    wide = max(1, min(height, width) // 10)
-    at_rim = np.ones((height, width), dtype=np.bool_)
-    at_rim[wide : height - wide, wide : width - wide] = False
-    return at_rim
-
-
 def crop(
     stamp: NDArray[np.generic], height: int, width: int, centre: tuple[int, int] | None = None
 ) -> NDArray[np.generic]:

@@ -19,7 +19,7 @@ from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 from spacewarps.files import outputs
 from spacewarps.tracking.failures import TrackingError, UnansweredError
 from spacewarps.tracking.places import follow_the_project
-from spacewarps.tracking.store import URI_VARIABLE, Store
+from spacewarps.tracking.store import URI_VARIABLE, Store, sqlite_uri
 
 _SQLITE_HEADER = b"SQLite format 3\0"
 # As long as MLflow itself waits for another process to write.
@@ -59,7 +59,7 @@ def make_database(path: Path) -> None:
     if path.exists() and path.stat().st_size:
         return
     with outputs() as new:
-        engine = create_sqlalchemy_engine(f"sqlite:///{new.file(path.resolve())}")  # type: ignore[no-untyped-call]
+        engine = create_sqlalchemy_engine(sqlite_uri(new.file(path.resolve())))  # type: ignore[no-untyped-call]
         _initialize_tables(engine)  # type: ignore[no-untyped-call]
         engine.dispose()
 

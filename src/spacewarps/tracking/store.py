@@ -118,13 +118,22 @@ def _named_sqlite_store(uri: str, root: Path) -> Store:
 
 def _sqlite_store(database: Path, root: Path, options: str = "") -> Store:
     """Return the store of an SQLite database, its artifacts beside it."""
-    artifacts = _file_uri(database.parent / "mlartifacts")
+    artifacts, uri = _file_uri(database.parent / "mlartifacts"), sqlite_uri(database)
+    moves_along = database.resolve().is_relative_to(root.resolve())
+    return Store(f"{uri}?{options}" if options else uri, artifacts, database, moves_along=moves_along)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the address of an SQLite database.
+
+    Raises:
+        TrackingError: its path cannot stand in an address.
+    """
     # Releases of SQLAlchemy differ in what they decode. Of an address that starts with sqlite:///, MLflow decodes
     # nothing and makes the folder that it reads there; of the longer scheme it makes none.
     for uri in (f"sqlite:///{database}", f"sqlite+pysqlite:///{quote(str(database))}"):
         if make_url(uri).database == str(database):
-            moves_along = database.resolve().is_relative_to(root.resolve())
-            return Store(f"{uri}?{options}" if options else uri, artifacts, database, moves_along=moves_along)
+            return uri
     raise TrackingError(_unusable(database))
 
 
