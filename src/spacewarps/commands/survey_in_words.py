@@ -73,8 +73,11 @@ class Words:
         for table in look.tables:
             files = table.files[0] + (f" and {len(table.files) - 1} more files" if len(table.files) > 1 else "")
             yield f"  {_number(table.rows, 'row')} of {_number(len(table.columns), 'column')} in {files}"
-        columns = [column for table in look.tables for column in table.columns.values()]
-        columns = [column for n, column in enumerate(columns) if column.name not in {c.name for c in columns[:n]}]
+        by_name: dict[str, Column] = {}
+        for table in look.tables:
+            for column in table.columns.values():
+                by_name.setdefault(column.name, column)
+        columns = list(by_name.values())
         told = columns[:_COLUMNS_TOLD]
         wide = min(30, max(len(_short(column.name)) for column in told))
         yield f"  {'column':{wide}}  {'holds':13}  missing  alone  taken for"
