@@ -31,7 +31,7 @@ from tests.tracking.two_stages import stages
 
 pytestmark = pytest.mark.long
 
-SCRIPT = Path(__file__).with_name("two_stages.py")
+STAGES = [sys.executable, "-m", "tests.tracking.two_stages"]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def line(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project's folder, whose runs are an experiment of their own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
     (tmp_path / "report.txt").write_text("a report")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
     return tmp_path
@@ -441,7 +442,7 @@ def test_what_a_killed_stage_and_a_killed_sync_leave_arrives_once(
     server: Server, line: Line, folder: Path, expected: dict[str, Any]
 ) -> None:
     line.allowed = 0
-    subprocess.run([sys.executable, str(SCRIPT)], check=True, capture_output=True)
+    subprocess.run(STAGES, check=True, capture_output=True)
     for reached in (8, 17):
         line.allowed, line.count = sys.maxsize, 0
         process = subprocess.Popen([sys.executable, "-m", "spacewarps.cli", "sync"], stdout=subprocess.DEVNULL)
@@ -460,7 +461,7 @@ def test_what_a_killed_stage_and_a_killed_sync_leave_arrives_once(
 
 def test_a_stage_that_was_killed_without_a_server_shows_as_killed(server: Server, line: Line) -> None:
     line.allowed = 0
-    done = subprocess.run([sys.executable, str(SCRIPT), "killed"], check=False, capture_output=True)
+    done = subprocess.run([*STAGES, "killed"], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     line.allowed = sys.maxsize
     assert sync() == 0

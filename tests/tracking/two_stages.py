@@ -1,6 +1,6 @@
 """Two stages of one pipeline run, as they tell MLflow of a small search and a training.
 
-    python tests/tracking/two_stages.py [killed]
+    python -m tests.tracking.two_stages [killed]
 
 ``killed``: at the end of the first step.
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from spacewarps.tracking.pipeline_run import stage_run
+from tests.tracking.servers import wait_for_senders
 
 DATA = {"name": "data/prepared", "digest": "1.dir", "source_type": "dvc", "source": "{}", "profile": "{}"}
 PARAMS = {"seed": 1, "RR*": 2}
@@ -30,6 +31,8 @@ def stages(*, killed: bool = False) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         search.tracker.end_run(step)
         search.log_artifacts(Path("report.txt"))
+    # Each stage is a process of its own, with which its sender ends before the next begins.
+    wait_for_senders()
     with stage_run("train", PARAMS) as train:
         train.log_metrics({"accuracy": 0.5, "worst": float("nan")}, final=True)
 
