@@ -11,7 +11,6 @@ status 1 if a run is still RUNNING, a result is another, or a run stands there t
 
 import argparse
 import collections
-import os
 import random
 import shutil
 import subprocess
@@ -21,13 +20,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 from mlflow.entities import Run
 
 from spacewarps.commands.recorded_outputs import read_outputs
 from spacewarps.tracking.notes import PARENT_TAG, RUN_TAG, STAGE_TAG
 from spacewarps.tracking.waiting import SPOOL
-from tiny_project import STAGES, TinyProject
+from tiny_project import STAGES, TinyProject, processes_of_session
 
 REPRO = (sys.executable, "-m", "dvc", "repro")
 TORN = "Unable to read RWLock-file"
@@ -50,7 +48,7 @@ class KilledProject(TinyProject):
             try:
                 status = leader.wait(seconds)
             except subprocess.TimeoutExpired:
-                while left := _session_of(leader.pid):
+                while left := processes_of_session(leader.pid):
                     for process in left:
                         process.kill()
                     leader.poll()
@@ -79,17 +77,6 @@ class KilledProject(TinyProject):
             else:
                 path.unlink(missing_ok=True)
         self.run("git", "checkout", "--quiet", "--", ".")
-
-
-def _session_of(leader: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
 
 
 def faults_of(project: KilledProject, runs: list[Run], outputs: dict[str, str]) -> Iterator[str]:

@@ -1,10 +1,12 @@
-"""A new project with a tiny survey, for what is measured on whole pipelines."""
+"""A new project with a tiny survey, for what is measured on whole pipelines; tests have its params and tools, too."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
@@ -15,10 +17,13 @@ from spacewarps.tracking.store import find_store
 from spacewarps.yaml_params import read_yaml_file, write_yaml
 
 STAGES = ("simulate", "prepare", "search", "train", "evaluate")
-# As small as a pipeline can be that has steps, candidates and a final network.
+#: As small as a pipeline can be that has steps, candidates and a final network.
 TINY: dict[str, dict[str, object]] = {
+    # As in the process of the tests, which cannot be told before it imports torch.
     "compute": {"kernels": "native"},
     "simulate": {"n_samples": 90},
+    # Where the executor does not matter, nothing waits for processes to start.
+    # One split and one network, which is the fastest.
     "search": {
         "max_layers": 2,
         "k_candidates": [3, 5],
@@ -88,3 +93,15 @@ class TinyProject:
         while below := [r for r in found if r.info.run_id not in own and r.data.tags.get(PARENT_TAG) in own]:
             own |= {run.info.run_id: run for run in below}
         return list(own.values())
+
+
+def processes_of_session(leader: int) -> list[psutil.Process]:
+    """Return what still runs of what a command started, itself included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found

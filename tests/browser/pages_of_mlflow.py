@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.pipeline.project import Project, processes_of_session
+from tests.pipeline.project import Project
+from tiny_project import processes_of_session
 
 _SECONDS = 600
 # One process serves, and none waits for jobs that nobody gives it.

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from mlflow.tracking._tracking_service import utils as mlflow_utils
 
-from tests.pipeline.project import ROOT, TINY, Project
+from tests.pipeline.project import ROOT, Project
+from tiny_project import TINY
 
 
 class MakeOnce(Protocol):

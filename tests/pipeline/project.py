@@ -17,27 +17,9 @@ import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY: dict[str, dict[str, Any]] = {
-    # As in the process of the tests, which cannot be told before it imports torch.
-    "compute": {"threads": 1, "kernels": "native"},
-    "simulate": {"n_samples": 90},
-    # Where the executor does not matter, no test waits for processes to start.
-    # One split and one network, which is the fastest.
-    "search": {
-        "max_layers": 2,
-        "k_candidates": [3, 5],
-        "epochs_per_eval": 1,
-        "threads": 1,
-        "executor": "inline",
-        "folds": 1,
-        "decides": "accuracy",
-        "patience": 1,
-    },
-    "train": {"epochs": 2, "start": "warm", "data": "train", "orientations": 1, "calibration": "none"},
-    "evaluate": {"bootstrap_resamples": 200},
-}
+from tiny_project import TINY, processes_of_session
 
+ROOT = Path(__file__).resolve().parents[2]
 #: The sections of ``params.yaml``, ``seed`` among them.
 Params = dict[str, Any]
 
@@ -184,18 +166,6 @@ class Project:
         experiment = client.get_experiment_by_name("space-warps")
         assert experiment is not None
         return list(client.search_runs([experiment.experiment_id], max_results=1000))
-
-
-def processes_of_session(leader: int) -> list[psutil.Process]:
-    """Return what still runs of what a command started, itself included."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
 
 
 def wait_until_nothing_runs(leader: int) -> None:

@@ -9,7 +9,8 @@ import yaml
 
 from spacewarps.commands.answers import Answers
 from spacewarps.project import init_project
-from tests.pipeline.project import ROOT, TINY, Project
+from tests.pipeline.project import ROOT, Project
+from tiny_project import TINY
 
 CLASSES = ["GALAXY", "STAR"]
 

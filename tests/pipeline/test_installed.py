@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.pipeline.project import ROOT, TINY, Project
+from tests.pipeline.project import ROOT, Project
+from tiny_project import TINY
 
 pytestmark = pytest.mark.long
 

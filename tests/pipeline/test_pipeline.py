@@ -19,7 +19,8 @@ from spacewarps.training.compute import set_up_compute
 from spacewarps.training.prediction import score
 from spacewarps.training.settings import ComputeSettings
 from tests.pipeline.conftest import SpacewarpsHere
-from tests.pipeline.project import Project, processes_of_session
+from tests.pipeline.project import Project
+from tiny_project import processes_of_session
 
 
 @pytest.fixture(scope="module")

@@ -286,7 +286,9 @@ def test_every_member_of_the_team_may_write_beside_the_others(
 
 
 @pytest.mark.usefixtures("tracked")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.kills), signal.SIGKILL]
+)
 def test_it_ends_with_all_its_parts_and_starts_again_over_the_same_data(
     team: Team, client: MlflowClient, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -16,7 +16,8 @@ import yaml
 from mlflow.entities import Run
 
 from tests.pipeline.conftest import MakeOnce
-from tests.pipeline.project import Project, processes_of_session, wait_until_nothing_runs
+from tests.pipeline.project import Project, wait_until_nothing_runs
+from tiny_project import processes_of_session
 
 pytestmark = pytest.mark.long
 

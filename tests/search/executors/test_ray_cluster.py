@@ -393,7 +393,9 @@ def lose(what: str, cluster: Any) -> None:
         computing()[0].kill()
 
 
-@pytest.mark.parametrize(("what", "trains"), [("node", "all"), ("node", "block"), ("worker", "all")])
+@pytest.mark.parametrize(
+    ("what", "trains"), [pytest.param("node", "all", marks=pytest.mark.kills), ("node", "block"), ("worker", "all")]
+)
 def test_a_loss_changes_no_result(
     search: Search,
     connect: Connect,
