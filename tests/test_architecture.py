@@ -7,6 +7,7 @@ import pytest
 SOURCES = Path(__file__).parents[1] / "src" / "spacewarps"
 
 TOOLS = {
+    "clusters",
     "errors",
     "features",
     "files",
@@ -25,6 +26,7 @@ TOOLS = {
 # What each part may import of the project, beside itself and the tools.
 MAY_IMPORT: dict[str, set[str]] = {
     "archives": {"survey"},
+    "clusters": set(),
     "errors": set(),
     "estimator": {"params", "survey", "model", "training", "search"},
     "features": set(),

@@ -167,8 +167,8 @@ def _is_stage(options: argparse.Namespace) -> bool:
     if any(named.values()) and not all(named.values()):
         absent = " and ".join(name for name, given in named.items() if not given)
         raise ParamsError(f"{absent} must be given too; without {names}, params.yaml names the survey")
-    if not any(named.values()) and (options.model or options.id or options.workers):
-        raise ParamsError(f"--model, --id and --workers need {names}; without these, params.yaml says all of it")
+    if not any(named.values()) and (options.model or options.id or options.workers or options.ray):
+        raise ParamsError(f"--model, --id, --workers and --ray need {names}; without these, params.yaml says all of it")
     return not any(named.values())
 
 
@@ -326,7 +326,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=_folder, metavar="FILE", help="the table: .csv or .parquet")
     predict.add_argument("--model", type=_folder, metavar="M", help="the folder of the network (default: models/final)")
     predict.add_argument("--id", metavar="COLUMN", help="the catalogue's name for the id (default: id)")
-    predict.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as the cores allow)")
+    where = predict.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as the cores allow)")
+    where.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster whose nodes see D: local, auto or HOST:PORT")
     export = commands.add_parser(
         "export",
         help="write the final network as ONNX, for programs without Space Warps",

@@ -16,11 +16,13 @@ PACKAGE = "spacewarps"
 
 #: Modules and packages that decide no bit of any result, and why; what they import is not followed.
 DECIDE_NOTHING = {
+    "clusters": "where tasks are done",
     "commands": "say what is there",
     "errors": "words",
     "files": "how outputs appear together, not what is in them",
     "interrupts": "when a signal is heard",
     "params": "its values are dependencies by themselves",
+    "prediction.on_cluster": "where parts of a survey are predicted",
     "processes": "tells processes apart",
     "progress": "what the terminal shows",
     "provenance": "names the code, and computes nothing",

@@ -195,7 +195,7 @@ def test_the_stage_asks_about_the_survey_of_the_params_as_the_command_does(finis
     [
         (["--catalog", "c", "--out", "t.csv"], "--images must be given too"),
         (["--images", "i"], "--catalog and --out must be given too"),
-        (["--id", "name"], "--model, --id and --workers need --catalog, --images, --out"),
+        (["--id", "name"], "--model, --id, --workers and --ray need --catalog, --images, --out"),
     ],
 )
 def test_a_survey_that_is_named_in_part_is_refused(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spacewarps.cli import main
 from spacewarps.model.ensemble import Network
+from spacewarps.prediction import parts
 from spacewarps.prediction import survey as prediction
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.survey.samples import Samples
@@ -192,7 +193,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             asked.append(len(samples))
             return predict_probabilities(model, samples, compute)
 
-        monkeypatch.setattr(prediction, "predict_probabilities", counted)
+        monkeypatch.setattr(parts, "predict_probabilities", counted)
         return asked
 
     return ask
@@ -205,10 +206,10 @@ def test_what_was_interrupted_goes_on_and_comes_to_the_same(predict: Predict, as
         predict()
     assert asked == [7, 7, 7]
     assert not Path("out.csv").exists()
-    parts = sorted(Path("out.csv.partial").glob("part-*.npz"))
-    assert len(parts) == 3
+    kept = sorted(Path("out.csv.partial").glob("part-*.npz"))
+    assert len(kept) == 3
     # One of them is damaged meanwhile; it is done again, and the others are not.
-    parts[1].write_bytes(parts[1].read_bytes()[:-5])
+    kept[1].write_bytes(kept[1].read_bytes()[:-5])
     asked = ask(100)
     assert predict() == 0
     assert sorted(asked) == [2, 7, 7]

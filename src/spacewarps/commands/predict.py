@@ -33,6 +33,7 @@ def run(options: argparse.Namespace, settings: ComputeSettings) -> None:
             left_out=(placed.file(left_out), left_out),
             partial=partial,
             workers=options.workers,
+            cluster=options.ray,
         )
     shutil.rmtree(partial)
     for line in answered.lines:

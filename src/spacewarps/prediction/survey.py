@@ -11,48 +11,28 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.files import outputs
 from spacewarps.interrupts import children_spared
 from spacewarps.prediction.classifier import Classifier
-from spacewarps.prediction.reference import levels
+from spacewarps.prediction.parts import Job, Part, answer_part
 from spacewarps.prediction.stamps import stamps_of
 from spacewarps.reading import sha256_of
 from spacewarps.settings import as_values
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.columns import Columns
-from spacewarps.survey.images import StampError
 from spacewarps.survey.read import ProgressBar, Survey, read_survey
-from spacewarps.survey.samples import Samples
 from spacewarps.survey.settings import SurveySettings
 from spacewarps.survey.stamp_arrays import holds_an_array
-from spacewarps.survey.stamps import Whereabouts, decode_stamps
 from spacewarps.training.compute import Compute, set_up_again
-from spacewarps.training.prediction import predict_probabilities
 
 # Some megabytes of stamps in each process, and seconds of work to lose.
 _SAMPLES_IN_A_PART = 512
 _PART_FILES = "part-*.npz"
-
-
-class Part(NamedTuple):
-    """What was found of some samples.
-
-    Args:
-        faults: why a stamp could not be decoded, ``[n]``; empty where it could.
-        probabilities: of those that could, ``[m, classes]``.
-        levels: of their stamps, ``[m, 2]``.
-    """
-
-    faults: NDArray[np.str_]
-    probabilities: NDArray[np.float64]
-    levels: NDArray[np.float64]
 
 
 def read_unlabelled(
@@ -94,6 +74,7 @@ def predict_parts(
     *,
     compute: Compute,
     workers: int,
+    cluster: tuple[str, Path] | None,
     partial: Path,
     progress: Callable[[int], None],
 ) -> Iterator[Part]:
@@ -107,26 +88,38 @@ def predict_parts(
         survey: its rows and stamps.
         compute: where, and in which precision.
         workers: how many processes; with one, this one.
+        cluster: in place of processes here, the address of a Ray cluster, and the absolute path of the stamps, which
+            each of its nodes must see.
         partial: a folder for what is done; of other work, it is emptied.
         progress: called with a number of samples that are done.
 
     Raises:
-        SpaceWarpsError: a process was lost.
+        SpaceWarpsError: a process was lost, or the cluster cannot be used.
     """
     names = list(classifier.network.inputs.features)
     jobs = [
-        _Job(survey.places[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
+        Job(survey.places[number * _SAMPLES_IN_A_PART :][: len(rows)], rows[names])
         for number, rows in enumerate(parts_of(survey.rows))
     ]
     _begin(partial, _fingerprint(classifier, survey, compute))
     places = [partial / f"part-{number:07}.npz" for number in range(len(jobs))]
     known = [place.exists() for place in places]
     todo = [job for job, is_known in zip(jobs, known, strict=True) if not is_known]
-    answers = _answers(classifier, todo, compute, min(workers, len(todo)))
+    if cluster is None:
+        answers = _answers(classifier, todo, compute, min(workers, len(todo)))
+    else:
+        try:
+            from spacewarps.prediction.on_cluster import answers_on_cluster
+        except ModuleNotFoundError as error:
+            raise SpaceWarpsError(
+                f"a Ray cluster is asked for, but {error.name} is not installed; install spacewarps with its extra "
+                "ray: pip install 'spacewarps[ray]', or '.[ray]' in the repository"
+            ) from None
+        answers = answers_on_cluster(classifier, todo, compute, address=cluster[0], images=cluster[1])
     for job, place, is_known in zip(jobs, places, known, strict=True):
         part = _read(place, job, classifier) if is_known else None
         if part is None:
-            part = _answer(classifier, job, compute) if is_known else next(answers)
+            part = answer_part(classifier, job, compute) if is_known else next(answers)
             _write(place, part)
         progress(len(job.places))
         yield part
@@ -138,25 +131,9 @@ def parts_of(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield rows.iloc[start : start + _SAMPLES_IN_A_PART]
 
 
-class _Job(NamedTuple):
-    places: Sequence[Whereabouts]
-    features: pd.DataFrame
-
-
-def _answer(classifier: Classifier, job: _Job, compute: Compute) -> Part:
-    stamps = decode_stamps(job.places, stamps_of(classifier), classifier.reference.stamps)
-    faults = np.array([str(stamp) if isinstance(stamp, StampError) else "" for stamp in stamps], dtype=np.str_)
-    sound = [stamp for stamp in stamps if not isinstance(stamp, StampError)]
-    if not sound:
-        return Part(faults, np.empty((0, len(classifier.network.inputs.classes))), np.empty((0, 2)))
-    packed = np.stack(sound)
-    samples = Samples(packed, job.features[faults == ""])
-    return Part(faults, predict_probabilities(classifier.network, samples, compute), levels(packed))
-
-
-def _answers(classifier: Classifier, jobs: Sequence[_Job], compute: Compute, workers: int) -> Iterator[Part]:
+def _answers(classifier: Classifier, jobs: Sequence[Job], compute: Compute, workers: int) -> Iterator[Part]:
     if workers <= 1:
-        yield from (_answer(classifier, job, compute) for job in jobs)
+        yield from (answer_part(classifier, job, compute) for job in jobs)
         return
     # Spawned, since a forked child of a process that has started torch's threads can hang.
     context = multiprocessing.get_context("spawn")
@@ -190,10 +167,10 @@ def _start(folder: Path, compute: Compute) -> None:
     _here = (Classifier.load(folder), compute)
 
 
-def _answer_there(job: _Job) -> Part:
+def _answer_there(job: Job) -> Part:
     assert _here is not None
     classifier, compute = _here
-    return _answer(classifier, job, compute)
+    return answer_part(classifier, job, compute)
 
 
 def _fingerprint(classifier: Classifier, survey: Survey, compute: Compute) -> str:
@@ -231,7 +208,7 @@ def _write(place: Path, part: Part) -> None:
         np.savez(file, faults=part.faults, probabilities=part.probabilities, levels=part.levels)
 
 
-def _read(place: Path, job: _Job, classifier: Classifier) -> Part | None:
+def _read(place: Path, job: Job, classifier: Classifier) -> Part | None:
     """Return a part that was kept; nothing if it is damaged."""
     try:
         with np.load(place, allow_pickle=False) as kept:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from spacewarps.files import check_replaceable
 from spacewarps.progress import say
+from spacewarps.search.executors.settings import RaySettings
+from spacewarps.settings import part_of
 from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import set_up
 from spacewarps.stages.predicting import Asked, answer
@@ -32,6 +34,7 @@ def run(stage: Stage) -> None:
                 table=(folder / table, place / table),
                 left_out=(folder / left_out, place / left_out),
                 partial=partial,
+                cluster=part_of(RaySettings, params.search).ray.address if params.search.executor == "ray" else None,
             )
         tracked.log_metrics({"predicted": answered.samples, "left_out": answered.left_out})
         tracked.log_artifacts(place / left_out)

@@ -53,6 +53,7 @@ def answer(
     left_out: tuple[Path, Path],
     partial: Path,
     workers: int | None = None,
+    cluster: str | None = None,
 ) -> Answered:
     """Write a table of what the network answers, and another of the rows that it could not be asked about.
 
@@ -63,14 +64,17 @@ def answer(
         left_out: the same, of the rows with the reason.
         partial: a folder for what is done, so that an interrupted run goes on; it is removed at the end.
         workers: how many processes; without it as many as the cores allow.
+        cluster: the address of a Ray cluster that does the work in place of processes.
 
     Raises:
-        SpaceWarpsError: the model or the survey cannot be used, or a process was lost.
+        SpaceWarpsError: the model or the survey cannot be used, a process was lost, or the cluster cannot be used.
     """
     classifier, audit = Classifier.load(asked.model), Audit()
+    # Nodes have working folders of their own.
+    images = asked.images.absolute() if cluster else asked.images
     survey = read_unlabelled(
         asked.catalog,
-        asked.images,
+        images,
         id_column=asked.id_column,
         classifier=classifier,
         audit=audit,
@@ -86,6 +90,7 @@ def answer(
             survey,
             compute=compute,
             workers=workers or most,
+            cluster=(cluster, images) if cluster else None,
             partial=partial,
             progress=progress,
         )

@@ -24,14 +24,15 @@ from spacewarps.search.observer import SearchObserver
 from spacewarps.search.progressive import SearchResult
 from spacewarps.search.settings import CandidateSettings
 from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.training.compute import Compute, set_up_compute
+from spacewarps.training.compute import Compute, kind_of_machine, set_up_compute
 from spacewarps.training.score import Epoch, Score
 from spacewarps.training.settings import ComputeSettings
 
 ray = pytest.importorskip("ray")
 
-from spacewarps.search.executors import ray_cluster  # noqa: E402 - not without Ray
-from spacewarps.search.executors.ray_cluster import RayExecutor, room, sum_batches  # noqa: E402 - not without Ray
+from spacewarps import clusters  # noqa: E402 - not without Ray
+from spacewarps.clusters import room  # noqa: E402 - not without Ray
+from spacewarps.search.executors.ray_cluster import RayExecutor, sum_batches  # noqa: E402 - not without Ray
 
 # A cluster takes ten seconds to start, and the memory of many workers.
 pytestmark = pytest.mark.long
@@ -133,7 +134,7 @@ def test_a_polite_kill_while_ray_starts_is_what_it_was_before() -> None:
         sys.exit(number)
 
     def end_while_ray_starts() -> None:
-        with ray_cluster._own_signals():
+        with clusters.own_signals():
             signal.signal(signal.SIGTERM, of_ray)
             signal.raise_signal(signal.SIGTERM)
 
@@ -257,7 +258,7 @@ class TestOnThisMachine:
             list(executor.wait(60))
 
     def test_a_node_of_another_kind_is_refused(self, executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = ray_cluster._machine(executor._compute.device)
+        here = clusters.this_machine(kind_of_machine(executor._compute.device))
         monkeypatch.setattr(executor, "_machine", "an abacus")
         executor.submit(9, [])
         with pytest.raises(ExecutorError, match="an abacus") as caught:
@@ -355,7 +356,7 @@ def cluster() -> Iterator[Any]:
     """Return a cluster of three nodes, of which two compute."""
     from ray.cluster_utils import Cluster
 
-    with ray_cluster._loopback_only():
+    with clusters.loopback_only():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         cluster.add_node(num_cpus=1)
         cluster.add_node(num_cpus=1)
