@@ -62,8 +62,8 @@ class StampSettings:
             without it, an HDF5 or Zarr file says it by an array of ids.
         stamp_channels: where an array of all stamps has its channels, ``first`` or ``last`` in each stamp; without it,
             first, if these are fewer than the last axis has.
-        stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a NumPy
-            archive, HDF5 or Zarr, the name of the array.
+        stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a TIFF
+            with several pages, the number; of a NumPy archive, HDF5 or Zarr, the name of the array.
         stamp_bands: where each channel is a file of its own, the names of the bands in the order of the channels: with
             ``g`` and ``r`` the files of an id are ``ID-g.fits`` and ``ID-r.fits``.
 

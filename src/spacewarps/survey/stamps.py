@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
-from spacewarps.survey import images
-from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey.images import MAX_BYTES, PictureReader, StampError, StampShape, check_range, read_stamp
 from spacewarps.survey.packing import packed_rows, sort_rows
 from spacewarps.survey.pixels import crop, fill_masked, missing_before, pad
 from spacewarps.survey.readers import READERS, Reader, reader_of, split_name
@@ -259,12 +258,13 @@ def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDA
     """
     if len(content) > MAX_BYTES:
         raise StampError("stamp of absurd size")
-    found = _shape_in(content, images)
+    reader = PictureReader(how.stamp_extension)
+    found = _shape_in(content, reader)
     becomes = fitted_shape(found, how)
     misfits = describe_misfits([becomes], shape, "the network takes")
     if misfits:
         raise StampError(misfits[becomes])
-    return fitted(_pixels_in(content, images, shape.channels, found), shape, how).pixels
+    return fitted(_pixels_in(content, reader, shape.channels, found), shape, how).pixels
 
 
 def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
