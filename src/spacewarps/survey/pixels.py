@@ -82,7 +82,12 @@ def crop(
 
 
 def pad(
-    stamp: NDArray[np.generic], height: int, width: int, left_out: tuple[int, int] | None = None
+    stamp: NDArray[np.generic],
+    height: int,
+    width: int,
+    left_out: tuple[int, int] | None = None,
+    *,
+    around: float | None = None,
 ) -> NDArray[np.generic]:
     """Return ``stamp``, ``[channels, h, w]``, with each channel's median around it, ``[channels, height, width]``.
 
@@ -91,12 +96,13 @@ def pad(
         height: of the result.
         width: of the result.
         left_out: how many rows are missing above, and columns to the left; without it, as many as put it in the middle.
+        around: what is around it in place of the median.
     """
     old = stamp.shape[1:]
     if old == (height, width):
         return stamp
     padded = np.empty((len(stamp), height, width), stamp.dtype)
-    padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None]
+    padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None] if around is None else around
     top, left = left_out or (height // 2 - old[0] // 2, width // 2 - old[1] // 2)
     padded[:, top : top + old[0], left : left + old[1]] = stamp
     return padded
