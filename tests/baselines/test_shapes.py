@@ -65,6 +65,13 @@ def test_a_stamp_without_a_source_has_no_shape_and_no_warning(stamp: NDArray[np.
     assert np.isnan(found["concentration"])
 
 
+def test_a_mask_is_not_measured() -> None:
+    stamps = np.stack([gaussian(4.0), np.ones((SIDE, SIDE))])[None]
+    table = pd.DataFrame(index=range(1))
+    found = measure(Samples(stamps, table, mask_channel=True))
+    assert np.array_equal(found, measure(Samples(stamps[:, :1], table)), equal_nan=True)
+
+
 def test_each_channel_has_its_brightness() -> None:
     stamps = np.stack([gaussian(4.0), 2 * gaussian(4.0)])[None]
     (row,) = measure(Samples(stamps, pd.DataFrame(index=range(1))))

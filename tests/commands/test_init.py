@@ -267,6 +267,23 @@ def test_the_image_called_sci_is_the_stamp(survey: Delivery, capsys: pytest.Capt
     assert "Of several images in a file, 'SCI' is read" in said
 
 
+@pytest.mark.parametrize(("masked", "is_told"), [(5, False), (6, True)])
+def test_where_many_stamps_have_masked_pixels_the_user_hears_of_the_channel(
+    survey: Delivery, capsys: pytest.CaptureFixture[str], masked: int, is_told: bool
+) -> None:
+    for number, file in enumerate(sorted(survey.images.iterdir())):
+        pixels = np.asarray(Image.open(file), dtype=np.float32).copy()
+        file.unlink()
+        if number < masked:
+            pixels[0, 0] = np.nan
+        fits.PrimaryHDU(pixels).writeto(file.with_suffix(".fits"))
+    write(survey)
+    params, said, _ = written(capsys, survey)
+    assert f"Masked or not finite: pixels of {masked} stamps" in said
+    assert ("With data.masks set to channel, the network sees which" in " ".join(said.split())) == is_told
+    assert params.data.masks == "fill"
+
+
 def test_of_images_without_telling_names_the_user_names_one(
     survey: Delivery, capsys: pytest.CaptureFixture[str]
 ) -> None:

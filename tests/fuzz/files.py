@@ -41,6 +41,10 @@ def sound_stamps() -> dict[str, bytes]:
         file = io.BytesIO()
         Image.fromarray(grey).save(file, kind)
         found[suffix] = file.getvalue()
+    file = io.BytesIO()
+    pages = [Image.fromarray(channel) for channel in pixels]
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate")
+    found[".tif pages"] = file.getvalue()
     found[".fits"] = in_fits(pixels)
     found[".fits.gz"] = gzip.compress(found[".fits"], mtime=0)
     found[".fits.fz"] = in_tiles(pixels[0], tile_shape=(4, SIDE))

@@ -153,3 +153,17 @@ def test_the_noise_of_a_few_bright_pixels_on_an_empty_sky_is_found_in_any_unit(s
     normaliser = StampNormaliser(1)
     normaliser.fit(stamps)
     assert float(normaliser.noise) == pytest.approx(size * math.sqrt(0.01 * 0.99))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 1.0])
+def test_a_mask_means_the_same_whatever_share_of_the_pixels_is_masked(share: float) -> None:
+    rng = np.random.default_rng(0)
+    stamps = rng.normal(100, 10, (50, 2, 8, 8)).astype(np.float32)
+    stamps[:, 1] = rng.random((50, 8, 8)) < share
+    alone, both = StampNormaliser(1), StampNormaliser(2, mask_channel=True)
+    alone.fit(stamps[:, :1])
+    both.fit(stamps)
+    found = both(torch.from_numpy(stamps))
+    assert torch.equal(found[:, :1], alone(torch.from_numpy(stamps[:, :1])))
+    mask = torch.tensor([0.0, 0.5, 1.0]).expand(1, 2, 1, 3)
+    assert both(mask)[0, 1, 0].tolist() == pytest.approx([0, math.asinh(0.5), math.asinh(1)])

@@ -104,6 +104,23 @@ def test_a_network_comes_back_to_the_bit(
     assert torch.equal(loaded(stamps, values), model.eval()(stamps, values))
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_network_that_takes_masks_says_so_and_others_say_nothing(tmp_path: Path, several: bool) -> None:
+    for mask_channel in (False, True):
+        model = ProgressiveModel((2, 8, 8), (), ("a", "b"), Configuration(4, 2, 0.0), mask_channel=mask_channel)
+        model.add_block(3)
+        model = model.with_new_weights()
+        folder = tmp_path / f"{mask_channel}"
+        save_model(Ensemble([model], 8, 0.5) if several else model, folder)
+        inputs = load_model(folder).inputs
+        assert (inputs, inputs.image_channels) == (model.inputs, 2 - mask_channel)
+        assert ("mask" in (folder / "model.json").read_text()) == mask_channel
+    with pytest.raises(
+        ModelError, match=r"with a mask a stamp has two channels or more, but stamp_shape is \(1, 8, 8\)"
+    ):
+        ProgressiveModel((1, 8, 8), (), ("a", "b"), mask_channel=True)
+
+
 def test_a_loaded_network_grows_and_learns(folder: Path) -> None:
     model = load_progressive_model(str(folder))
     model.add_block(2)

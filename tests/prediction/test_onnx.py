@@ -23,7 +23,8 @@ from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.onnx_graph import METADATA_KEY, export_onnx
 from spacewarps.prediction.reference import REFERENCE_FILE, Range, Reference, write_reference
 from spacewarps.survey.settings import StampSettings
-from spacewarps.training.compute import named_random_state
+from spacewarps.training.compute import named_random_state, set_up_compute
+from spacewarps.training.settings import ComputeSettings
 from tests.complaints import complaint
 from tests.prediction.conftest import CLASSES
 
@@ -33,10 +34,15 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not
 
 
 def network(
-    shape: tuple[int, int, int], features: Sequence[str], blocks: dict[str, int], seed: int
+    shape: tuple[int, int, int],
+    features: Sequence[str],
+    blocks: dict[str, int],
+    seed: int,
+    *,
+    mask_channel: bool = False,
 ) -> ProgressiveModel:
     with named_random_state(seed, "initialisation"):
-        model = ProgressiveModel(shape, features, CLASSES, Configuration(8, 2, 0.5))
+        model = ProgressiveModel(shape, features, CLASSES, Configuration(8, 2, 0.5), mask_channel=mask_channel)
         for kind, k in blocks.items():
             model.add_block(k, kind)
         for weights in model.trunk.state_dict().values():
@@ -52,7 +58,8 @@ def network(
 def saved(folder: Path, model: Network, pixels: str, codes: dict[str, tuple[float, ...]]) -> Classifier:
     save_model(model, folder)
     ranges = dict.fromkeys(model.inputs.features)
-    reference = Reference(pixels, Range(50, 200), Range(10, 120), ranges, codes, StampSettings(), 0.9, (0.25, 0.5, 1.0))
+    how = StampSettings(masks="channel" if model.inputs.mask_channel else "fill")
+    reference = Reference(pixels, Range(50, 200), Range(10, 120), ranges, codes, how, 0.9, (0.25, 0.5, 1.0))
     write_reference(reference, CLASSES, folder / REFERENCE_FILE)
     return Classifier.load(folder)
 
@@ -108,6 +115,30 @@ def test_a_graph_of_colour_stamps_of_floats_without_features(tmp_path: Path) -> 
     about = metadata(content)
     assert about["stamps"] == {"channels": 3, "height": 9, "width": 12, "pixels": "float32"}
     assert (about["features"], about["networks"], about["orientations"]) == ([], 1, 1)
+
+
+def test_a_graph_takes_the_mask_as_the_last_channel_and_says_so(tmp_path: Path) -> None:
+    model = network((2, 9, 12), (), {"conv": 6}, seed=3, mask_channel=True)
+    classifier = saved(tmp_path / "model", model, "uint8", {})
+    content = export_onnx(classifier)
+    samples = onnx_check.draw_samples(classifier)
+    assert samples.mask_channel
+    assert set(np.unique(samples.packed[:, 1])) == {0, 1}
+    np.testing.assert_allclose(asked(content, stamps=samples.packed), model.predict_proba(samples.packed), atol=1e-6)
+    assert metadata(content)["stamps"] == {
+        "channels": 2,
+        "height": 9,
+        "width": 12,
+        "pixels": "uint8",
+        "mask_channel": True,
+    }
+    compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    assert onnx_check.compare_with_torch(content, classifier, samples, compute, lambda _: None).samples == 64
+    for name in (onnx_page._RUNTIME, onnx_page._WASM):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = complaint(ParamsError, onnx_page.check_page, classifier, tmp_path)
+    assert told == "the network takes stamps with a mask, which the page does not make; leave out --page"
 
 
 def test_the_metadata_says_what_goes_in_and_what_comes_out(content: bytes, square: Classifier) -> None:
@@ -212,8 +243,6 @@ def test_what_export_cannot_do_is_said_in_a_line(
 
 
 def test_a_graph_of_another_network_is_found_out(classifier: Classifier, tmp_path: Path) -> None:
-    from spacewarps.training.compute import set_up_compute
-    from spacewarps.training.settings import ComputeSettings
 
     other = saved(tmp_path / "other", network((1, 8, 8), ("z", "z_err"), {"conv": 4}, seed=9), "uint8", {})
     compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))

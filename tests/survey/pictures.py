@@ -5,8 +5,10 @@ from typing import Any
 
 from PIL import Image
 
-from spacewarps.survey.images import StampError, decode, shape_of
+from spacewarps.survey.images import PictureReader, StampError
 from tests.complaints import complaint
+
+shape_of, decode = PictureReader().shape_of, PictureReader().decode
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:

@@ -253,3 +253,49 @@ def test_a_flat_stamp_stays_flat(kind: str | None) -> None:
     stamps = torch.full((4, 1, 6, 6), 3.0)
     results = draw(only(**({} if kind is None else {kind: KINDS[kind]})), stamps)
     torch.testing.assert_close(results, stamps)
+
+
+def masked(batch: int, side: int = 16) -> Tensor:
+    """Stamps of two channels, the first of which is the mask's own pixels, and the mask."""
+    mask = (torch.rand(batch, 1, side, side, generator=torch.Generator().manual_seed(2)) < 0.2).float()
+    return torch.cat([mask, random_stamps(batch, 1, side, side), mask], dim=1)
+
+
+@given(
+    strengths=st.fixed_dictionaries({kind: st.floats(0, strongest) for kind, strongest in KINDS.items()}),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_mask_stays_between_0_and_1_and_is_not_distorted(strengths: dict[str, float], seed: int) -> None:
+    stamps = masked(4)
+    found = Augmentation(**strengths)(stamps, torch.Generator().manual_seed(seed), mask_channel=True)
+    assert ((found[:, 2] >= 0) & (found[:, 2] <= 1)).all()
+    geometry = {kind: strength for kind, strength in strengths.items() if kind in list(KINDS)[:5]}
+    moved = only(**geometry)(stamps, torch.Generator().manual_seed(seed), mask_channel=True)
+    assert torch.equal(found[:, 2], moved[:, 2])
+
+
+@pytest.mark.parametrize("kind", [*KINDS][:5])
+def test_a_mask_moves_with_the_image_and_what_comes_from_outside_is_masked(kind: str) -> None:
+    stamps = masked(8)
+    # A border of two pixels that are measured in all channels, so that what comes from outside is told from them.
+    stamps[:, ::2, :2] = stamps[:, ::2, -2:] = stamps[:, ::2, :, :2] = stamps[:, ::2, :, -2:] = 0
+    augmentation, generator = only(**{kind: KINDS[kind]}), torch.Generator().manual_seed(3)
+    found = augmentation(stamps, generator, mask_channel=True)
+    # A pixel that is 1 where there is a stamp at all, and 0 outside.
+    inside = 1 - augmentation(torch.zeros(8, 2, 16, 16), torch.Generator().manual_seed(3), mask_channel=True)[:, 1]
+    within = inside > 0.999
+    assert torch.allclose(found[:, 2][within], found[:, 0][within], atol=1e-3)
+    assert (found[:, 2][inside == 0] == 1).all()
+    assert (inside == 0).any() == (kind not in ("flip",))
+
+
+def test_the_image_beside_a_mask_is_augmented_as_it_is_alone() -> None:
+    stamps = masked(6)
+    augmentation = Augmentation()
+    alone, both = stamps[:, :2], augmentation(stamps, torch.Generator().manual_seed(4), mask_channel=True)
+    assert torch.equal(both[:, :2], augmentation(alone, torch.Generator().manual_seed(4)))
+    # One channel and its mask are a stamp of one channel, which has no colour.
+    grey = stamps[:, 1:]
+    found = only(colour=0.5)(grey, torch.Generator().manual_seed(4), mask_channel=True)
+    assert torch.equal(found, grey)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spacewarps.survey.images import StampError, StampShape, check_range, decode, shape_of
-from tests.survey.pictures import encoded, why_refused
+from spacewarps.survey.images import StampError, StampShape, check_range
+from tests.survey.pictures import decode, encoded, shape_of, why_refused
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)

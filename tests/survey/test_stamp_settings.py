@@ -8,6 +8,7 @@ from spacewarps.settings import SettingsError
 from spacewarps.survey.settings import StampSettings
 from tests.survey.delivery import Delivery
 from tests.survey.stamp_files import in_fits, in_npy
+from tests.survey.test_tiff import tiff
 
 
 @pytest.fixture
@@ -109,6 +110,26 @@ def test_bands_in_files_of_their_own_become_channels_in_the_order_of_the_params(
         "several stamps": 1,
         "band of several channels, where each has a file of its own": 1,
     }
+
+
+def test_a_survey_of_tiffs_has_their_pages_as_channels_or_one_of_them(delivery: Delivery) -> None:
+    delivery.write()
+    keys = keys_of(delivery)
+    for file in delivery.images.iterdir():
+        file.unlink()
+    for number, key in enumerate(keys):
+        write(delivery, f"{key}.tif", tiff(*[stamp(number + 100 * page, 8, 8) for page in range(3)]))
+    write(delivery, f"{keys[0]}.tif", tiff(stamp(0, 8, 8), stamp(100, 8, 8)))
+    write(delivery, f"{keys[1]}.tif", tiff(stamp(0, 8, 8), stamp(100, 8, 8), leads_to=0))
+    prepared = delivery.prepare()
+    assert prepared.left_out == {
+        "stamp of 2 channels, where 3 are wanted": 1,
+        "TIFF whose page 1 leads back to page 0; save it again": 1,
+    }
+    assert (prepared.stamps[3] == [stamp(5 + 100 * page, 8, 8) for page in range(3)]).all()
+    prepared = delivery.prepare(stamp_extension=1)
+    assert prepared.stamps.shape == (29, 1, 8, 8)
+    assert (prepared.stamps[4, 0] == stamp(105, 8, 8)).all()
 
 
 def test_settings_of_stamps_are_checked() -> None:

@@ -8,24 +8,48 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spacewarps.survey.images import StampError, StampShape, decode, shape_of
-from tests.survey.pictures import why_refused
+from spacewarps.survey.images import PictureReader, StampError, StampShape
+from tests.survey.pictures import decode, shape_of, why_refused
 
 RNG = np.random.default_rng(0)
 SAVE_AS = "; save 1 band of uint8, uint16, int16, int32 or float32, or 3 of uint8"
 
 
 def tiff(
-    pixels: np.ndarray[Any, Any], *, order: str = "<", deflate: bool = False, planar: bool = False, **tags: list[int]
+    *pictures: np.ndarray[Any, Any],
+    order: str = "<",
+    deflate: bool = False,
+    planar: bool = False,
+    leads_to: int | None = None,
+    tags: dict[int, list[int]] | None = None,
+    **more_tags: list[int],
 ) -> bytes:
-    """Write ``[height, width]`` or ``[height, width, bands]`` of any type as a TIFF of one strip, or one a band."""
-    pixels = np.atleast_3d(pixels)
+    """Write pages of ``[height, width]`` or ``[height, width, bands]``, of any type, as a TIFF.
+
+    A page has one strip, or one a band; the last one leads to the page ``leads_to``, or to none.
+    """
+    tags = (tags or {}) | {int(tag.removeprefix("tag")): value for tag, value in more_tags.items()}
+    body = bytearray(b"II*\0" if order == "<" else b"MM\0*") + bytearray(4)
+    ends, starts = [4], []
+    for pixels in pictures:
+        entries = _entries(body, np.atleast_3d(pixels), order, deflate, planar, tags)
+        starts.append(len(body))
+        body += struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+        ends.append(len(body) - 4)
+    starts.append(0 if leads_to is None else starts[leads_to])
+    for end, start in zip(ends, starts, strict=True):
+        body[end : end + 4] = struct.pack(f"{order}I", start)
+    return bytes(body)
+
+
+def _entries(
+    body: bytearray, pixels: np.ndarray[Any, Any], order: str, deflate: bool, planar: bool, tags: dict[int, list[int]]
+) -> list[bytes]:
     height, width, bands = pixels.shape
-    stored = pixels.astype(pixels.dtype.newbyteorder(order))  # type: ignore[arg-type]
+    stored = pixels.astype(pixels.dtype.newbyteorder(order))
     strips = [stored[..., band].tobytes() for band in range(bands)] if planar else [stored.tobytes()]
     if deflate:
         strips = [zlib.compress(strip) for strip in strips]
-    body = bytearray(8)
     offsets = []
     for strip in strips:
         offsets.append(len(body))
@@ -43,16 +67,15 @@ def tiff(
         279: [len(strip) for strip in strips],
         284: [2 if planar else 1],
         339: [sample_format] * bands,
-    } | {int(tag.removeprefix("tag")): value for tag, value in tags.items()}
-    entries = b""
+    } | tags
+    entries = []
     for tag, numbers in sorted(values.items()):
         packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
         if len(packed) > 4:
             packed, place = struct.pack(f"{order}I", len(body)), packed
             body += place
-        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + packed
-    body[:8] = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", len(body))
-    return bytes(body + struct.pack(f"{order}H", len(values)) + entries + bytes(4))
+        entries.append(struct.pack(f"{order}HHI", tag, 4, len(numbers)) + packed)
+    return entries
 
 
 def pages(*pictures: Image.Image) -> bytes:
@@ -145,15 +168,92 @@ def test_compressed_big_endian_numbers_which_would_come_out_swapped_are_refused(
     )
 
 
-def test_one_page_is_a_stamp_and_several_are_not() -> None:
-    picture, other = Image.fromarray(pixels_of("uint8")[..., 0]), Image.new("L", (3, 4))
+@pytest.mark.parametrize(
+    ("kind", "order", "deflate"),
+    [
+        *itertools.product(["uint8", "uint16"], "<>", [False, True]),
+        *itertools.product(["int16", "float32"], "<>", [False]),
+        *itertools.product(["int16", "float32"], "<", [True]),
+    ],
+)
+def test_pages_are_the_channels_of_a_stamp_with_every_bit(kind: str, order: str, deflate: bool) -> None:
+    pictures = [pixels_of(kind) for _ in range(5)]
+    content = tiff(*pictures, order=order, deflate=deflate)
+    assert shape_of(content) == StampShape(5, 4, 3, "uint8" if kind == "uint8" else "float32")
+    assert (decode(content, 5) == [picture[..., 0] for picture in pictures]).all()
+    with pytest.raises(StampError, match=r"^stamp of 5 channels, where 1 are wanted$"):
+        decode(content, 1)
+
+
+def test_pages_keep_what_nobody_measured_and_each_is_turned_by_its_tag() -> None:
+    pictures = [pixels_of("float32")[..., 0] for _ in range(3)]
+    pictures[1][0, 2] = np.nan
+    assert np.array_equal(decode(tiff(*pictures), 3), pictures, equal_nan=True)
+    turned = tiff(*pictures, tag274=[6])
+    assert shape_of(turned) == StampShape(3, 3, 4, "float32")
+    assert np.array_equal(decode(turned, 3), [np.rot90(page, -1) for page in pictures], equal_nan=True)
+
+
+def test_a_page_that_repeats_another_one_smaller_is_none() -> None:
+    picture, other = Image.fromarray(pixels_of("uint8")[..., 0]), Image.fromarray(pixels_of("uint8")[..., 0])
     thumbnail = Image.new("L", (2, 2))
     thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
     assert (decode(pages(picture), 1) == np.asarray(picture)).all()
     assert shape_of(pages(picture, thumbnail)) == StampShape(1, 4, 3, "uint8")
-    assert (decode(pages(picture, thumbnail, thumbnail), 1) == np.asarray(picture)).all()
-    for content in (pages(picture, other), pages(picture, thumbnail, other), pages(picture, *[thumbnail] * 20)):
-        assert why_refused(content) == "TIFF of several pages, of which one would be read; save one picture a file"
+    assert (decode(pages(picture, *[thumbnail] * 20), 3) == np.asarray(picture)).all()
+    assert (decode(pages(thumbnail, picture), 1) == np.asarray(picture)).all()
+    both = pages(picture, thumbnail, other, thumbnail)
+    assert shape_of(both) == StampShape(2, 4, 3, "uint8")
+    assert (decode(both, 2) == [np.asarray(picture), np.asarray(other)]).all()
+    assert (PictureReader(2).decode(both, 1) == np.asarray(other)).all()
+
+
+def test_one_page_is_chosen_by_its_number() -> None:
+    grey, colour, pixels = pixels_of("uint16"), pixels_of("uint8", 3), pixels_of("float32")
+    content = tiff(grey, colour, pixels)
+    assert (PictureReader(0).decode(content, 1) == grey[..., 0]).all()
+    assert PictureReader(1).shape_of(content) == StampShape(3, 4, 3, "uint8")
+    assert (PictureReader(1).decode(content, 3) == colour.transpose(2, 0, 1)).all()
+    assert (PictureReader(2).decode(content, 1) == pixels[..., 0]).all()
+    for wrong in (3, "SCI"):
+        with pytest.raises(StampError, match=f"^TIFF without the page {wrong!r}; its pages are numbered, from 0$"):
+            PictureReader(wrong).shape_of(content)
+    # What is the number of an image in other files is none of a file with one page.
+    assert (PictureReader(1).decode(tiff(grey), 1) == grey[..., 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            tiff(pixels_of("uint8"), pixels_of("uint8")[1:]),
+            "TIFF of pages that differ (3 x 4 pixels of uint8, and 3 x 3 pixels of uint8), where each is a channel",
+        ),
+        (
+            tiff(pixels_of("uint8"), pixels_of("float32")),
+            "TIFF of pages that differ (3 x 4 pixels of uint8, and 3 x 4 pixels of float32), where each is a channel",
+        ),
+        (tiff(*[pixels_of("uint8", 3)] * 2), "TIFF of 2 pages in colour, where each is a channel"),
+        (tiff(*[pixels_of("float64")] * 2), "TIFF of 1 band of float64"),
+        (tiff(pixels_of("uint8"), pixels_of("uint16", 3)), "TIFF of 3 bands of uint16"),
+        (tiff(*[pixels_of("uint8")] * 65), "stamp of more than 64 channels"),
+        (tiff(*[pixels_of("uint8")] * 129), "TIFF of more than 128 pages"),
+        (tiff(pixels_of("uint8"), leads_to=0), "TIFF whose page 0 leads back to page 0"),
+        (tiff(*[pixels_of("uint8")] * 3, leads_to=1), "TIFF whose page 2 leads back to page 1"),
+        (
+            # More than a stamp may take in memory, of which the file holds nothing.
+            tiff(*[np.zeros((1, 1), "float32")] * 5, deflate=True, tag256=[2048], tag257=[2048], tag278=[2048]),
+            "stamp of absurd size",
+        ),
+        (
+            tiff(*[pixels_of("uint8")] * 3, tags={unknown: [0] for unknown in range(1_000, 4_000)}),
+            "TIFF whose pages have more than 8192 tags",
+        ),
+        (tiff(pixels_of("uint8"), np.zeros((1, 2049), "uint8")), "stamp of absurd size"),
+    ],
+)
+def test_pages_that_are_no_channels_are_refused_with_what_was_found(content: bytes, reason: str) -> None:
+    assert why_refused(content).startswith(reason)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -21,7 +21,9 @@ def network_of(
 ) -> ProgressiveModel:
     """Return a network of ``blocks`` with new weights; its normalisers are not fitted yet."""
     with named_random_state(seed, "initialisation"):
-        model = ProgressiveModel(inputs.stamp_shape, inputs.features, inputs.classes, configuration)
+        model = ProgressiveModel(
+            inputs.stamp_shape, inputs.features, inputs.classes, configuration, mask_channel=inputs.mask_channel
+        )
         for block in blocks:
             model.add_block(block.k, block.kind, block.kernel_size)
     return model
@@ -29,4 +31,4 @@ def network_of(
 
 def inputs_of(data: Space_Galaxi) -> Inputs:
     """Return what a network for ``data`` sees and tells apart."""
-    return Inputs(data.stamp_shape, tuple(data.feature_names), tuple(data.classes))
+    return Inputs(data.stamp_shape, tuple(data.feature_names), tuple(data.classes), data.mask_channel)

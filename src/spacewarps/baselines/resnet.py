@@ -19,7 +19,9 @@ class FixedResNet(ProgressiveModel):
     """
 
     def __init__(self, inputs: Inputs, configuration: Configuration | None = None) -> None:
-        super().__init__(inputs.stamp_shape, inputs.features, inputs.classes, configuration)
+        super().__init__(
+            inputs.stamp_shape, inputs.features, inputs.classes, configuration, mask_channel=inputs.mask_channel
+        )
         self.resnet = resnet18(num_classes=self.configuration.embedding)
         self.resnet.conv1 = nn.Conv2d(inputs.stamp_shape[0], 64, 3, padding=1, bias=False)
         del self.head.project

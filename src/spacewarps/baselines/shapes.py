@@ -36,7 +36,7 @@ def measure(samples: Samples, progress: Callable[[int], None] = lambda _: None) 
     """Return the measurements of each sample, ``[N, columns]``; NaN where one is not defined.
 
     The columns are :data:`MEASURES` of the mean of the channels, then, for stamps with several channels,
-    :data:`MEASURES_OF_A_CHANNEL` of each. Memory holds one stamp at a time.
+    :data:`MEASURES_OF_A_CHANNEL` of each. A mask is no channel here. Memory holds one stamp at a time.
 
     Args:
         samples: their stamps are measured.
@@ -44,7 +44,7 @@ def measure(samples: Samples, progress: Callable[[int], None] = lambda _: None) 
     """
     rows = []
     for row in samples.rows:
-        rows.append(_measurements(samples.packed[row].astype(np.float64)))
+        rows.append(_measurements(samples.packed[row][: samples.image_channels].astype(np.float64)))
         progress(1)
     fractions, exponents = np.frexp(np.array(rows))
     kept: NDArray[np.float64] = np.ldexp(np.round(fractions * 2**_BITS) / 2**_BITS, exponents)

@@ -19,7 +19,7 @@ def without_stamps(data: Space_Galaxi) -> Space_Galaxi:
     """Return the same samples, of which only the features are seen: each stamp is one empty pixel."""
     blind = copy.copy(data)
     blind.packed = np.zeros((len(data), 1, 1, 1), dtype=np.uint8)
-    blind.rows, blind.augmentation = np.arange(len(data)), None
+    blind.rows, blind.augmentation, blind.mask_channel = np.arange(len(data)), None, False
     return blind
 
 

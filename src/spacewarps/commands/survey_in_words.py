@@ -21,6 +21,8 @@ _TOLD = 3
 _FOLDS = FinalSettings().folds
 # Of the share that a class would have if all were alike.
 _RARE_SHARE = 0.2
+# Share of the stamps with masked pixels from which on it may be worth the network's while to see them.
+_MANY_MASKED = 0.1
 # Sides of stamps of which the defaults of the search are not thought.
 _SMALL, _LARGE = 32, 128
 
@@ -227,6 +229,8 @@ class Words:
                 f"Masked or not finite: pixels of {_number(len(stamps.masked), 'stamp')}, at most "
                 f"{max(stamps.masked):.1%} of one."
             )
+            if len(stamps.masked) >= _MANY_MASKED * stamps.count:
+                yield "With `masks` set to channel, the network sees which pixels these are."
         if look.settings.stamp_bands:
             bands = ", ".join(look.settings.stamp_bands)
             yield f"Each band is a file of its own; from short to long waves, `stamp_bands` is [{bands}]."

@@ -166,7 +166,8 @@ def _plot_mistakes(evaluation: SplitEvaluation, test: Space_Galaxi, mistakes: ND
         f"{number}: {labels[evaluation.labels[i]]}\nas {labels[predicted[i]]}"
         for number, i in enumerate(mistakes, start=1)
     ]
-    stamps = np.stack([test[int(i)].images.numpy() for i in mistakes]) if len(mistakes) else np.empty((0, 1, 1, 1))
+    shown = [test[int(i)].images[: test.image_channels].numpy() for i in mistakes]
+    stamps = np.stack(shown) if shown else np.empty((0, 1, 1, 1))
     plots.plot_mistakes(stamps, titles, path)
 
 

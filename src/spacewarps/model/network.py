@@ -21,11 +21,17 @@ from spacewarps.model.widening import Repeats
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network sees and tells apart."""
+    """What a network sees and tells apart; with ``mask_channel``, the last channel of a stamp is its mask."""
 
     stamp_shape: tuple[int, int, int]
     features: tuple[str, ...]
     classes: tuple[str, ...]
+    mask_channel: bool = False
+
+    @property
+    def image_channels(self) -> int:
+        """How many channels a stamp has without its mask; they come first."""
+        return self.stamp_shape[0] - self.mask_channel
 
 
 class Head(nn.Module):
@@ -91,9 +97,10 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
         features: the names of the feature columns; there may be none. ``z_err`` is taken as the error of ``z``.
         classes: the names of the classes, at least two.
         configuration: what does not grow.
+        mask_channel: whether the last channel of a stamp says which pixels nobody measured.
 
     Raises:
-        ModelError: a size is no positive whole number, or there are fewer than two classes.
+        ModelError: a size is no positive whole number, there are fewer than two classes, or a mask without a stamp.
     """
 
     def __init__(
@@ -102,6 +109,8 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
         features: Sequence[str],
         classes: Sequence[str],
         configuration: Configuration | None = None,
+        *,
+        mask_channel: bool = False,
     ) -> None:
         super().__init__()
         sizes = [whole_number("a size in stamp_shape", size) for size in stamp_shape]
@@ -109,9 +118,11 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
             raise ModelError(f"stamp_shape must be three positive sizes (C, H, W), but got {stamp_shape}")
         if len(classes) < 2:
             raise ModelError(f"a classifier needs at least two classes, but got classes={list(classes)}")
-        self.inputs = Inputs((sizes[0], sizes[1], sizes[2]), tuple(features), tuple(classes))
+        self.inputs = Inputs((sizes[0], sizes[1], sizes[2]), tuple(features), tuple(classes), mask_channel)
+        if self.inputs.image_channels < 1:
+            raise ModelError(f"with a mask a stamp has two channels or more, but stamp_shape is {tuple(stamp_shape)}")
         self.configuration = configuration or Configuration()
-        self.stamp_normaliser = StampNormaliser(sizes[0])
+        self.stamp_normaliser = StampNormaliser(sizes[0], mask_channel=mask_channel)
         self.trunk = nn.ModuleList()
         if features:
             self.feature_normaliser = FeatureNormaliser(are_errors(features))
@@ -177,7 +188,13 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
 
     def with_new_weights(self) -> "ProgressiveModel":
         """Return a network of the same architecture with the same normalisers, and every weight drawn anew."""
-        model = ProgressiveModel(self.inputs.stamp_shape, self.inputs.features, self.inputs.classes, self.configuration)
+        model = ProgressiveModel(
+            self.inputs.stamp_shape,
+            self.inputs.features,
+            self.inputs.classes,
+            self.configuration,
+            mask_channel=self.inputs.mask_channel,
+        )
         for spec in self.specs:
             model.add_block(spec.k, spec.kind, spec.kernel_size)
         model.stamp_normaliser.load_state_dict(self.stamp_normaliser.state_dict())

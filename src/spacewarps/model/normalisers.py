@@ -22,21 +22,27 @@ class StampNormaliser(nn.Module):
     """The inverse hyperbolic sine stretch: ``asinh((pixel - sky) / noise)``, for each channel.
 
     Linear around the sky, logarithmic in bright cores, so that faint hosts and saturated stars are seen at once
-    (Lupton, Gunn & Szalay 1999, AJ 118, 1406). Before ``fit``, sky is 0 and noise 1.
+    (Lupton, Gunn & Szalay 1999, AJ 118, 1406). Before ``fit``, sky is 0 and noise 1. A mask stays at these, whatever
+    share of the pixels is masked: 0 means 0, and 1 is asinh(1), 0.88.
+
+    Args:
+        channels: of a stamp.
+        mask_channel: whether the last of them is its mask.
     """
 
     sky: Tensor
     noise: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, mask_channel: bool = False) -> None:
         super().__init__()
+        self._fitted_channels = channels - mask_channel
         self.register_buffer("sky", torch.zeros(channels, 1, 1))
         self.register_buffer("noise", torch.ones(channels, 1, 1))
 
     def fit(self, stamps: NDArray[np.generic]) -> None:
         """Set sky and noise from the median and the spread of the pixels of ``stamps``, ``[N, C, H, W]``."""
         part = stamps[stamps_to_fit(len(stamps))].astype(np.float32)
-        for channel in range(part.shape[1]):
+        for channel in range(self._fitted_channels):
             low, middle, high = np.quantile(part[:, channel], [0.16, 0.5, 0.84])
             self.sky[channel] = float(middle)
             # In float64, in which the squares of no float32 vanish or overflow.

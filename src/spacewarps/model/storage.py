@@ -45,6 +45,8 @@ class _Inputs(_Part):
     stamp_shape: Annotated[list[_Size], Field(min_length=3, max_length=3)]
     features: list[str]
     classes: Annotated[list[str], Field(min_length=2)]
+    # Absent where there is none.
+    mask_channel: bool = False
 
 
 class _Architecture(_Part):
@@ -92,6 +94,7 @@ def _inputs_of(model: Network) -> dict[str, object]:
         "stamp_shape": list(inputs.stamp_shape),
         "features": list(inputs.features),
         "classes": list(inputs.classes),
+        **({"mask_channel": True} if inputs.mask_channel else {}),
     }
 
 
@@ -225,6 +228,7 @@ def _build(inputs: _Inputs, architecture: _Architecture) -> ProgressiveModel:
             inputs.features,
             inputs.classes,
             Configuration(architecture.embedding, architecture.head_grid, architecture.dropout),
+            mask_channel=inputs.mask_channel,
         )
         for block in architecture.blocks:
             model.add_block(block.k, block.kind, block.kernel_size)

@@ -87,11 +87,17 @@ def draw_samples(classifier: Classifier, seed: int = 0) -> Samples:
     stamps = generator.normal(middle, spread, shape)
     if reference.pixels == "uint8":
         stamps = stamps.clip(0, 255)
+    if classifier.network.inputs.mask_channel:
+        stamps[:, -1] = generator.random(stamps[:, -1].shape) < _DRAWN_MISSING
     features = {}
     for name, known in reference.features.items():
         values = generator.uniform(*(known or (0.0, 1.0)), len(stamps))
         features[name] = np.where(generator.random(len(stamps)) < _DRAWN_MISSING, np.nan, values)
-    return Samples(stamps.astype(reference.pixels), pd.DataFrame(features, index=range(len(stamps))))
+    return Samples(
+        stamps.astype(reference.pixels),
+        pd.DataFrame(features, index=range(len(stamps))),
+        mask_channel=classifier.network.inputs.mask_channel,
+    )
 
 
 def _batches(classifier: Classifier, samples: Samples) -> Iterator[dict[str, NDArray[np.generic]]]:

@@ -42,14 +42,17 @@ def check_installed() -> None:
 def description(classifier: Classifier) -> dict[str, Any]:
     """Return what is to be known of the graph of ``classifier``: its inputs, the classes, and what its answers mean."""
     network, reference, stamps = _as_ensemble(classifier.network), classifier.reference, stamps_of(classifier)
+    # As everywhere, without the key there is none.
+    mask = {"mask_channel": True} if network.inputs.mask_channel else {}
     thresholds, classes = reference.thresholds, list(network.inputs.classes)
     return {
         "format": _FORMAT,
         "stamps": {
-            "channels": stamps.channels,
+            "channels": network.inputs.stamp_shape[0],
             "height": stamps.height,
             "width": stamps.width,
             "pixels": stamps.dtype,
+            **mask,
         },
         "features": list(network.inputs.features),
         "missing_codes": {name: list(codes) for name, codes in reference.missing_codes.items()},

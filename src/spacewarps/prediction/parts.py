@@ -46,5 +46,7 @@ def answer_part(classifier: Classifier, job: Job, compute: Compute) -> Part:
     if not sound:
         return Part(faults, np.empty((0, len(classifier.network.inputs.classes))), np.empty((0, 2)))
     packed = np.stack(sound)
-    samples = Samples(packed, job.features[faults == ""])
-    return Part(faults, predict_probabilities(classifier.network, samples, compute), levels(packed))
+    inputs = classifier.network.inputs
+    samples = Samples(packed, job.features[faults == ""], mask_channel=inputs.mask_channel)
+    measured = levels(packed[:, : inputs.image_channels])
+    return Part(faults, predict_probabilities(classifier.network, samples, compute), measured)

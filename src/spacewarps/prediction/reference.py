@@ -63,7 +63,7 @@ def levels(stamps: NDArray[Any]) -> NDArray[np.float64]:
     """Return the median pixel of each stamp and the standard deviation of its pixels, ``[N, 2]``.
 
     Args:
-        stamps: ``[N, C, H, W]``, uint8 or float32.
+        stamps: ``[N, C, H, W]``, uint8 or float32, without their masks.
     """
     flat = stamps.reshape(len(stamps), -1).astype(np.float64)
     return np.stack([np.median(flat, axis=1), flat.std(axis=1)], axis=1)
@@ -82,7 +82,8 @@ def describe_training(
     measured, features = [], np.concatenate([part.features.numpy() for part in parts]).astype(np.float64)
     for part in parts:
         for start in range(0, len(part), _STAMPS_AT_ONCE):
-            measured.append(levels(part.packed[part.rows[start : start + _STAMPS_AT_ONCE]]))
+            packed = part.packed[part.rows[start : start + _STAMPS_AT_ONCE]]
+            measured.append(levels(packed[:, : part.image_channels]))
     brightness, spread = np.concatenate(measured).T
     names = parts[0].feature_names
     return Reference(
@@ -142,12 +143,18 @@ def write_reference(reference: Reference, classes: Sequence[str], path: Path) ->
             "spread": reference.spread._asdict(),
             "features": {name: found and found._asdict() for name, found in reference.features.items()},
             "missing_codes": {name: list(codes) for name, codes in reference.missing_codes.items()},
-            **({"stamps": as_values(reference.stamps)} if reference.stamps != StampSettings() else {}),
+            **({"stamps": _values_of(reference.stamps)} if reference.stamps != StampSettings() else {}),
             **({"positions": list(reference.positions)} if reference.positions is not None else {}),
             "coverage": reference.coverage,
             "thresholds": thresholds,
         },
     )
+
+
+def _values_of(stamps: StampSettings) -> dict[str, Any]:
+    values: dict[str, Any] = as_values(stamps)
+    # Left out where nothing was set, as in files of before there was such a setting.
+    return values if stamps.mask_channel else {name: value for name, value in values.items() if name != "masks"}
 
 
 def read_reference(folder: Path, model: Network) -> Reference:
@@ -172,6 +179,7 @@ def read_reference(folder: Path, model: Network) -> Reference:
         raise ModelError(f"{path}: damaged (no names of positions, by which stamps are cut); train the network again")
     for what, told, own in (
         ("features", list(found.features), list(model.inputs.features)),
+        ("masks", stamps.mask_channel, model.inputs.mask_channel),
         ("classes", classes, None if classes is None else list(model.inputs.classes)),
     ):
         if told != own:

@@ -5,6 +5,7 @@ from spacewarps.survey.images import StampShape
 
 
 def stamps_of(classifier: Classifier) -> StampShape:
-    """Return the shape and the pixel type of the stamps that ``classifier`` learned from."""
-    channels, height, width = classifier.network.inputs.stamp_shape
-    return StampShape(channels, height, width, classifier.reference.pixels)
+    """Return the shape and the pixel type of the stamps that ``classifier`` learned from, as they were delivered."""
+    inputs = classifier.network.inputs
+    _, height, width = inputs.stamp_shape
+    return StampShape(inputs.image_channels, height, width, classifier.reference.pixels)

@@ -35,7 +35,9 @@ def write_card(path: Path, facts: Facts) -> None:
 
 
 def _details(facts: Facts) -> list[str]:
-    channels, height, width = facts.test.stamp_shape
+    _, height, width = facts.test.stamp_shape
+    channels = f"{facts.test.image_channels} channel{'s' * (facts.test.image_channels != 1)}"
+    mask = " and a mask" * facts.test.mask_channel
     blocks = ", ".join(markdown_text(label_of(block)) for block in facts.search["architecture"])
     told = final_training_in_words(facts.training)
     versions = ", ".join(f"{name} {version}" for name, version in facts.origins.versions.items())
@@ -43,7 +45,7 @@ def _details(facts: Facts) -> list[str]:
         f"- A convolutional network with {facts.search['num_layers']} of Space Warps' blocks ({blocks}) and "
         f"{facts.search['total_trainable_params']:,} parameters, found by its progressive search.",
         f"- Training: {told}",
-        f"- Input: stamps of {channels} channel{'s' * (channels != 1)}, {height} x {width} pixels, in the survey's "
+        f"- Input: stamps of {channels}{mask}, {height} x {width} pixels, in the survey's "
         "units" + (f", and the features {_listed(facts.test.feature_names)}." if facts.test.feature_names else "."),
         f"- Output: the probability of each of {len(facts.classes)} classes.",
         *(f"- {name}: {value}" for name, value in facts.origins.hashes.items()),

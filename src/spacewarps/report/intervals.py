@@ -124,7 +124,7 @@ def light(data: Space_Galaxi) -> dict[str, NDArray[np.float64]]:
     background, brightness = np.empty(len(data)), np.empty(len(data))
     for start in range(0, len(data), _STAMPS_AT_ONCE):
         part = slice(start, start + _STAMPS_AT_ONCE)
-        pixels = data.packed[data.rows[part]].astype(np.float64)
+        pixels = data.packed[data.rows[part]][:, : data.image_channels].astype(np.float64)
         background[part] = np.median(pixels[:, :, at_rim].reshape(len(pixels), -1), axis=1)
         brightness[part] = pixels.reshape(len(pixels), -1).mean(axis=1) - background[part]
     return {"brightness of the stamp": brightness, "background of the stamp": background}

@@ -16,13 +16,15 @@ _NAMED_IN_A_SET = 4
 def stamps(facts: Facts) -> Markup:
     """Return the galleries, and what sorts and filters them."""
     found = galleries(facts.evaluation.probabilities, facts.evaluation.labels, facts.sources)
-    channels = facts.test.stamp_shape[0]
+    bands = bands_in_words(facts.test.image_channels)
+    mask = " The mask, the last channel, is not drawn, and counts in the saliency." * facts.test.mask_channel
     return joined(
         element(
             "p",
-            f"On the left of each pair the stamp, {bands_in_words(channels)}, stretched (asinh) to its own range. On "
+            f"On the left of each pair the stamp, {bands}, stretched (asinh) to its own range. On "
             "the right the saliency: how much the score of the answer changes with each pixel, as the network sees it "
-            "(Simonyan et al. 2014), black where nothing does. It says where the network looks, not why.",
+            "(Simonyan et al. 2014), black where nothing does. It says where the network looks, not why."
+            f"{mask}",
         ),
         _controls(facts.classes),
         *(_gallery(facts, gallery, number) for number, gallery in enumerate(found)),
@@ -89,7 +91,7 @@ def _card(facts: Facts, sample: int, map_of_saliency: str, position: int) -> Mar
     for name in facts.test.feature_names[:_MOST_FEATURES]:
         value = float(row[name])
         told[f"feature {name}"] = f"{value:.6g}" if math.isfinite(value) else "no value"
-    stamp = picture_of_stamp(facts.test.packed[facts.test.rows[sample]])
+    stamp = picture_of_stamp(facts.test.packed[facts.test.rows[sample]][: facts.test.image_channels])
     height, width = facts.test.stamp_shape[1:]
     sizes = {"width": str(width), "height": str(height)}
     return element(

@@ -285,6 +285,8 @@ def _unwrap(
 def _empty_model(train: Space_Galaxi, configuration: Configuration, seed: int) -> ProgressiveModel:
     """Return a network without blocks whose normalisers know the training split."""
     with named_random_state(seed, "initialisation"):
-        model = ProgressiveModel(train.stamp_shape, train.feature_names, train.classes, configuration)
+        model = ProgressiveModel(
+            train.stamp_shape, train.feature_names, train.classes, configuration, mask_channel=train.mask_channel
+        )
     fit_normalisers(model, train)
     return model

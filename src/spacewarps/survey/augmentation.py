@@ -15,11 +15,18 @@ class Augmentation(AugmentationSettings):
     With all strengths 0 a batch comes back as it went in.
     """
 
-    def __call__(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return ``stamps`` (float, ``[B, C, H, W]``, any units) augmented; ``generator`` makes all the draws."""
-        return self._distort(self._move(stamps, generator), generator)
+    def __call__(self, stamps: Tensor, generator: torch.Generator | None, *, mask_channel: bool = False) -> Tensor:
+        """Return ``stamps`` (float, ``[B, C, H, W]``, any units) augmented; ``generator`` makes all the draws.
 
-    def _move(self, stamps: Tensor, generator: torch.Generator | None) -> Tensor:
+        With ``mask_channel`` the last channel is the mask: it moves with the others, is 1 where nothing of the stamp
+        comes to lie, and is not distorted.
+        """
+        moved = self._move(stamps, generator, mask_channel)
+        if not mask_channel:
+            return self._distort(moved, generator)
+        return torch.cat([self._distort(moved[:, :-1], generator), moved[:, -1:]], dim=1)
+
+    def _move(self, stamps: Tensor, generator: torch.Generator | None, mask_channel: bool) -> Tensor:
         if not (self.rotation_degrees or self.shift or self.scale or self.shear_degrees or self.flip):
             return stamps
         matrices = self._affine_matrices(len(stamps), generator)
@@ -28,8 +35,11 @@ class Augmentation(AugmentationSettings):
         matrices[:, 0, 1] *= height / width
         matrices[:, 1, 0] *= width / height
         grid = _grid(matrices.to(stamps.dtype), height, width)
-        # Mirrored sky at the edges has the noise of the sky; a constant fill would show the network the angle.
-        return functional.grid_sample(stamps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        if not mask_channel:
+            return _mirrored(stamps, grid)
+        # What is measured is 0 outside, and so the mask 1.
+        measured = functional.grid_sample(1 - stamps[:, -1:], grid, padding_mode="zeros", align_corners=False)
+        return torch.cat([_mirrored(stamps[:, :-1], grid), (1 - measured).clamp(0, 1)], dim=1)
 
     def _affine_matrices(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Return ``[count, 2, 3]`` maps from output to input coordinates, where the stamp spans -1 to 1."""
@@ -70,6 +80,11 @@ class Augmentation(AugmentationSettings):
             sigma = self.noise * torch.rand(count, 1, 1, 1, generator=generator) * spread
             stamps = torch.addcmul(stamps, sigma, torch.randn(stamps.shape, generator=generator))
         return stamps
+
+
+def _mirrored(stamps: Tensor, grid: Tensor) -> Tensor:
+    # Mirrored sky at the edges has the noise of the sky; a constant fill would show the network the angle.
+    return functional.grid_sample(stamps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def _grid(matrices: Tensor, height: int, width: int) -> Tensor:

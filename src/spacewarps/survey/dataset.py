@@ -98,7 +98,7 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
             )
         rows = _rows_of(prepared.samples, split, fraction, seed)
         samples = prepared.samples.iloc[rows].reset_index(drop=True)
-        super().__init__(prepared.stamps, samples[prepared.features], rows)
+        super().__init__(prepared.stamps, samples[prepared.features], rows, mask_channel=prepared.mask_channel)
         self.augmentation = augmentation
         self.classes = prepared.classes
         self.samples = samples
@@ -154,6 +154,8 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
         Augmentation is no part of it. The stamps are read once, a part at a time (SHA-256).
         """
         names = [self.classes, self.feature_names, self.stamp_shape, str(self.packed.dtype), len(self)]
+        # As the same pixels would be seen otherwise.
+        names += ["mask channel"] * self.mask_channel
         found = hashlib.sha256(json.dumps(names).encode())
         found.update(self.labels.numpy().tobytes())
         found.update(self.features.numpy().tobytes())
@@ -164,7 +166,7 @@ class Space_Galaxi(Samples, Dataset[Batch]):  # noqa: N801 - the name that the b
     def _fetch(self, indices: Sequence[int], generator: torch.Generator | None) -> Batch:
         images, features = self.seen(indices)
         if self.augmentation is not None:
-            images = self.augmentation(images, generator)
+            images = self.augmentation(images, generator, mask_channel=self.mask_channel)
         return Batch(images, self.labels[torch.as_tensor(indices)], features)
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from spacewarps.survey import gzipped
 from spacewarps.survey.fits_blocks import FitsError, check_header, hdus_in
 from spacewarps.survey.formats import describe_foreign
-from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
-from spacewarps.survey.pixels import as_pixels, check_channels, shape_of_axes
+from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_channels
+from spacewarps.survey.pixels import as_pixels, shape_of_axes
 
 # Those whose decoder asks what a file says of itself only after it has made room; astropy has more.
 _COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS")

@@ -29,8 +29,8 @@ from spacewarps.survey.fits_images import (
     find_image,
     is_compressed,
 )
-from spacewarps.survey.images import StampError, StampShape
-from spacewarps.survey.pixels import as_pixels, check_channels
+from spacewarps.survey.images import StampError, StampShape, check_channels
+from spacewarps.survey.pixels import as_pixels
 from spacewarps.survey.readers import READERS, split_name
 from spacewarps.survey.settings import MAX_CHANNELS, StampSettings
 from spacewarps.survey.stamps import JOINTS, Decoded, Inspected, faults_of_a_reader, fitted

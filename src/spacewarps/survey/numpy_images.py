@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacewarps.survey.formats import describe_foreign
-from spacewarps.survey.images import MAX_BYTES, StampError, StampShape
-from spacewarps.survey.pixels import as_pixels, check_channels, shape_of_axes
+from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_channels
+from spacewarps.survey.pixels import as_pixels, shape_of_axes
 
 _MASK = "mask"
 #: What reads the header of each version of the format.

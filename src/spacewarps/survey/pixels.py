@@ -7,7 +7,7 @@ channel, which is the sky of its own stamp: after a network's normalisation that
 import numpy as np
 from numpy.typing import NDArray
 
-from spacewarps.survey.images import StampError, StampShape, check_integers, check_range
+from spacewarps.survey.images import TOO_MANY_CHANNELS, StampError, StampShape, check_integers, check_range
 from spacewarps.survey.settings import MAX_CHANNELS, MAX_SIDE
 
 # With more pixels masked, the median of the others is as likely the source as the sky.
@@ -24,7 +24,7 @@ def shape_of_axes(axes: tuple[int, ...], dtype: str) -> StampShape:
         raise StampError(f"array of {len(axes)} axes, where a stamp has two, or three with channels first")
     channels, height, width = (1, *axes)[-3:]
     if channels > MAX_CHANNELS:
-        raise StampError(f"stamp of more than {MAX_CHANNELS} channels")
+        raise StampError(TOO_MANY_CHANNELS)
     if not 1 <= min(channels, height, width) <= max(height, width) <= MAX_SIDE:
         raise StampError("stamp of absurd size")
     return StampShape(channels, height, width, dtype)
@@ -43,16 +43,6 @@ def as_pixels(numbers: NDArray[np.generic], shape: StampShape) -> NDArray[np.gen
         check_range(np.where(np.isfinite(numbers), numbers, 0))
     pixels = np.ascontiguousarray(numbers, dtype=np.dtype(shape.dtype))
     return pixels.reshape(shape.channels, shape.height, shape.width)
-
-
-def check_channels(found: int, wanted: int) -> None:
-    """Check that a stamp of measured bands has as many as are wanted: none can be made up.
-
-    Raises:
-        StampError: it has not.
-    """
-    if found != wanted:
-        raise StampError(f"stamp of {found} channels, where {wanted} are wanted")
 
 
 def fill_masked(stamp: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
@@ -92,7 +82,12 @@ def crop(
 
 
 def pad(
-    stamp: NDArray[np.generic], height: int, width: int, left_out: tuple[int, int] | None = None
+    stamp: NDArray[np.generic],
+    height: int,
+    width: int,
+    left_out: tuple[int, int] | None = None,
+    *,
+    around: float | None = None,
 ) -> NDArray[np.generic]:
     """Return ``stamp``, ``[channels, h, w]``, with each channel's median around it, ``[channels, height, width]``.
 
@@ -101,12 +96,13 @@ def pad(
         height: of the result.
         width: of the result.
         left_out: how many rows are missing above, and columns to the left; without it, as many as put it in the middle.
+        around: what is around it in place of the median.
     """
     old = stamp.shape[1:]
     if old == (height, width):
         return stamp
     padded = np.empty((len(stamp), height, width), stamp.dtype)
-    padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None]
+    padded[:] = np.median(stamp.astype(np.float64), axis=(1, 2))[:, None, None] if around is None else around
     top, left = left_out or (height // 2 - old[0] // 2, width // 2 - old[1] // 2)
     padded[:, top : top + old[0], left : left + old[1]] = stamp
     return padded

@@ -1,7 +1,7 @@
 """From a survey as delivered to stamps and samples that a network can learn from."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from spacewarps.settings import part_of
 from spacewarps.survey.audit import AUDIT_FILE, Audit
 from spacewarps.survey.images import StampError, StampShape
 from spacewarps.survey.labels import note_lost_classes, sort_classes
+from spacewarps.survey.masks import packed_shape
 from spacewarps.survey.prepared import SAMPLES_FILE, STAMPS_FILE, SURVEY_FILE
 from spacewarps.survey.read import ProgressBar, read_survey
 from spacewarps.survey.settings import StampSettings, SurveySettings
@@ -29,9 +30,9 @@ def prepare_survey(
     """Clean, group, split and pack a survey into the folder ``target``.
 
     Writes ``stamps.npy`` (``[samples, channels, height, width]``), ``samples.csv`` (one row for each stamp, in the
-    same order), ``survey.json`` (classes, features, the shape of a stamp, the hashes of both) and ``audit.json``
-    (every row and image that was left out, and why). Samples are in the order of their ids, so the order of the
-    catalogue has no influence.
+    same order), ``survey.json`` (classes, features, the shape of a stamp, whether its last channel is the mask, the
+    hashes of both) and ``audit.json`` (every row and image that was left out, and why). Samples are in the order of
+    their ids, so the order of the catalogue has no influence.
 
     Args:
         target: an existing folder.
@@ -59,6 +60,8 @@ def prepare_survey(
     with progress_bar("decode stamps", len(chosen)) as progress:
         decoded = pack_stamps(chosen, survey.shape, part_of(StampSettings, settings), target / STAMPS_FILE, progress)
     _tell_masked(samples["id"], decoded, audit)
+    if settings.mask_channel:
+        _tell_mask_channel(survey.shape, audit)
     samples = _without_faulty(samples, decoded, damage)
     # Only the stamps of the fraction were decoded, so they are what the damaged ones are a share of.
     damage.check_bad_fraction(len(chosen), settings.max_bad_fraction, catalog)
@@ -85,9 +88,7 @@ def prepare_survey(
         samples[["id", "source", "split", "label", "ra", "dec", *settings.features]].to_csv(index=False),
     )
     hashes = {name: sha256_of(target / name) for name in (SAMPLES_FILE, STAMPS_FILE)}
-    write_json(
-        target / SURVEY_FILE, {**_describe_survey(samples, classes, settings.features, survey.shape), "sha256": hashes}
-    )
+    write_json(target / SURVEY_FILE, {**_describe_survey(samples, classes, settings, survey.shape), "sha256": hashes})
     write_json(target / AUDIT_FILE, audit.as_json())
     return audit
 
@@ -131,6 +132,14 @@ def _tell_masked(ids: Iterable[str], decoded: list[StampError | int], audit: Aud
     )
 
 
+def _tell_mask_channel(shape: StampShape, audit: Audit) -> None:
+    audit.details["images"]["mask_channel"] = shape.channels
+    audit.notes.append(
+        f"the last of {shape.channels + 1} channels is the mask (`masks`): the share of the others in which nobody "
+        "measured a pixel"
+    )
+
+
 def _without_faulty(samples: pd.DataFrame, decoded: list[StampError | int], audit: Audit) -> pd.DataFrame:
     for key, found in zip(samples["id"], decoded, strict=True):
         if isinstance(found, StampError):
@@ -166,17 +175,19 @@ def _describe_split(samples: pd.DataFrame, classes: list[str]) -> dict[str, Any]
 
 
 def _describe_survey(
-    samples: pd.DataFrame, classes: list[str], features: Sequence[str], shape: StampShape
+    samples: pd.DataFrame, classes: list[str], settings: SurveySettings, shape: StampShape
 ) -> dict[str, Any]:
+    channels, height, width = packed_shape(shape, settings)
     return {
         "classes": classes,
-        "features": list(features),
+        "features": list(settings.features),
         "stamp": {
-            "channels": shape.channels,
-            "height": shape.height,
-            "width": shape.width,
+            "channels": channels,
+            "height": height,
+            "width": width,
             "dtype": shape.dtype,
         },
+        **({"mask_channel": True} if settings.mask_channel else {}),
         "samples": len(samples),
         "sources": samples["source"].nunique(),
     }

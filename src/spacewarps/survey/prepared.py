@@ -30,12 +30,16 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class PreparedSurvey:
-    """What the prepare stage wrote: ``stamps`` ``[N, C, H, W]`` beside the sample table of ``N`` rows."""
+    """What the prepare stage wrote: ``stamps`` ``[N, C, H, W]`` beside the sample table of ``N`` rows.
+
+    With ``mask_channel``, the last of the channels is the mask (:mod:`spacewarps.survey.masks`).
+    """
 
     stamps: NDArray[Any]
     samples: pd.DataFrame
     classes: list[str]
     features: list[str]
+    mask_channel: bool = False
 
 
 def load_stamps(path: Path) -> NDArray[Any]:
@@ -50,6 +54,8 @@ class _Description(BaseModel):
 
     classes: Annotated[list[_Name], Field(min_length=2)]
     features: list[_Name]
+    # Absent where there is none.
+    mask_channel: bool = False
     # Surveys that other programs wrote carry none.
     sha256: dict[str, _Digest] = {}
 
@@ -79,14 +85,20 @@ def load_prepared_survey(folder: Path, *, in_memory: bool = False) -> PreparedSu
         samples = _read_samples(folder / SAMPLES_FILE, description.features)
         stamps = _open_stamps(folder / STAMPS_FILE)
         _check_samples(samples, description.classes)
-        _check_stamps(stamps, len(samples))
+        _check_stamps(stamps, len(samples), mask_channel=description.mask_channel)
     except FileNotFoundError as error:
         raise SurveyError(f"{error.filename}: no such file; {folder} is not a prepared survey") from None
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         # Pandas spreads its messages over several lines.
         what = f"{' '.join(str(error).split()):.200}"
         raise SurveyError(f"{folder}: not a prepared survey ({what}); prepare it again") from None
-    return PreparedSurvey(np.array(stamps) if in_memory else stamps, samples, description.classes, description.features)
+    return PreparedSurvey(
+        np.array(stamps) if in_memory else stamps,
+        samples,
+        description.classes,
+        description.features,
+        description.mask_channel,
+    )
 
 
 def _check_hashes(folder: Path, description: _Description) -> None:
@@ -138,7 +150,7 @@ def _open_stamps(path: Path) -> NDArray[Any]:
         raise ValueError(f"{path.name}: {error}") from None
 
 
-def _check_stamps(stamps: NDArray[Any], samples: int) -> None:
+def _check_stamps(stamps: NDArray[Any], samples: int, *, mask_channel: bool) -> None:
     if stamps.ndim != 4 or 0 in stamps.shape or stamps.dtype not in _PIXELS:
         raise ValueError(
             f"{STAMPS_FILE} should be [samples, channels, height, width] of {', '.join(map(str, _PIXELS))}, "
@@ -146,6 +158,8 @@ def _check_stamps(stamps: NDArray[Any], samples: int) -> None:
         )
     if len(stamps) != samples:
         raise ValueError(f"{STAMPS_FILE} has {len(stamps)} stamps, but {SAMPLES_FILE} {samples} rows")
+    if mask_channel and stamps.shape[1] < 2:
+        raise ValueError(f"{STAMPS_FILE} should have a mask behind the channels of a stamp, but has one channel")
     if stamps.dtype.kind == "f":
         for start in range(0, len(stamps), _STAMPS_AT_ONCE):
             wrong = ~np.isfinite(stamps[start : start + _STAMPS_AT_ONCE]).all(axis=(1, 2, 3))

@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spacewarps.survey import images
 from spacewarps.survey.fits_images import FitsReader
-from spacewarps.survey.images import StampShape
+from spacewarps.survey.images import PictureReader, StampShape
 from spacewarps.survey.numpy_images import NumpyReader
 from spacewarps.survey.settings import StampSettings
 
@@ -39,7 +38,7 @@ class Reader(Protocol):
 
 #: The reader of each suffix, in small letters; one that has several parts stands beside those that end it.
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"), images),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"), PictureReader()),
     **dict.fromkeys((".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fit.fz", ".fz"), FitsReader()),
     **dict.fromkeys((".npy", ".npz"), NumpyReader()),
 }
@@ -61,6 +60,6 @@ def split_name(name: str) -> tuple[str, str]:
 def reader_of(file: Path, how: StampSettings) -> Reader:
     """Return what reads ``file``, whose suffix is one of :data:`READERS`."""
     reader = READERS[split_name(file.name)[1]]
-    if isinstance(reader, FitsReader | NumpyReader):
+    if isinstance(reader, FitsReader | NumpyReader | PictureReader):
         return replace(reader, extension=how.stamp_extension)
     return reader

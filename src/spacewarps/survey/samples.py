@@ -39,13 +39,22 @@ class Samples:
         packed: stamps ``[M, C, H, W]``, which may be mapped from disk; they are never copied whole.
         features: a column of numbers for each feature, ``N`` rows; NaN where there is none.
         rows: which ``N`` of the stamps these are, in order; all of them without it.
+        mask_channel: whether the last channel of a stamp is its mask.
 
     Raises:
         SurveyError: there are not as many rows of features as stamps.
     """
 
-    def __init__(self, packed: NDArray[Any], features: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        packed: NDArray[Any],
+        features: pd.DataFrame,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        mask_channel: bool = False,
+    ) -> None:
         self.packed = packed
+        self.mask_channel = mask_channel
         self.rows = np.arange(len(packed)) if rows is None else rows
         if len(features) != len(self.rows):
             raise SurveyError(f"features must have a row for each of {len(self.rows)} stamps, but have {len(features)}")
@@ -66,6 +75,11 @@ class Samples:
         """``(C, H, W)`` of every stamp."""
         channels, height, width = self.packed.shape[1:]
         return int(channels), int(height), int(width)
+
+    @property
+    def image_channels(self) -> int:
+        """How many channels a stamp has without its mask; they come first."""
+        return self.stamp_shape[0] - self.mask_channel
 
     def seen(self, indices: Sequence[int]) -> Seen:
         """Return what a network sees of the samples at ``indices``, as they are."""

@@ -62,8 +62,11 @@ class StampSettings:
             without it, an HDF5 or Zarr file says it by an array of ids.
         stamp_channels: where an array of all stamps has its channels, ``first`` or ``last`` in each stamp; without it,
             first, if these are fewer than the last axis has.
-        stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a NumPy
-            archive, HDF5 or Zarr, the name of the array.
+        stamp_extension: of a FITS file with several images, the number or the name of the one that is read; of a TIFF
+            with several pages, the number; of a NumPy archive, HDF5 or Zarr, the name of the array.
+        masks: what becomes of pixels that nobody measured: all take the sky of their stamp (``fill``), and with
+            ``channel`` a stamp has one more channel, the last, which says which they are: for each pixel the share of
+            the delivered channels in which nobody measured it, 1 beyond the edge.
         stamp_bands: where each channel is a file of its own, the names of the bands in the order of the channels: with
             ``g`` and ``r`` the files of an id are ``ID-g.fits`` and ``ID-r.fits``.
 
@@ -77,6 +80,7 @@ class StampSettings:
     stamp_index: Annotated[str, Field(min_length=1)] | None = None
     stamp_channels: Literal["first", "last"] | None = None
     stamp_extension: _Extension | Annotated[str, Field(min_length=1, max_length=68)] | None = None
+    masks: Literal["fill", "channel"] = "fill"
     stamp_bands: Annotated[tuple[_Band, ...], Several, Field(max_length=MAX_CHANNELS)] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +94,11 @@ class StampSettings:
                 f"stamp_index is {self.stamp_index!r:.80}, but cutouts is true: stamps are rows of an array, or cut "
                 "from images; set one of them"
             )
+
+    @property
+    def mask_channel(self) -> bool:
+        """Whether stamps have their mask behind the channels that were delivered."""
+        return self.masks == "channel"
 
     @property
     def needs_positions(self) -> bool:

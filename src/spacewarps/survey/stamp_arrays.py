@@ -21,11 +21,11 @@ from spacewarps.reading import check_file
 from spacewarps.survey.fits_blocks import FitsError, check_header, hdus_in
 from spacewarps.survey.hdf5_arrays import MAGIC as HDF5
 from spacewarps.survey.hdf5_arrays import read_hdf5
-from spacewarps.survey.images import StampError, StampShape
+from spacewarps.survey.images import StampError, StampShape, check_channels
 from spacewarps.survey.number_arrays import ArrayError, Layout, NumberArray, Scaling, check_layout
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.numpy_images import HEADERS
-from spacewarps.survey.pixels import as_pixels, check_channels, shape_of_axes
+from spacewarps.survey.pixels import as_pixels, shape_of_axes
 from spacewarps.survey.settings import StampSettings
 from spacewarps.survey.stamps import Decoded, Inspected, faults_of_a_reader, fitted
 from spacewarps.survey.zarr_arrays import is_zarr, read_zarr

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
-from spacewarps.survey import images
-from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey.images import MAX_BYTES, PictureReader, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey.masks import mask_of, packed_shape, with_mask
 from spacewarps.survey.packing import packed_rows, sort_rows
 from spacewarps.survey.pixels import crop, fill_masked, missing_before, pad
 from spacewarps.survey.readers import READERS, Reader, reader_of, split_name
@@ -216,6 +216,8 @@ def pack_stamps(
 ) -> list[StampError | int]:
     """Decode the stamps at ``places`` into ``target``, a ``.npy`` array ``[stamps, channels, height, width]``.
 
+    Where ``how`` asks for the mask as a channel, there is one channel more than in ``shape``.
+
     Grey stamps become colour ones and the reverse where nothing is lost. A stamp that cannot be decoded is left out
     and its fault returned in its place, and of others how many pixels are masked. Memory use does not depend on how
     many stamps there are.
@@ -223,7 +225,7 @@ def pack_stamps(
     Raises:
         SurveyError: the disk has no room for the stamps.
     """
-    size, dtype = (shape.channels, shape.height, shape.width), np.dtype(shape.dtype)
+    size, dtype = packed_shape(shape, how), np.dtype(shape.dtype)
     found: list[StampError | int] = []
     order = _reading_order(places)
     with packed_rows(target, dtype=dtype, shape=size, most=len(places), what=f"{len(places)} stamps") as append:
@@ -254,17 +256,20 @@ def decode_stamps(
 def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
     """Return the stamp in the ``content`` of an image file as pixels, ``[channels, height, width]`` of ``shape``.
 
+    As by :func:`pack_stamps`, with its mask if ``how`` asks for it.
+
     Raises:
         StampError: it is no image, damaged, or of another shape.
     """
     if len(content) > MAX_BYTES:
         raise StampError("stamp of absurd size")
-    found = _shape_in(content, images)
+    reader = PictureReader(how.stamp_extension)
+    found = _shape_in(content, reader)
     becomes = fitted_shape(found, how)
     misfits = describe_misfits([becomes], shape, "the network takes")
     if misfits:
         raise StampError(misfits[becomes])
-    return fitted(_pixels_in(content, images, shape.channels, found), shape, how).pixels
+    return fitted(_pixels_in(content, reader, shape.channels, found), shape, how).pixels
 
 
 def _describe_unusable(stamps: Sequence[Inspected | StampError]) -> str:
@@ -406,12 +411,12 @@ def _pixels_in(content: bytes, reader: Reader, channels: int, found: StampShape)
 def fitted(
     stamp: NDArray[np.generic], shape: StampShape, how: StampSettings, centre: tuple[int, int] | None = None
 ) -> Decoded:
-    """Return ``stamp`` in the size that is asked for, with the sky where it is masked.
+    """Return ``stamp`` in the size that is asked for, with the sky where it is masked, and its mask if asked for.
 
     Args:
         stamp: as it was delivered, ``[channels, h, w]``.
-        shape: what is wanted.
-        how: whether it is cropped and padded to a size.
+        shape: what is wanted, without the mask.
+        how: whether it is cropped and padded to a size, and whether the mask becomes a channel.
         centre: the pixel, row and column, that comes to the middle; that in the middle without it.
 
     Raises:
@@ -421,6 +426,7 @@ def fitted(
     if how.stamp_size is not None:
         left_out = centre and missing_before(shape.height, shape.width, centre)
         stamp = crop(stamp, shape.height, shape.width, centre)
+    mask = mask_of(stamp) if how.mask_channel else None
     stamp, masked = fill_masked(stamp)
     if stamp.dtype.kind == "f":
         check_range(stamp)
@@ -428,6 +434,8 @@ def fitted(
         stamp = pad(stamp, shape.height, shape.width, left_out)
     if (stamp.shape, stamp.dtype) != ((shape.channels, shape.height, shape.width), np.dtype(shape.dtype)):
         raise StampError(_CHANGED)
+    if mask is not None:
+        stamp = with_mask(stamp, mask, left_out)
     return Decoded(np.ascontiguousarray(stamp), masked)
 
 

@@ -1,10 +1,13 @@
 """Which TIFFs can be read with every bit of every band; Pillow opens others too, and damages them in silence."""
 
 import io
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+from spacewarps.survey.settings import MAX_CHANNELS
 
 _KIND_OF_PAGE, _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS, _PLANES = 254, 258, 259, 262, 277, 284
 _EXTRA_BANDS, _SAMPLE_FORMAT = 338, 339
@@ -16,8 +19,10 @@ _WHITE_IS_ZERO, _BANDS_APART = 0, 2
 _GREY = (0, 1)
 _ALPHA = {(1,), (2,)}
 _REDUCED_RESOLUTION = 1
-# More than the halvings of the largest stamp; a file of nothing but pages would keep a reader busy for long.
-_MOST_PAGES = 16
+# Each channel and a smaller picture of it; a file of nothing but pages would keep a reader busy for long.
+_MOST_PAGES = 2 * MAX_CHANNELS
+# Of several pages together: their tags may be the same bytes, which are read again for each.
+_MOST_TAGS = 64 * _MOST_PAGES
 # Pillow reads the smaller ones as uint8 or uint16 with the same values.
 _SMALL = ("uint1", "uint2", "uint4", "uint8", "uint12", "uint16")
 # What Pillow unpacks as if the file's order of bytes were still there after libtiff has decompressed it.
@@ -27,12 +32,34 @@ _INVERTED = ("uint1", "uint2", "uint4", "uint8")
 _SAVE_AS = "save 1 band of uint8, uint16, int16, int32 or float32, or 3 of uint8"
 
 
+class TiffError(Exception):
+    """The pages of a TIFF cannot be gone through; the message is the reason, as the audit counts it."""
+
+
 def describe_loss(image: TiffImageFile) -> str | None:
-    """Return why the pixels of ``image``, which is open but not decoded, would not come out as they are, if so."""
-    reason = _describe_loss(image.tag_v2)
-    if not reason and _has_other_pages(image):
-        reason = "TIFF of several pages, of which one would be read; save one picture a file"
-    return reason
+    """Return why the pixels of the page that ``image`` is at would not come out as they are, if so."""
+    return _describe_loss(image.tag_v2)
+
+
+def pages_of(image: TiffImageFile, content: bytes) -> list[int]:
+    """Return the numbers of the pages of ``image``, from 0, without those that repeat another one smaller.
+
+    Args:
+        image: is left at one of its pages.
+        content: what it was opened from.
+
+    Raises:
+        TiffError: they lead back to one before, or there are absurdly many.
+    """
+    count = _count_pages(content)
+    if count == 1:
+        return [0]
+    pages = []
+    for page in range(count):
+        image.seek(page)
+        if not int(image.tag_v2.get(_KIND_OF_PAGE, 0)) & _REDUCED_RESOLUTION:
+            pages.append(page)
+    return pages or [0]
 
 
 def describe_unopened(content: bytes) -> str:
@@ -77,16 +104,31 @@ def sample_type(tags: Mapping[int, Any]) -> str:
     return f"{_FORMATS[formats.pop()]}{bits.pop()}"
 
 
-def _has_other_pages(image: TiffImageFile) -> bool:
-    """Say whether there is a page that is not the first one at a lower resolution."""
-    if not image.is_animated:
-        return False
-    try:
-        for page in range(1, _MOST_PAGES):
-            image.seek(page)
-            if not image.tag_v2.get(_KIND_OF_PAGE, 0) & _REDUCED_RESOLUTION:
-                return True
-    except EOFError:
-        image.seek(0)
-        return False
-    return True
+def _count_pages(content: bytes) -> int:
+    """Return how many pages there are, each of which names the place of the next one.
+
+    Pillow takes a chain that leads back for one that ends there.
+    """
+    is_long = content[2:3] == b"+"
+    order = ">" if content.startswith(b"MM") else "<"
+    count, place, entry = ("Q", "Q", 20) if is_long else ("H", "I", 12)
+    (offset,) = struct.unpack_from(order + place, content, 8 if is_long else 4)
+    seen, tags = [offset], 0
+    # What is cut off is no page, and Pillow says what it is.
+    while offset + struct.calcsize(count) <= len(content):
+        (found,) = struct.unpack_from(order + count, content, offset)
+        tags += found
+        if len(seen) > 1 and tags > _MOST_TAGS:
+            raise TiffError(f"TIFF whose pages have more than {_MOST_TAGS} tags")
+        after = offset + struct.calcsize(count) + found * entry
+        if after + struct.calcsize(place) > len(content):
+            break
+        (offset,) = struct.unpack_from(order + place, content, after)
+        if not offset:
+            break
+        if offset in seen:
+            raise TiffError(f"TIFF whose page {len(seen) - 1} leads back to page {seen.index(offset)}; save it again")
+        seen.append(offset)
+        if len(seen) > _MOST_PAGES:
+            raise TiffError(f"TIFF of more than {_MOST_PAGES} pages")
+    return len(seen)

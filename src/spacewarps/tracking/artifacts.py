@@ -68,7 +68,8 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
         ColSpec(DataType.string, "unusual"),
     ]
     first = example[0]
-    table = pd.DataFrame({"pixels": [first.images.double().tolist()]})
+    # As they are delivered: the served network makes the mask itself.
+    table = pd.DataFrame({"pixels": [first.images[: example.image_channels].double().tolist()]})
     for name, value in zip(example.feature_names, first.features.tolist(), strict=True):
         table[name] = [value]
 

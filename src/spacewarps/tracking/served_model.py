@@ -1,6 +1,7 @@
 """The final network as MLflow serves it; MLflow stores this file beside the safetensors and imports it to predict."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from spacewarps.prediction.answers import answers_of
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.stamps import stamps_of
 from spacewarps.survey.images import StampError
-from spacewarps.survey.stamps import decode_picture
+from spacewarps.survey.pixels import as_pixels
+from spacewarps.survey.stamps import decode_picture, fitted
 
 PICTURE, PIXELS = "stamp", "pixels"
 
@@ -58,6 +60,10 @@ class StampClassifier(PythonModel):
         # NumPy would take words and truth values for numbers, too.
         if numbers.dtype.kind not in "iuf":
             numbers = np.empty(0)
+        how = self.classifier.reference.stamps
+        if how.mask_channel and numbers.shape == wanted:
+            floats = replace(shape, dtype="float32")
+            return fitted(as_pixels(numbers, floats), floats, how).pixels
         # A number too large for float32 becomes infinite, and is refused as that.
         with np.errstate(over="ignore"):
             stamp = numbers.astype(np.float32)
@@ -67,8 +73,10 @@ class StampClassifier(PythonModel):
 
 
 def _plain(values: Any) -> Any:
-    """Return lists of arrays of objects, as MLflow makes them, as lists of lists."""
-    return [_plain(each) for each in values] if isinstance(values, list | np.ndarray) else values
+    """Return lists of arrays of objects, as MLflow makes them, as lists of lists; what is null there is NaN."""
+    if isinstance(values, list | np.ndarray):
+        return [_plain(each) for each in values]
+    return np.nan if values is None else values
 
 
 mlflow.models.set_model(StampClassifier())

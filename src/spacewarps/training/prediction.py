@@ -86,7 +86,10 @@ def check_made_for(model: Network, data: Samples) -> None:
         ModelError: it was not. A network of other classes would run, and its answers would be taken for these ones.
     """
     classes = tuple(data.classes) if isinstance(data, Space_Galaxi) else model.inputs.classes
-    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), classes)
+    of_data = Inputs(data.stamp_shape, tuple(data.feature_names), classes, data.mask_channel)
+    if model.inputs.mask_channel != of_data.mask_channel:
+        made_for, given = ("a mask", "none") if model.inputs.mask_channel else ("no mask", "one")
+        raise ModelError(f"the network was made for stamps with {made_for}, but the survey has {given}; search again")
     for what in ("stamp_shape", "features", "classes"):
         made_for, given = getattr(model.inputs, what), getattr(of_data, what)
         if made_for != given:
