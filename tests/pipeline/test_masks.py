@@ -16,6 +16,7 @@ from spacewarps.survey.dataset import Space_Galaxi
 from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import ROOT, Project
 from tests.survey.stamp_files import in_fits
+from tests.survey.test_tiff import tiff
 from tiny_project import TINY
 
 SIDE, CLASSES, COUNT = 18, ("QSO", "STAR"), 60
@@ -59,6 +60,9 @@ def test_a_mask_goes_from_the_delivered_files_to_every_answer_and_page(
         "stamp_size": 20,
     }
     params["crossvalidate"] = {"folds": 2, "repeats": 1}
+    params["train"]["epochs"] = 1
+    # All but ResNet, which takes as long as all the rest.
+    params["evaluate"]["baselines"] = dict.fromkeys(params["evaluate"]["baselines"], True) | {"resnet": False}
     project.write_params(params)
     said = {}
     for stage in STAGES:
@@ -83,7 +87,7 @@ def test_a_mask_goes_from_the_delivered_files_to_every_answer_and_page(
     found = pd.read_csv(out, dtype={"id": str}).set_index("id").loc[answers.index]
     np.testing.assert_allclose(found[columns], answers[columns], atol=1e-7)
 
-    # What MLflow serves makes the mask of pixels with NaN or null.
+    # What MLflow serves makes the mask itself: of files, and of pixels with NaN or null.
     [description] = project.folder.glob("mlartifacts/models/*/artifacts/MLmodel")
     served = mlflow.pyfunc.load_model(str(description.parent))
     with torch.inference_mode():
@@ -95,6 +99,8 @@ def test_a_mask_goes_from_the_delivered_files_to_every_answer_and_page(
     rows = pd.DataFrame({"pixels": [pixels.tolist() for pixels in padded]})
     rows["z"], rows["z_err"] = [number / COUNT for number in numbers], 0.01
     np.testing.assert_allclose(served.predict(rows)[columns], expected, atol=1e-6)
+    files = rows.drop(columns="pixels").assign(stamp=[tiff(*stamp_of(number)) for number in numbers])
+    np.testing.assert_allclose(served.predict(files)[columns], expected, atol=1e-6)
     text = json.loads(json.dumps(rows["pixels"][0]).replace("NaN", "null"))
     [first] = served.predict(rows[:1].assign(pixels=[text]))[columns].to_numpy()
     np.testing.assert_allclose(first, expected[0], atol=1e-6)

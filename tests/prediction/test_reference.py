@@ -52,6 +52,7 @@ def test_what_was_learned_from_is_described_and_read_back(
         ({"pixels": "int64"}, r"damaged \('pixels'"),
         ({"brightness": {"low": "nan", "high": 1.0}}, r"damaged \('brightness.low'"),
         ({"format": "spacewarps-reference-9"}, r"damaged \('format'"),
+        ({"stamps": {"masks": "channel"}}, "its masks are not those of the network beside it"),
     ],
 )
 def test_a_reference_that_is_not_that_of_the_network_is_refused(
@@ -66,6 +67,8 @@ def test_a_reference_that_is_not_that_of_the_network_is_refused(
 def test_how_stamps_were_read_is_written_where_anything_was_set(tmp_path: Path) -> None:
     how = StampSettings(stamp_size=8, stamp_extension="SCI", stamp_bands=("g",))
     assert save_classifier(tmp_path / "set", stamps=how).reference.stamps == how
+    # As it was written before there was such a setting.
+    assert "masks" not in json.loads((tmp_path / "set" / REFERENCE_FILE).read_text())["stamps"]
     assert save_classifier(tmp_path / "plain").reference.stamps == StampSettings()
     cut = StampSettings(stamp_size=8, cutouts=True)
     named = save_classifier(tmp_path / "cut", stamps=cut, positions=("RAJ2000", "DEJ2000")).reference

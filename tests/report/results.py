@@ -103,7 +103,9 @@ def facts_of(survey: PreparedSurvey, *, noise: float = 2.5, members: int = 2, **
 
 def network_for(data: Space_Galaxi, seed: int) -> ProgressiveModel:
     torch.manual_seed(seed)
-    model = ProgressiveModel(data.stamp_shape, data.feature_names, data.classes, Configuration(8, 4, 0.1))
+    model = ProgressiveModel(
+        data.stamp_shape, data.feature_names, data.classes, Configuration(8, 4, 0.1), mask_channel=data.mask_channel
+    )
     model.add_block(4)
     model.fit_normalisers(data.stamps, data.features)
     return model.eval()
