@@ -1,11 +1,18 @@
 """Two runs of the pipeline in one folder would overwrite each other's params and outputs."""
 
 import re
+import subprocess
+import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.processes import name_of
+from spacewarps.stages.one_run import one_run_at_a_time
 from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import Project
 
@@ -67,3 +74,27 @@ def test_a_note_that_nobody_can_read_keeps_nobody_out(
 ) -> None:
     (project.folder / ".spacewarps/run").write_text(note, encoding="utf-8")
     assert spacewarps_here(project, "prepare")[0] == 0
+
+
+@pytest.mark.parametrize("there", [b"\xff\xfe" * 150, b"", b"no process\nof any folder"])
+def test_a_damaged_note_keeps_nobody_out(there: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    note = tmp_path / ".spacewarps" / "run"
+    note.parent.mkdir()
+    note.write_bytes(there)
+    with one_run_at_a_time():
+        assert note.read_text().splitlines()[1] == str(tmp_path)
+
+
+def test_a_copy_of_a_folder_is_free_while_a_run_works_in_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        for folder, works_there in ((tmp_path / "original", True), (tmp_path / "copy", False)):
+            (folder / ".spacewarps").mkdir(parents=True)
+            note = f"{name_of(psutil.Process(other.pid))}\n{tmp_path / 'original'}"
+            (folder / ".spacewarps" / "run").write_text(note)
+            monkeypatch.chdir(folder)
+            with pytest.raises(SpaceWarpsError) if works_there else nullcontext(), one_run_at_a_time():
+                pass
+        other.communicate()

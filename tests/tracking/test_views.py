@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_make_ui_names_the_page_beside_the_address(tracked: Path) -> None:
     done = subprocess.run(command, cwd=tracked, capture_output=True, text=True, check=True)
     assert done.stdout == f"{client.tracking_uri}\n"
     assert results_page("http://127.0.0.1:5001", experiment_id) in done.stderr
+
+
+def test_make_ui_promises_no_page_on_a_port_that_is_taken_or_none(tracked: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = str(taken.getsockname()[1])
+        for port, why in ((number, f"port {number} of 127.0.0.1 cannot be had"), ("abc", "PORT=abc is no number")):
+            command = [sys.executable, "-m", "spacewarps.tracking.ui", port]
+            done = subprocess.run(command, cwd=tracked, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"make ui: {why}")
+            assert done.stderr.count("\n") == 1
 
 
 SEARCH = {

@@ -30,8 +30,10 @@ def one_run_at_a_time() -> Iterator[None]:
     """
     runner = runner_of_the_pipeline()
     with contextlib.suppress(OSError, psutil.Error), _opened() as file:
-        other = file.read()
-        if other != name_of(runner) and has_ended(other) is False:
+        other, _, folder = file.read().partition("\n")
+        # A folder that is copied while a run works in it brings the note along.
+        is_here = folder == str(Path.cwd())
+        if is_here and other != name_of(runner) and has_ended(other) is False:
             number = int(other.split(" ")[2])
             minutes = max(0.0, time.time() - psutil.Process(number).create_time()) / 60
             raise SpaceWarpsError(
@@ -40,7 +42,7 @@ def one_run_at_a_time() -> Iterator[None]:
             )
         file.seek(0)
         file.truncate()
-        file.write(name_of(runner))
+        file.write(f"{name_of(runner)}\n{Path.cwd()}")
     try:
         yield
     finally:
@@ -54,6 +56,6 @@ def _opened() -> Iterator[TextIO]:
     """Open the note for one process at a time."""
     _FILE.parent.mkdir(exist_ok=True)
     descriptor = os.open(_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="surrogateescape") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

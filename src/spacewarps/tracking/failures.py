@@ -14,6 +14,9 @@ USER = re.compile(r"(?<=://)\S*@")
 #: Options of an address that may hold what nobody else should read.
 SECRET_OPTION = re.compile(r"[^?&;\s=]*(?:pass|pwd|secret|token|key|user|uid)[^?&;\s=]*", re.IGNORECASE)
 _SECRET_VALUE = re.compile(rf"({SECRET_OPTION.pattern})=[^&;\s'\")]+", re.IGNORECASE)
+# These patterns take a time that grows with the square of a word's length. A page that somebody took for a server's
+# answer may hold a picture in one word; no address is as long.
+_WORD, _LONGEST_WORD = re.compile(r"\S+"), 500
 
 
 # What comes of a server that is down, slow or overloaded, as opposed to one that has nothing under an address.
@@ -88,5 +91,12 @@ def _last_of(arguments: tuple[object, ...]) -> BaseException | None:
 
 
 def without_password(text: str) -> str:
-    """Return ``text`` with all hidden that its addresses hold of passwords: who asks, and the options that may."""
-    return _SECRET_VALUE.sub(r"\1=***", USER.sub("***@", text))
+    """Return ``text`` with all hidden that its addresses hold of passwords: who asks, and the options that may.
+
+    What is too long a word for an address is left out.
+    """
+    return _WORD.sub(lambda word: _hidden(word[0]) if len(word[0]) <= _LONGEST_WORD else "...", text)
+
+
+def _hidden(word: str) -> str:
+    return _SECRET_VALUE.sub(r"\1=***", USER.sub("***@", word)) if "=" in word or "://" in word else word

@@ -1,6 +1,7 @@
 """Where to look at runs: for ``make ui``, which needs the address of the store, and for the last word of a run."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.store import URI_VARIABLE, Store, find_store, project_root
 from spacewarps.tracking.views import results_page
 
-_USUAL_PORT = "5000"
+_HOST, _USUAL_PORT = "127.0.0.1", "5000"
 
 
 def address() -> str:
@@ -29,6 +30,26 @@ def address() -> str:
         raise TrackingError(f"the runs are on a server; open {_page(store)} in a browser")
     check_database(store)
     return store.uri
+
+
+def check_port(port: str) -> None:
+    """Check that pages can be served on ``port`` of this machine.
+
+    Raises:
+        TrackingError: it is no port, or somebody else's.
+    """
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise TrackingError(f"PORT={port:.20} is no number from 1 to 65535")
+    with socket.socket() as probe:
+        # As the server does, which may follow one that has just ended.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, int(port)))
+        except OSError as error:
+            raise TrackingError(
+                f"port {port} of {_HOST} cannot be had ({error.strerror}); end what uses it, or name another: "
+                "make ui PORT=5001"
+            ) from None
 
 
 def where_to_look(root: Path) -> str:
@@ -49,7 +70,7 @@ def where_to_look(root: Path) -> str:
 
 def _page(store: Store, port: str = _USUAL_PORT) -> str:
     """Return the page of the project's runs, or the first one of a server that does not say which that is."""
-    server = _without_user(store.uri) if store.answers_by_http else f"http://127.0.0.1:{port}"
+    server = _without_user(store.uri) if store.answers_by_http else f"http://{_HOST}:{port}"
     experiment = None
     # To ask a database that is not there would make one, and one on a server may let wait.
     if store.answers_by_http or (store.is_local and (store.database is None or store.database.exists())):
@@ -79,6 +100,7 @@ def _without_user(uri: str) -> str:
 
 if __name__ == "__main__":
     try:
+        check_port(sys.argv[1])
         print(address())
         print(f"MLflow will be at {_page(find_store(project_root()), sys.argv[1])}", file=sys.stderr)
     except TrackingError as error:
