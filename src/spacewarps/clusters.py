@@ -49,7 +49,7 @@ class Cluster:
 
     def __init__(self, address: str, *, threads: int, gpu_share: float = 0.0, tasks: int | None = None) -> None:
         self.address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
-        #: Whether what a task yields is heard of before its end: not through Ray Client.
+        #: Whether what a task yields is heard of before its end, which it is not through Ray Client.
         self.streams = not self.address.startswith("ray://")
         self.is_connected = False
         self._threads, self._gpu_share, self._tasks = threads, gpu_share, tasks
