@@ -3,6 +3,7 @@
 What it names places by is brought up to date first, where the project has moved.
 """
 
+import logging
 import os
 import shlex
 import sqlite3
@@ -25,6 +26,8 @@ _SQLITE_HEADER = b"SQLite format 3\0"
 # As long as MLflow itself waits for another process to write.
 _LOCK_SECONDS = 20.0
 _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# MLflow shows a traceback of each failure of a database that it raises, too.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 _ELSEWHERE = f"or set {URI_VARIABLE} to another store"
 
 
