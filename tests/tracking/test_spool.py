@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from spacewarps.tracking.spool import UnreadableNotesError, taken
 from spacewarps.tracking.store import Store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
+from tests.processes import of_process
 from tests.tracking.runs import all_runs, client_of, experiment_of, run_of
 from tests.tracking.test_store import echo
 
@@ -246,6 +248,31 @@ def test_a_store_that_is_replaced_while_a_stage_runs_has_all_its_notes(
     assert tree(all_runs(tracker)) == WHOLE
     tracker.close("FINISHED")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("is_killed", "status"), [(False, "FINISHED"), (True, "KILLED")])
+def test_sync_says_of_no_run_that_it_was_killed_before_its_notes_have_arrived(
+    tracked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_killed: bool, status: str
+) -> None:
+    monkeypatch.chdir(tracked)
+    tracker = Tracker(tracked)
+    tracker._owner = of_process(os.getpid(), 1)
+    run = tracker.start_run("top", None, {})
+    run_id, client = run_of(tracker, run).info.run_id, client_of(tracker)
+    if not is_killed:
+        tracker.end_run(run)
+        assert run_of(tracker, run).info.status == "FINISHED"
+    shutil.copytree(tracker.spool.folder, tracked / "copy")
+    tracker.close("FINISHED")
+    # As if MLflow had gone away before the end.
+    (tracked / "copy/sent").write_text(f"{run_id}\n")
+    (tracked / "copy").rename(tracker.spool.folder)
+    client.update_run(run_id, status="RUNNING")
+    capsys.readouterr()
+    assert main(["sync"]) == 0
+    killed = "MLflow: 1 run is KILLED now, as the process that wrote there has ended\n" if is_killed else ""
+    assert capsys.readouterr().out == f"{killed}1 note delivered to sqlite:///mlflow.db\n"
+    assert client.get_run(run_id).info.status == status
 
 
 def test_a_database_that_is_deleted_while_a_stage_runs_shows_no_traceback(
