@@ -24,6 +24,7 @@ from tests.pipeline.conftest import SpacewarpsHere, project_on
 from tests.pipeline.project import Project
 
 NAME = "space-warps"
+FILES = {"MLmodel", "model.safetensors"}
 
 
 def client_of(project: Project) -> MlflowClient:
@@ -285,6 +286,54 @@ def test_a_network_that_no_run_here_has_logged_is_logged_first(poor: Project, sp
     assert spacewarps_here(poor, "promote")[0] == 0
     run = client_of(poor).get_run(champion(poor).run_id or "")
     assert run.data.tags["spacewarps.stage"] == "promote"
+
+
+def files_of_champion(project: Project) -> list[str]:
+    uri = client_of(project).get_model_version_download_uri(NAME, str(champion(project).version))
+    place = Path(uri.removeprefix("file://"))
+    return sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.name in FILES)
+
+
+def test_no_network_whose_files_are_gone_from_mlflow_becomes_champion(
+    poor: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    whole = ["MLmodel", "artifacts/final/model.safetensors"]
+    # It lets the database of the copy name the copy's files.
+    assert spacewarps_here(poor, "promote", "--back")[0] == 2
+    shutil.rmtree(poor.folder / "mlartifacts")
+    status, said, errors = spacewarps_here(poor, "promote")
+    assert (status, errors) == (0, "")
+    assert "version 1 of space-warps is the champion, as there is no other: log loss " in said
+    assert files_of_champion(poor) == whole
+    # Once they are lost, the same network takes its own place; also where only the weights are.
+    for path in (poor.folder / "mlartifacts").rglob("model.safetensors"):
+        path.write_bytes(b"")
+    status, said, errors = spacewarps_here(poor, "promote")
+    assert (status, errors) == (0, "")
+    assert said.endswith(
+        "version 1 of space-warps is this network, but its files are gone from MLflow\n"
+        "version 2 of space-warps is the champion in place of version 1, which is the same network and has lost its "
+        "files\n"
+    )
+    assert (number_of_champion(poor), files_of_champion(poor)) == (2, whole)
+
+
+def test_the_champion_does_not_go_back_to_one_whose_files_are_gone(
+    poor: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    assert spacewarps_here(poor, "promote")[0] == 0
+    client = client_of(poor)
+    first = champion(poor)
+    client.create_model_version(NAME, first.source or "", tags={"spacewarps.champion_before": "1"})
+    client.set_registered_model_alias(NAME, "champion", "2")
+    shutil.rmtree(poor.folder / "mlartifacts")
+    status, said, errors = spacewarps_here(poor, "promote", "--back")
+    assert (status, said) == (2, "")
+    assert errors == (
+        "spacewarps promote: version 1 of space-warps, the champion before, has lost its files in MLflow; put its "
+        "artifacts back from a copy (version 2 stays the champion)\n"
+    )
+    assert number_of_champion(poor) == 2
 
 
 def other_network(project: Project) -> None:

@@ -66,6 +66,40 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_that_leads_nowhere_is_named_and_nothing_is_made_there(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").symlink_to("disk/runs/mlflow.db")
+    (tmp_path / "disk").mkdir()
+    told = (
+        "it is a link to disk/runs/mlflow.db, which is not there; bring that back, or delete the link, or set MLFLOW_"
+    )
+    assert told in refusal(tmp_path)
+    assert not list((tmp_path / "disk").iterdir())
+
+
+def test_a_name_that_mlflow_will_not_have_is_told_as_that(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert database
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x" * 600)
+    told = refusal(tmp_path)
+    assert told.startswith("MLFLOW_EXPERIMENT_NAME='xxxx")
+    assert "exceeds the maximum length of 500 characters); set another" in told
+    assert "MLFLOW_TRACKING_URI" not in told
+    assert len(told) < 250
+
+
+def test_a_full_disk_is_no_reason_to_end_what_else_uses_the_database(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_arguments: object, **_options: object) -> None:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA max_page_count = 1")
+            connection.execute("CREATE TABLE more AS SELECT zeroblob(100000000)")
+
+    monkeypatch.setattr(database_module, "follow_the_project", fill)
+    assert "database or disk is full; make room on its disk, or set MLFLOW_TRACKING_URI" in refusal(tmp_path)
+
+
 def test_a_database_of_an_older_mlflow_names_the_command_that_upgrades_it(database: Path, tmp_path: Path) -> None:
     set_version(database, "1b5f0d9ad7c1")
     told = refusal(tmp_path)

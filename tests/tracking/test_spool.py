@@ -1,16 +1,23 @@
 import json
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.entities import Run
 
 from spacewarps.cli import main
+from spacewarps.tracking import delivery
+from spacewarps.tracking.notes import PARENT_TAG
 from spacewarps.tracking.spool import UnreadableNotesError, taken
 from spacewarps.tracking.store import Store
 from spacewarps.tracking.tracker import Tracker
 from spacewarps.tracking.waiting import SPOOL
+from tests.processes import of_process
 from tests.tracking.runs import all_runs, client_of, experiment_of, run_of
 from tests.tracking.test_store import echo
 
@@ -158,6 +165,130 @@ def test_a_model_that_is_delivered_again_is_found_among_many(tracked: Path, monk
     assert main(["sync"]) == 0
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     assert len(found) == 1
+
+
+def small_tree(tracker: Tracker) -> None:
+    """Note a run with three below it, one in another, all of which have ended."""
+    top = tracker.start_run("top", None, {})
+    for name in ("one", "two"):
+        run = tracker.start_run(name, top, {})
+        tracker.log(run, metrics={"score": 1.0})
+        if name == "two":
+            tracker.end_run(tracker.start_run("below two", run, {}))
+        tracker.end_run(run)
+    tracker.end_run(top)
+
+
+def tree(runs: list[Run]) -> dict[str, tuple[str, str | None, dict[str, float]]]:
+    """Return the status, the name of the run above and the metrics of each run, by its name."""
+    names = {run.info.run_id: str(run.info.run_name) for run in runs}
+    assert len(set(names.values())) == len(names)
+    above = {run.info.run_id: run.data.tags.get(PARENT_TAG) for run in runs}
+    return {
+        names[run.info.run_id]: (
+            run.info.status,
+            None if (parent := above[run.info.run_id]) is None else names[parent],
+            run.data.metrics,
+        )
+        for run in runs
+    }
+
+
+WHOLE = {
+    "top": ("FINISHED", None, {}),
+    "one": ("FINISHED", "top", {"score": 1.0}),
+    "two": ("FINISHED", "top", {"score": 1.0}),
+    "below two": ("FINISHED", "two", {}),
+}
+
+
+@pytest.mark.parametrize("sent", [1, 5, 9])
+def test_a_store_that_was_replaced_has_all_notes_from_the_first(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sent: int
+) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    for folder in (before, now):
+        folder.mkdir()
+        shutil.copy(tables, folder / "mlflow.db")
+    tracker = Tracker(before)
+    small_tree(tracker)
+    assert tree(all_runs(tracker)) == WHOLE
+    left = now / tracker.spool.folder.relative_to(before)
+    shutil.copytree(tracker.spool.folder, left)
+    tracker.close("FINISHED")
+    lines = (left / "sent").read_text().splitlines(keepends=True)
+    (left / "sent").write_text("".join(lines[:sent]))
+    monkeypatch.chdir(now)
+    capsys.readouterr()
+    assert main(["sync"]) == 0
+    assert capsys.readouterr() == ("10 notes delivered to sqlite:///mlflow.db\n", "")
+    client, experiment_id = experiment_of(now)
+    assert tree(list(client.search_runs([experiment_id]))) == WHOLE
+    assert not list((now / SPOOL).iterdir())
+
+
+def test_a_store_that_is_replaced_while_a_stage_runs_has_all_its_notes(
+    tracker: Tracker, tracked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    top = tracker.start_run("top", None, {})
+    one = tracker.start_run("one", top, {})
+    tracker.log(one, metrics={"score": 1.0})
+    tracker.end_run(one)
+    assert len(all_runs(tracker)) == 2
+    with closing(sqlite3.connect(tracked / "mlflow.db")) as connection:
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.commit()
+    # It begins below a run that the store does not have.
+    two = tracker.start_run("two", top, {})
+    tracker.log(two, metrics={"score": 1.0})
+    tracker.end_run(tracker.start_run("below two", two, {}))
+    tracker.end_run(two)
+    tracker.end_run(top)
+    assert tree(all_runs(tracker)) == WHOLE
+    tracker.close("FINISHED")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("is_killed", "status"), [(False, "FINISHED"), (True, "KILLED")])
+def test_sync_says_of_no_run_that_it_was_killed_before_its_notes_have_arrived(
+    tracked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_killed: bool, status: str
+) -> None:
+    monkeypatch.chdir(tracked)
+    tracker = Tracker(tracked)
+    tracker._owner = of_process(os.getpid(), 1)
+    run = tracker.start_run("top", None, {})
+    run_id, client = run_of(tracker, run).info.run_id, client_of(tracker)
+    if not is_killed:
+        tracker.end_run(run)
+        assert run_of(tracker, run).info.status == "FINISHED"
+    shutil.copytree(tracker.spool.folder, tracked / "copy")
+    tracker.close("FINISHED")
+    # As if MLflow had gone away before the end.
+    (tracked / "copy/sent").write_text(f"{run_id}\n")
+    (tracked / "copy").rename(tracker.spool.folder)
+    client.update_run(run_id, status="RUNNING")
+    capsys.readouterr()
+    assert main(["sync"]) == 0
+    killed = "MLflow: 1 run is KILLED now, as the process that wrote there has ended\n" if is_killed else ""
+    assert capsys.readouterr().out == f"{killed}1 note delivered to sqlite:///mlflow.db\n"
+    assert client.get_run(run_id).info.status == status
+
+
+def test_a_database_that_is_deleted_while_a_stage_runs_shows_no_traceback(
+    tracker: Tracker, tracked: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_ATTEMPTS", 1)
+    run = tracker.start_run("top", None, {})
+    assert len(all_runs(tracker)) == 1
+    for path in tracked.glob("mlflow.db*"):
+        path.unlink()
+    tracker.end_run(run)
+    tracker.close("FINISHED")
+    said = capfd.readouterr()
+    assert "wait in .spacewarps/spool" in said.out
+    assert "readonly database" in said.out
+    assert said.err == ""
 
 
 def name(uri: str) -> str:

@@ -72,6 +72,8 @@ def test_artifacts_have_a_place_that_does_not_depend_on_the_folder_a_stage_runs_
         ("file://mlruns", "a machine called mlruns"),
         ("my.db", "write sqlite:///my.db"),
         ("http://[half", "is no address"),
+        ("http://", "names no server; write http://HOST:PORT"),
+        ("https://:5000", "names no server; write https://HOST:PORT"),
     ],
 )
 def test_an_address_that_names_no_store_is_refused_with_what_is_meant(

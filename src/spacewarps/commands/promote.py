@@ -86,13 +86,26 @@ def _decide(stage: Stage, registry: Registry, challenger: _Challenger) -> int:
         say(f"version {version.version} of {registry.name} is this network, and the {CHAMPION} already")
         return 0
     wins, sentence = _decision(stage, registry, challenger, version, champion)
-    before = {_BEFORE_TAG: str(champion.version)} if wins and champion is not None else {}
+    before = _champion_before(champion, version) if wins and champion is not None else {}
     registry.note(version, sentence, {_DECISION_TAG: sentence, **before})
     if wins:
         # Last of all: what is cut short before this can be run again.
         registry.crown(version)
     say(sentence)
     return 0 if wins else _REFUSED
+
+
+def _is_same(one: ModelVersion, other: ModelVersion) -> bool:
+    """Say whether two versions are of one network on the same data."""
+    return all(one.tags.get(name) == other.tags[name] for name in (MODEL_TAG, _DATA_TAG))
+
+
+def _champion_before(champion: ModelVersion, version: ModelVersion) -> dict[str, str]:
+    """Return the tag of ``version`` that says where its alias goes back to."""
+    if not _is_same(champion, version):
+        return {_BEFORE_TAG: str(champion.version)}
+    # It takes the place of one that has lost its files, to which nobody goes back.
+    return {_BEFORE_TAG: before} if (before := champion.tags.get(_BEFORE_TAG)) else {}
 
 
 def _open_registry(name: str) -> Registry:
@@ -165,16 +178,18 @@ def _registered(stage: Stage, registry: Registry, challenger: _Challenger) -> Mo
     digest = challenger.tags[MODEL_TAG]
     same = {name: challenger.tags[name] for name in (MODEL_TAG, _DATA_TAG)}
     if found := registry.version_with(same):
-        # An earlier attempt may have been cut short before it.
-        registry.keep_answers(found, Path(challenger.result.reports / ANSWERS))
-        return found
+        if registry.has_files(found):
+            # An earlier attempt may have been cut short before it.
+            registry.keep_answers(found, Path(challenger.result.reports / ANSWERS))
+            return found
+        say(f"version {found.version} of {registry.name} is this network, but its files are gone from MLflow")
     logged = registry.logged_model(digest)
-    if logged is None:
-        # It was trained elsewhere, or DVC has taken it from its cache: no run here has logged it.
+    if logged is None or not registry.has_files(logged):
+        # It was trained elsewhere, or DVC has taken it from its cache, or its files were deleted: nothing here has it.
         with stage.tracked() as tracked:
             log_model(tracked, Path(stage.params.paths.final), *open_splits(stage, "test"))
         logged = registry.logged_model(digest)
-    if logged is None:
+    if logged is None or not registry.has_files(logged):
         raise TrackingError("MLflow does not have the whole model yet; run `spacewarps sync`, then this again")
     experiment = registry.run_tags(logged).get(EXPERIMENT_TAG)
     tags = challenger.tags | ({EXPERIMENT_TAG: experiment} if experiment else {})
@@ -196,6 +211,8 @@ def _decision(
             f"accuracy {test['accuracy']:.4f} ({on})"
         )
     old = f"version {champion.version}"
+    if _is_same(champion, version):
+        return True, f"{new} is the {CHAMPION} in place of {old}, which is the same network and has lost its files"
     try:
         its_answers = _answers_of_champion(stage, registry, champion, answers)
     except _CannotAnswerError as error:
@@ -277,6 +294,11 @@ def _give_back_from(registry: Registry, champion: ModelVersion) -> str:
     before = registry.version(number)
     if before is None:
         raise SpaceWarpsError(f"version {number} of {registry.name}, the {CHAMPION} before, is no longer in MLflow")
+    if not registry.has_files(before):
+        raise SpaceWarpsError(
+            f"version {number} of {registry.name}, the {CHAMPION} before, has lost its files in MLflow; put its "
+            f"artifacts back from a copy (version {champion.version} stays the {CHAMPION})"
+        )
     sentence = f"version {number} of {registry.name} is the {CHAMPION} again, in place of version {champion.version}"
     registry.note(champion, sentence)
     registry.crown(before)

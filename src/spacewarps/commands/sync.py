@@ -1,5 +1,10 @@
 """The command ``sync``: what MLflow has not heard of yet is delivered."""
 
+from contextlib import suppress
+from functools import partial
+
+from mlflow.tracking import MlflowClient
+
 from spacewarps.progress import say
 from spacewarps.tracking.delivery import Delivery, UnstoredError
 from spacewarps.tracking.experiment import open_experiment
@@ -26,12 +31,12 @@ def run() -> None:
     count = 0
     failures: list[Exception] = []
     unreadable: list[UnreadableNotesError] = []
+    opened: dict[str, tuple[MlflowClient, Delivery]] = {}
 
     def open_delivery(destination: Destination) -> Delivery:
         client, experiment_id = open_experiment(root, store, destination)
-        delivery = Delivery(client, experiment_id, tell)
-        delivery.attempt(lambda: end_abandoned_runs(client, experiment_id))
-        return delivery
+        opened[experiment_id] = client, Delivery(client, experiment_id, tell)
+        return opened[experiment_id][1]
 
     def tell(error: Exception) -> None:
         if isinstance(error, UnreadableNotesError):
@@ -58,6 +63,11 @@ def run() -> None:
         is_away = isinstance(last, UnansweredError) and not isinstance(last, UnstoredError)
         why = f"no answer ({last})" if is_away else last
         raise TrackingError(f"MLflow at {name}: {why}; {count} delivered, {left} go on waiting in {SPOOL}")
+    # What ended well while MLflow was away has its end there only now.
+    for experiment_id, (client, delivery) in opened.items():
+        # If it is away again, the next stage does it.
+        with suppress(UnansweredError):
+            delivery.attempt(partial(end_abandoned_runs, client, experiment_id))
     say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     for other, number in waiting.items():
         say(f"notes for {other} go on waiting ({number}); name it in {URI_VARIABLE} to deliver them")

@@ -3,6 +3,7 @@
 What it names places by is brought up to date first, where the project has moved.
 """
 
+import logging
 import os
 import shlex
 import sqlite3
@@ -25,6 +26,8 @@ _SQLITE_HEADER = b"SQLite format 3\0"
 # As long as MLflow itself waits for another process to write.
 _LOCK_SECONDS = 20.0
 _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# MLflow shows a traceback of each failure of a database that it raises, too.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 _ELSEWHERE = f"or set {URI_VARIABLE} to another store"
 
 
@@ -68,6 +71,9 @@ def _check_file(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         _refuse(path, "its folder is not there", f"make it, {_ELSEWHERE}")
+    if path.is_symlink() and not path.exists():
+        what = f"it is a link to {path.readlink()}, which is not there"
+        _refuse(path, what, f"bring that back, or delete the link, {_ELSEWHERE}")
     if path.exists():
         if not path.is_file():
             what = "a folder" if path.is_dir() else "a pipe or a device"
@@ -90,7 +96,7 @@ def _check_tables(store: Store, path: Path) -> None:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if known else []
     except sqlite3.Error as error:
         _check_that_it_is_free(error)
-        _refuse(path, str(error), f"end what else uses it or restore it from a copy, {_ELSEWHERE}")
+        _refuse_for(path, error, "end what else uses it or restore it from a copy")
     if not tables - {"alembic_version"}:
         return
     if not {"experiments", "runs"} <= tables:
@@ -112,7 +118,7 @@ def _follow(path: Path, artifacts: str) -> None:
         follow_the_project(path, artifacts, wait=_LOCK_SECONDS)
     except sqlite3.Error as error:
         _check_that_it_is_free(error)
-        _refuse(path, str(error), f"end what else uses it, {_ELSEWHERE}")
+        _refuse_for(path, error, "end what else uses it")
 
 
 def _check_that_it_is_free(error: sqlite3.Error) -> None:
@@ -128,6 +134,11 @@ def is_locked(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _refuse_for(path: Path, error: sqlite3.Error, advice: str) -> NoReturn:
+    is_full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    _refuse(path, str(error), f"{'make room on its disk' if is_full else advice}, {_ELSEWHERE}")
 
 
 def _refuse(path: Path, what: str, advice: str) -> NoReturn:

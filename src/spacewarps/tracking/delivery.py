@@ -34,7 +34,9 @@ from spacewarps.tracking.notes import (
 from spacewarps.tracking.origins import tags_of_origin
 from spacewarps.tracking.spool import Spool
 
-_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
+_NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", _NOT_THERE})
+_PROBE_TAG = "spacewarps.probe"
 _PARAMS_A_BATCH = 100
 _ATTEMPTS = 4
 _MODEL = "model"
@@ -68,8 +70,36 @@ class Delivery:
             self._check_that_it_answers(error)
             self._tell(error)
 
-    def deliver_first(self, spool: Spool) -> None:
-        """Deliver the first of the notes of ``spool``; what the store will not have is left out and told.
+    def check_that_it_is_the_same(self, spool: Spool) -> None:
+        """Begin the delivery of ``spool`` anew if the store does not know a run that it has given.
+
+        Raises:
+            UnansweredError: the store does not answer.
+        """
+        if spool.runs:
+            self._begins_anew(spool, next(iter(spool.runs.values())))
+
+    def _begins_anew(self, spool: Spool, run_id: str) -> bool:
+        """Start the delivery of ``spool`` over, once, if the store is not the one that has given a run.
+
+        It was deleted or replaced: what a user deletes in MLflow is still found there.
+        """
+        if spool.began_anew:
+            return False
+        try:
+            self._client.get_run(run_id)
+        except Exception as error:
+            if _is_not_there(error):
+                spool.begin_anew()
+                return True
+            self._check_that_it_answers(error)
+        return False
+
+    def deliver_first(self, spool: Spool) -> bool:
+        """Deliver the first of the notes of ``spool``, and say whether it arrived.
+
+        What the store will not have is left out and told. All notes are undelivered again if the store turns out to be
+        another one than that which has the first of them.
 
         What fails again and again waits, with all that comes after it, unless the store writes other things meanwhile.
         Of files that cannot be known: a file or a model waits in any case.
@@ -80,16 +110,22 @@ class Delivery:
             TrackingError: it does not let this user write, who may be allowed to later.
         """
         note = spool.undelivered[0]
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 spool.delivered(self._send(note, spool))
-                return
+                return True
             except Exception as error:
                 # Stores of runs and of artifacts fail with errors of many kinds: MLflow's, the system's, the server's.
                 spool.uncertain = spool.suspect = True
                 if why := barred(error):
                     raise TrackingError(why) from None
-                if not is_refused(error):
+                if is_refused(error):
+                    run_id = spool.runs.get((note.parent if isinstance(note, Start | Reused) else note.run) or "")
+                    if run_id is not None and _is_not_there(error) and self._begins_anew(spool, run_id):
+                        return False
+                else:
                     self._check_that_it_answers(error)
                     if attempt < _ATTEMPTS:
                         time.sleep(attempt)
@@ -98,7 +134,7 @@ class Delivery:
                         raise UnstoredError(_told(note, spool, error)) from None
                 self._tell(error)
                 spool.delivered(None)
-                return
+                return False
 
     def _check_that_it_answers(self, failure: Exception) -> None:
         # A server that has failed may close the connection; the next request has a new one.
@@ -111,10 +147,12 @@ class Delivery:
                     raise UnansweredError(cause(failure)) from None
 
     def _writes(self, note: Note, spool: Spool) -> bool:
-        """Say whether the store writes again what stands on the run of ``note``."""
+        """Say whether the store writes something else on the run of ``note``, and takes it away again."""
         run_id = spool.runs[note.parent if isinstance(note, Reused) else note.run]
         try:
-            self._client.set_tag(run_id, RUN_TAG, self._client.get_run(run_id).data.tags[RUN_TAG])
+            # Of what stands there already, a database would write nothing.
+            self._client.set_tag(run_id, _PROBE_TAG, "written")
+            self._client.delete_tag(run_id, _PROBE_TAG)
         except Exception:
             return False
         return True
@@ -178,6 +216,7 @@ class Delivery:
 
     def _start(self, note: Start, spool: Spool) -> str:
         found: list[Run] = []
+        parent = spool.runs.get(note.parent or "")
         if spool.uncertain or note.found_by != RUN_TAG:
             found = list(self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'"))
         if found:
@@ -186,8 +225,10 @@ class Delivery:
             # The owner first: whoever finds it RUNNING beside one that has ended would end it.
             self._client.set_tag(run_id, OWNER_TAG, note.tags[OWNER_TAG])
             self._client.update_run(run_id, status="RUNNING")
+            if parent is not None and run.data.tags.get(PARENT_TAG) != parent:
+                # It was begun below a run of the store that was there before.
+                self._client.set_tag(run_id, PARENT_TAG, parent)
         else:
-            parent = spool.runs.get(note.parent or "")
             below = {} if parent is None else {PARENT_TAG: parent}
             if parent is not None and (stage := note.tags.get(STAGE_TAG)):
                 for run in self._of_stage(stage, parent):
@@ -236,7 +277,8 @@ class Delivery:
                 [entry for entry in entries if isinstance(entry, RunTag)],
             )
         except MlflowException as error:
-            if not is_refused(error):
+            # Where the run is not there, none of them is what is refused.
+            if not is_refused(error) or _is_not_there(error):
                 raise
             if len(entries) == 1:
                 self._tell(error)
@@ -292,6 +334,10 @@ def _told(note: Note, spool: Spool, error: Exception) -> str:
         case _:
             what = "what a run is to hold"
     return f"{what} could not be stored ({reason(error)}); put that right, or delete {place} to do without it"
+
+
+def _is_not_there(error: Exception) -> bool:
+    return isinstance(error, MlflowException) and error.error_code == _NOT_THERE
 
 
 def is_refused(error: Exception) -> bool:

@@ -163,8 +163,12 @@ def _experiment_of_name(client: MlflowClient, name: str, artifacts: str | None) 
     try:
         number = client.create_experiment(name, artifact_location=artifacts, tags=experiment_tags())
         return client.get_experiment(number)
-    except MlflowException:
+    except MlflowException as error:
         # Another pipeline run may have been first.
         if found := client.get_experiment_by_name(name):
             return found
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise TrackingError(
+                f"{NAME_VARIABLE}={name!r:.60}: MLflow will have none of that name ({reason(error)}); set another"
+            ) from None
         raise

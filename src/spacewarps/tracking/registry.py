@@ -10,8 +10,10 @@ from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
+from spacewarps.model.storage import WEIGHTS_FILE
 from spacewarps.tracking.artifacts import MODEL_TAG
 from spacewarps.tracking.failures import TrackingError, reason, without_password
 
@@ -135,6 +137,27 @@ class Registry:
         """Give the alias to ``version``."""
         with self._asked():
             self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
+
+    def has_files(self, what: LoggedModel | ModelVersion) -> bool:
+        """Say whether the files of a network are there, by their names: what describes it to MLflow, and the weights.
+
+        The database goes on naming a model whose files somebody has deleted.
+        """
+        with self._asked():
+            if isinstance(what, LoggedModel):
+                place = what.artifact_location
+            else:
+                place = self.client.get_model_version_download_uri(self.name, what.version)
+            store = get_artifact_repository(place, tracking_uri=self.client.tracking_uri)
+
+            def files(folder: str | None) -> dict[str, bool]:
+                # Of a folder there is no size.
+                return {file.path: file.file_size != 0 for file in store.list_artifacts(folder)}
+
+            weights = (f"{folder}/{WEIGHTS_FILE}" for folder in files("artifacts"))
+            return files(None).get("MLmodel", False) and any(
+                files(str(Path(path).parent)).get(path, False) for path in weights
+            )
 
     def fetch_model(self, version: ModelVersion, folder: Path) -> Path:
         """Copy what ``version`` holds below ``folder``, and return the folder of its network.

@@ -69,6 +69,7 @@ class Spool:
         uncertain: whether the first of the undelivered may have reached MLflow already.
         suspect: whether any has been that.
         killed: how many runs the stage left open.
+        began_anew: whether its delivery has started over.
     """
 
     def __init__(self, folder: Path, destination: Destination, lock: int) -> None:
@@ -77,8 +78,12 @@ class Spool:
         self.runs: dict[str, str] = {}
         self.uncertain = self.suspect = False
         self.killed = 0
+        self.began_anew = False
         self._lock = lock
-        self._taken = False
+        self._always_uncertain = False
+        self._delivered = 0
+        # The ends of runs that the stage left open, which do not stand in its file.
+        self._ends: list[Note] = []
         # Not once it could not be written: a line may be torn then, and nothing may follow it.
         self._writable = {_NOTES: True, _SENT: True}
         self._kept = 0
@@ -162,8 +167,27 @@ class Spool:
             # It would be delivered again then, and no run is written twice by that.
             self._write(_SENT, f"{run_id or '-'}\n")
         self.undelivered.popleft()
-        # Of what another process has sent, not all need stand in its file.
-        self.uncertain = self._taken
+        self._delivered += 1
+        self.uncertain = self._always_uncertain
+
+    def begin_anew(self) -> None:
+        """Take for undelivered all that was delivered, as the store that had it is no longer there.
+
+        Raises:
+            UnreadableNotesError: the notes have been damaged meanwhile.
+        """
+        self.began_anew = True
+        with contextlib.suppress(OSError):
+            lines = (self.folder / _NOTES).read_text(encoding="utf-8", errors="replace").split("\n")[1:]
+            # Of its own notes, the last may be under way to the file.
+            again = [*self._notes_in(lines[: self._delivered + 1]), *self._ends][: self._delivered]
+            self.undelivered.extendleft(reversed(again))
+        with contextlib.suppress(OSError):
+            (self.folder / _SENT).unlink(missing_ok=True)
+        self.runs.clear()
+        self._delivered = 0
+        # What was begun since the store is another one is there already.
+        self._always_uncertain = self.uncertain = self.suspect = True
 
     def _write(self, name: str, line: str) -> None:
         if not self._writable[name]:
@@ -193,24 +217,14 @@ class Spool:
         Raises:
             UnreadableNotesError: a line is no note, or what stands beside the notes is damaged.
         """
-        notes: list[Note] = []
-        # Where the process, or its machine, ended while it wrote, the last line is torn.
-        for number, line in enumerate(lines[:-1], start=2):
-            try:
-                note = from_line(line)
-                self._check_copies(note)
-                notes.append(note)
-            except (ValueError, RuntimeError) as error:
-                # Links that lead to each other are the latter.
-                raise _unreadable(
-                    self.folder, f"line {number} of {_NOTES} is damaged ({error!s:.80})", "delete the folder"
-                ) from None
+        notes = self._notes_in(lines)
         began = [note for note in notes if isinstance(note, Start)]
         ended = {note.run for note in notes if isinstance(note, End)}
         left_open = [note.run for note in reversed(began) if note.run not in ended]
         self.killed = len(left_open)
         # When it was killed nobody knows; it lived when it wrote its last note.
-        notes += [End(run, "KILLED", notes[-1].time) for run in left_open]
+        self._ends = [End(run, "KILLED", notes[-1].time) for run in left_open]
+        notes += self._ends
         sent: list[str] = []
         with contextlib.suppress(OSError):
             try:
@@ -224,7 +238,24 @@ class Spool:
             if isinstance(note, Start | Reused) and run_id != "-":
                 self.runs[note.run] = run_id
         self.undelivered.extend(notes[len(sent) :])
-        self._taken = self.uncertain = self.suspect = True
+        self._delivered = min(len(sent), len(notes))
+        # Of what another process has sent, not all need stand in its file.
+        self._always_uncertain = self.uncertain = self.suspect = True
+
+    def _notes_in(self, lines: list[str]) -> list[Note]:
+        notes: list[Note] = []
+        # Where the process, or its machine, ended while it wrote, the last line is torn.
+        for number, line in enumerate(lines[:-1], start=2):
+            try:
+                note = from_line(line)
+                self._check_copies(note)
+                notes.append(note)
+            except (ValueError, RuntimeError) as error:
+                # Links that lead to each other are the latter.
+                raise _unreadable(
+                    self.folder, f"line {number} of {_NOTES} is damaged ({error!s:.80})", "delete the folder"
+                ) from None
+        return notes
 
 
 def spools(place: Path) -> list[Path]:

@@ -98,7 +98,10 @@ def find_store(root: Path) -> Store:
         if (root / uri).is_file():
             _refuse(uri, f"names a file; write sqlite:///{uri} if it is a database")
         return Store(_file_uri(root / uri))
-    return Store(uri, answers_by_http=kind in {"http", "https"})
+    answers_by_http = kind in {"http", "https"}
+    if answers_by_http and not parts.hostname:
+        _refuse(uri, f"names no server; write {kind}://HOST:PORT")
+    return Store(uri, answers_by_http=answers_by_http)
 
 
 def _named_sqlite_store(uri: str, root: Path) -> Store:

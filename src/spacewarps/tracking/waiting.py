@@ -57,9 +57,10 @@ def deliver_waiting(
 
 
 def _deliver_all(spool: Spool, delivery: Delivery, note_progress: Callable[[], None]) -> None:
+    delivery.check_that_it_is_the_same(spool)
     while spool.undelivered:
-        delivery.deliver_first(spool)
-        note_progress()
+        if delivery.deliver_first(spool):
+            note_progress()
     delivery.remove_twins(spool)
     say_killed(spool.killed)
     spool.discard()
