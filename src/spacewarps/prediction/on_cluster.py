@@ -46,7 +46,7 @@ def answers_on_cluster(
         images: where the stamps are, on this machine and on each node.
 
     Raises:
-        spacewarps.clusters.ClusterError: there is no cluster at that address, it has no room, or a node cannot run the project.
+        ClusterError: there is no cluster at that address, it has no room, or a node cannot run the project.
         SpaceWarpsError: a node does not see the stamps or is of another kind, or a part was lost again and again.
     """
     cluster = Cluster(address, threads=compute.threads, gpu_share=1.0 if compute.device.type == "cuda" else 0.0)
