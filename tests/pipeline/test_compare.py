@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,37 @@ def test_answers_that_are_not_in_the_cache_leave_the_figures_of_git(
     together = " ".join(said.split())
     assert "the answers of plain cannot be had (reports/report/predictions.csv is neither in the cache of" in together
     assert "B less A: log loss -0." in together
+
+
+def test_a_project_below_the_top_of_the_repository_is_compared(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    top = compared.copy(tmp_path / "top" / "project").at(tmp_path / "top")
+    below = compared.at(tmp_path / "top" / "project")
+    shutil.rmtree(below.folder / ".git")
+    top.git("init", "--quiet")
+    top.commit("Start")
+    status, said, errors = spacewarps_here(below, "compare", "HEAD")
+    assert (status, errors) == (0, "")
+    assert said.count(": no difference\n") == 2
+    # The commit has the project at another place.
+    top.git("mv", "project", "moved")
+    status, _, errors = spacewarps_here(compared.at(tmp_path / "top" / "moved"), "compare", "HEAD")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "dvc.lock tells of no result (there is none)" in errors
+
+
+def test_data_that_the_cache_lacks_is_had_from_a_remote_younger_than_the_commit(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    project = compared.copy(tmp_path / "project")
+    project.dvc("remote", "add", "--default", "lab", "../remote")
+    project.dvc("push")
+    project.commit("Name a remote")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    status, said, errors = spacewarps_here(project, "compare", "better")
+    assert (status, errors) == (0, "")
+    assert "Both answered the same 200 test samples" in said
 
 
 @pytest.mark.parametrize(
