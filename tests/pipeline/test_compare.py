@@ -191,6 +191,28 @@ def test_params_that_have_changed_since_are_told_of_the_workspace(
     assert "note: train.epochs is 7, but these results are of 4" in " ".join(said.split())
 
 
+def test_results_that_are_not_of_one_run_are_not_compared(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    project = compared.copy(tmp_path / "project")
+    lock = project.folder / "dvc.lock"
+    prepared = project.lock()["stages"]["prepare"]["outs"][0]["md5"]
+    # Prepared anew, but not evaluated.
+    lock.write_text(lock.read_text().replace(prepared, "f" * 32, 1))
+    project.commit("Half")
+    project.git("restore", "--source=HEAD~1", "dvc.lock")
+    for arguments in (("HEAD",), ("plain", "HEAD")):
+        status, said, errors = spacewarps_here(project, "compare", *arguments)
+        assert (status, said, errors.count("\n")) == (2, "", 1)
+        assert "HEAD: the results of evaluate are of another data/prepared than the one that dvc.lock has of" in errors
+    # Evaluated by hand.
+    metrics = project.folder / "reports/metrics.json"
+    metrics.write_text(f"{metrics.read_text()} ")
+    status, said, errors = spacewarps_here(project, "compare", "plain")
+    assert (status, said, errors.count("\n")) == (2, "", 1)
+    assert "workspace: reports/metrics.json is not the one that dvc.lock has of evaluate" in errors
+
+
 @pytest.mark.long
 def test_an_experiment_is_compared_with_what_it_came_from(finished: Project, spacewarps_here: SpacewarpsHere) -> None:
     finished.dvc("exp", "run", "--name", "longer", "--set-param", "train.epochs=4")
