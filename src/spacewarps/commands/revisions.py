@@ -16,6 +16,7 @@ from dvc_data.index import DataIndexDirError
 from scmrepo.git import Git
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.git import run_git
 from spacewarps.reading import read_bytes
 
 # What is wrong is said here, in one line.
@@ -82,6 +83,8 @@ def find_revision(name: str) -> Revision:
     """
     if name == WORKSPACE:
         return Revision(name)
+    # What git refuses it explains, where DVC fails with an error of a library.
+    run_git(Path.cwd(), "rev-parse", "--git-dir", may_fail=True)
     try:
         repo = Repo()
     except NotDvcRepoError:
