@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from configobj import ConfigObj
+from dvc.config import Config, merge
 
 from spacewarps.commands.recorded_outputs import differing_outputs, read_outputs
 from spacewarps.errors import SpaceWarpsError
@@ -120,11 +122,25 @@ def _take_results(tree: Path, commit: str) -> None:
 
 
 def _share_cache(project: Path, tree: Path) -> None:
-    """Let DVC find in ``tree`` what the project has in its cache, and the remotes that only this clone knows."""
-    cache = _dvc(project, "cache", "dir").stdout.strip()
-    if (project / _LOCAL_SETTINGS).is_file():
-        shutil.copy(project / _LOCAL_SETTINGS, tree / _LOCAL_SETTINGS)
-    _dvc(tree, "cache", "dir", "--local", str(project / cache))
+    """Let DVC find in ``tree`` what the project has in its cache and its remotes, of which the commit may know none."""
+    cache = project / _dvc(project, "cache", "dir").stdout.strip()
+    known = Config(str(project / ".dvc"))
+    settings: dict[str, Any] = {}
+    for level in Config.REPO_LEVELS:
+        # With the places in full, as they are relative to the file that names them.
+        merge(settings, known.load_one(level))
+    settings["cache"] |= {"dir": str(cache)}
+    # DVC itself writes ASCII only.
+    written = ConfigObj(encoding="utf-8")
+    for section, values in settings.items():
+        for name, value in values.items():
+            if isinstance(value, dict):
+                written[f'{section} "{name}"'] = value
+            else:
+                written.setdefault(section, {})[name] = value
+    # There may be keys in it.
+    with os.fdopen(os.open(tree / _LOCAL_SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        written.write(file)
 
 
 def _fetch_data(tree: Path) -> None:
