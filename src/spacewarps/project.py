@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.files import outputs
-from spacewarps.git import last_line, run_git
+from spacewarps.git import fault, run_git
 from spacewarps.project_files import PACKED, PROJECT_FILES
 from spacewarps.recorded_code import CODE, installed_code
 from spacewarps.writing import write_json, write_text
@@ -142,7 +142,7 @@ def depending_on_recorded_code(pipeline: str) -> str:
 def _in_work_tree(folder: Path) -> bool:
     done = run_git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True)
     if done.returncode and "not a git repository" not in done.stderr:
-        raise SpaceWarpsError(f"git cannot be used in {folder}: {last_line(done.stderr)}")
+        raise SpaceWarpsError(f"git cannot be used in {folder}: {fault(done.stderr)}")
     if done.stdout.strip() == "false":
         raise SpaceWarpsError(f"{folder} is git's own folder, or a bare repository's; name one outside of it")
     return done.returncode == 0

@@ -98,6 +98,25 @@ def test_a_run_that_was_cut_short_after_some_stages_is_seen(note: Callable[..., 
     assert note({"seed": 2}, lock) == "seed is 2, but these results are of 1; `dvc repro` brings them up to date"
 
 
+def test_no_params_are_told_where_the_results_are_not_of_one_run(note: Callable[..., str | None]) -> None:
+    lock = lock_of(SHIPPED)
+    search, evaluate = lock["stages"]["search"], lock["stages"]["evaluate"]
+    search["outs"][0]["md5"] = evaluate["deps"][0]["md5"] = "1" * 32
+    Path("reports").mkdir()
+    Path("reports/metrics.json").write_text("{}")
+    evaluate["outs"][0]["md5"] = "99914b932bd37a50b983c5e7c90ae93b"
+    assert note({}, lock) is None
+    Path("reports/metrics.json").write_text("{ }")
+    assert note({"seed": 2}, lock) == (
+        "reports/metrics.json is not the one that dvc.lock has of evaluate, so nobody knows which params it is of; "
+        "run `dvc repro`"
+    )
+    search["outs"][0]["md5"] = "2" * 32
+    assert note({"seed": 2}, lock) == (
+        "the results of evaluate are of another models/search than the one that dvc.lock has of search; run `dvc repro`"
+    )
+
+
 def test_the_demo_does_not_count_where_the_survey_is_another(note: Callable[..., str | None]) -> None:
     changed = {"simulate": {"n_samples": 500}}
     assert "simulate.n_samples is 500" in str(note(changed, lock_of(SHIPPED)))

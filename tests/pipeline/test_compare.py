@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,37 @@ def test_answers_that_are_not_in_the_cache_leave_the_figures_of_git(
     together = " ".join(said.split())
     assert "the answers of plain cannot be had (reports/report/predictions.csv is neither in the cache of" in together
     assert "B less A: log loss -0." in together
+
+
+def test_a_project_below_the_top_of_the_repository_is_compared(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    top = compared.copy(tmp_path / "top" / "project").at(tmp_path / "top")
+    below = compared.at(tmp_path / "top" / "project")
+    shutil.rmtree(below.folder / ".git")
+    top.git("init", "--quiet")
+    top.commit("Start")
+    status, said, errors = spacewarps_here(below, "compare", "HEAD")
+    assert (status, errors) == (0, "")
+    assert said.count(": no difference\n") == 2
+    # The commit has the project at another place.
+    top.git("mv", "project", "moved")
+    status, _, errors = spacewarps_here(compared.at(tmp_path / "top" / "moved"), "compare", "HEAD")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "dvc.lock tells of no result (there is none)" in errors
+
+
+def test_data_that_the_cache_lacks_is_had_from_a_remote_younger_than_the_commit(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    project = compared.copy(tmp_path / "project")
+    project.dvc("remote", "add", "--default", "lab", "../remote")
+    project.dvc("push")
+    project.commit("Name a remote")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    status, said, errors = spacewarps_here(project, "compare", "better")
+    assert (status, errors) == (0, "")
+    assert "Both answered the same 200 test samples" in said
 
 
 @pytest.mark.parametrize(
@@ -157,6 +189,28 @@ def test_params_that_have_changed_since_are_told_of_the_workspace(
     finally:
         compared.write_params(original)
     assert "note: train.epochs is 7, but these results are of 4" in " ".join(said.split())
+
+
+def test_results_that_are_not_of_one_run_are_not_compared(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    project = compared.copy(tmp_path / "project")
+    lock = project.folder / "dvc.lock"
+    prepared = project.lock()["stages"]["prepare"]["outs"][0]["md5"]
+    # Prepared anew, but not evaluated.
+    lock.write_text(lock.read_text().replace(prepared, "f" * 32, 1))
+    project.commit("Half")
+    project.git("restore", "--source=HEAD~1", "dvc.lock")
+    for arguments in (("HEAD",), ("plain", "HEAD")):
+        status, said, errors = spacewarps_here(project, "compare", *arguments)
+        assert (status, said, errors.count("\n")) == (2, "", 1)
+        assert "HEAD: the results of evaluate are of another data/prepared than the one that dvc.lock has of" in errors
+    # Evaluated by hand.
+    metrics = project.folder / "reports/metrics.json"
+    metrics.write_text(f"{metrics.read_text()} ")
+    status, said, errors = spacewarps_here(project, "compare", "plain")
+    assert (status, said, errors.count("\n")) == (2, "", 1)
+    assert "workspace: reports/metrics.json is not the one that dvc.lock has of evaluate" in errors
 
 
 @pytest.mark.long

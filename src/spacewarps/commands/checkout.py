@@ -3,16 +3,18 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from configobj import ConfigObj
+from dvc.config import Config, merge
+
 from spacewarps.commands.recorded_outputs import differing_outputs, read_outputs
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.git import last_line, run_git
+from spacewarps.git import run_git
 from spacewarps.progress import say
 from spacewarps.tracking.pipeline_file import PIPELINES
 from spacewarps.tracking.recorded_run import RecordedRun, find_recorded_run
@@ -41,7 +43,7 @@ def run(run_id: str, folder: Path) -> None:
     if os.path.lexists(folder):
         raise SpaceWarpsError(f"{folder} is there already, and is no working tree of this run; name another folder")
     try:
-        run_git(project, "worktree", "add", "--quiet", "--detach", str(folder.absolute()), recorded.commit)
+        _add_worktree(project, folder.absolute(), recorded.commit)
         tree = folder.absolute() / below
         (tree / _PARAMS).write_bytes(recorded.params_file)
         results = _commit_with_results(tree, recorded)
@@ -75,6 +77,13 @@ def _check_commit(project: Path, recorded: RecordedRun) -> None:
         raise SpaceWarpsError(
             f"{which}: {first}{more} had changes when it ran that are not in its commit {commit[:12]}; {advice}"
         )
+
+
+def _add_worktree(project: Path, folder: Path, commit: str) -> None:
+    listed = run_git(project, "worktree", "list", "--porcelain").stdout.splitlines()
+    if f"worktree {folder.parent.resolve() / folder.name}" in listed:
+        raise SpaceWarpsError(f"{folder} is gone, but git still has it as a working tree; `git worktree prune` helps")
+    run_git(project, "worktree", "add", "--quiet", "--detach", str(folder), commit)
 
 
 def _is_tree_of(recorded: RecordedRun, folder: Path, below: Path) -> bool:
@@ -113,11 +122,25 @@ def _take_results(tree: Path, commit: str) -> None:
 
 
 def _share_cache(project: Path, tree: Path) -> None:
-    """Let DVC find in ``tree`` what the project has in its cache, and the remotes that only this clone knows."""
-    cache = _dvc(project, "cache", "dir").stdout.strip()
-    if (project / _LOCAL_SETTINGS).is_file():
-        shutil.copy(project / _LOCAL_SETTINGS, tree / _LOCAL_SETTINGS)
-    _dvc(tree, "cache", "dir", "--local", str(project / cache))
+    """Let DVC find in ``tree`` what the project has in its cache and its remotes, of which the commit may know none."""
+    cache = project / _dvc(project, "cache", "dir").stdout.strip()
+    known = Config(str(project / ".dvc"))
+    settings: dict[str, Any] = {}
+    for level in Config.REPO_LEVELS:
+        # With the places in full, as they are relative to the file that names them.
+        merge(settings, known.load_one(level))
+    settings["cache"] |= {"dir": str(cache)}
+    # DVC itself writes ASCII only.
+    written = ConfigObj(encoding="utf-8")
+    for section, values in settings.items():
+        for name, value in values.items():
+            if isinstance(value, dict):
+                written[f'{section} "{name}"'] = value
+            else:
+                written.setdefault(section, {})[name] = value
+    # There may be keys in it.
+    with os.fdopen(os.open(tree / _LOCAL_SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        written.write(file)
 
 
 def _fetch_data(tree: Path) -> None:
@@ -126,10 +149,7 @@ def _fetch_data(tree: Path) -> None:
         return
     pulled = _dvc(tree, "pull", "--allow-missing", may_fail=True)
     if pulled.returncode:
-        # The first error says why, and the last how many files it concerns.
-        errors = [line for line in pulled.stderr.splitlines() if line.startswith(_ERROR)]
-        why = errors[0] if errors else last_line(pulled.stderr)
-        say(f"not all data could be pulled: {why.removeprefix(_ERROR)}")
+        say(f"not all data could be pulled: {_fault(pulled.stderr)}")
         _dvc(tree, "checkout", "--quiet", "--allow-missing", may_fail=True)
 
 
@@ -207,5 +227,11 @@ def _dvc(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.Co
         check=False,
     )
     if done.returncode and not may_fail:
-        raise SpaceWarpsError(f"dvc {arguments[0]} failed in {folder}: {last_line(done.stderr)}")
+        raise SpaceWarpsError(f"dvc {arguments[0]} failed in {folder}: {_fault(done.stderr)}")
     return done
+
+
+def _fault(text: str) -> str:
+    """Return the line of what DVC said that tells what is wrong: its first error."""
+    lines = text.strip().splitlines() or ["DVC gave no message"]
+    return next((line for line in lines if line.startswith(_ERROR)), lines[-1]).removeprefix(_ERROR)

@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from spacewarps.commands.answers import Answers
+from spacewarps.commands.one_piece import doubt_of
 from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
 from spacewarps.commands.results import STAGE, Result, read_result
 from spacewarps.commands.revisions import WORKSPACE, Revision, find_revision
+from spacewarps.errors import SpaceWarpsError
 from spacewarps.model.settings import block_label
 from spacewarps.progress import say
 from spacewarps.settings import shown
@@ -32,10 +34,13 @@ def run(stage: Stage, options: argparse.Namespace) -> None:
     """Print the comparison.
 
     Raises:
-        SpaceWarpsError: one of both cannot be found, or holds no result.
+        SpaceWarpsError: one of both cannot be found, or holds no result, or one that is of several runs.
     """
     revisions = [find_revision(name) for name in (options.a, options.b)]
     a, b = (read_result(revision) for revision in revisions)
+    for revision, result in zip(revisions, (a, b), strict=True):
+        if doubt := doubt_of(revision, result.lock):
+            raise SpaceWarpsError(f"{revision.name}: {doubt}; run `dvc repro` there first")
     for letter, revision in zip("AB", revisions, strict=True):
         _say(f"{letter}: {revision.name}{f' ({revision.commit[:_DIGITS]})' if revision.commit else ''}")
         if revision.name == WORKSPACE and (note := note_on_params(stage.params, STAGE)):

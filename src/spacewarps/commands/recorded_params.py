@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from spacewarps.commands.one_piece import doubt_of
+from spacewarps.commands.revisions import WORKSPACE, Revision
 from spacewarps.params import Params
 from spacewarps.reading import read_bytes
 from spacewarps.settings import as_values, shown
@@ -16,7 +18,8 @@ _NAMED = 3
 def note_on_params(params: Params, stage: str) -> str | None:
     """Return in one line how ``params`` differ from those that the results of ``stage`` are of; nothing if they do not.
 
-    Only the stages that led to these results count. If ``dvc.lock`` does not tell, the line says so.
+    Only the stages that led to these results count. If ``dvc.lock`` does not tell, the line says so, and which
+    result is of something else where they are not of one run.
     """
     try:
         stages = read_lock(read_bytes(LOCK, at_most=MAX_BYTES).decode("utf-8")).led_to(stage)
@@ -24,6 +27,8 @@ def note_on_params(params: Params, stage: str) -> str | None:
         return _unknown(error.strerror or str(error))
     except ValueError as error:
         return _unknown(f"{error!s:.200}")
+    if doubt := doubt_of(Revision(WORKSPACE), stages):
+        return f"{doubt}; run `dvc repro`"
     values = as_values(params)
     found: dict[str, tuple[Any, Any]] = {}
     for each in stages.values():

@@ -9,12 +9,14 @@ from typing import Any
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.fs import GitFileSystem
 from dvc.repo import Repo
 from dvc.scm import RevError, resolve_rev
 from dvc_data.index import DataIndexDirError
 from scmrepo.git import Git
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.git import run_git
 from spacewarps.reading import read_bytes
 
 # What is wrong is said here, in one line.
@@ -81,6 +83,8 @@ def find_revision(name: str) -> Revision:
     """
     if name == WORKSPACE:
         return Revision(name)
+    # What git refuses it explains, where DVC fails with an error of a library.
+    run_git(Path.cwd(), "rev-parse", "--git-dir", may_fail=True)
     try:
         repo = Repo()
     except NotDvcRepoError:
@@ -98,8 +102,28 @@ def find_revision(name: str) -> Revision:
             commit = str(resolve_rev(repo.scm, f"{resolve_rev(repo.scm, name)}^{{commit}}"))
         except RevError as error:
             raise SpaceWarpsError(_unknown(name, str(error), _names(repo))) from None
-        folder = Path.cwd().resolve().relative_to(Path(repo.root_dir).resolve())
-    return Revision(name, commit, DVCFileSystem(rev=commit), f"/{folder.as_posix()}")
+        files, top = _files_at(repo, commit)
+    folder = PurePosixPath(top, Path.cwd().resolve().relative_to(Path(repo.root_dir).resolve()).as_posix())
+    return Revision(name, commit, files, str(folder))
+
+
+def _files_at(repo: Repo, commit: str) -> tuple[DVCFileSystem, str]:
+    """Return what git and DVC hold of ``commit``, and where in it the project is.
+
+    Git's top may lie above the project. Data is looked for in the cache and in the remotes that the project has now: a
+    remote may be younger than the commit, and the place of one is relative to the settings on disk.
+    """
+    git = Git(repo.scm.root_dir)
+    place = Path(repo.root_dir).resolve().relative_to(Path(git.root_dir).resolve()).as_posix()
+    then = Repo(
+        str(PurePosixPath("/", place)),
+        fs=GitFileSystem(scm=git, rev=commit),
+        scm=git,
+        # The commit may be older than the project, which is then said as of any file that is not there.
+        uninitialized=True,
+        config={**repo.config, "cache": {**repo.config["cache"], "dir": repo.cache.local_cache_dir}},
+    )
+    return DVCFileSystem(then), str(PurePosixPath("/", PurePosixPath("/", place).relative_to(then.root_dir)))
 
 
 def _names(repo: Repo) -> list[str]:
