@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 
@@ -52,6 +53,23 @@ def processes_that_fit(threads: int) -> int:
     """Return how many processes of so many ``threads`` the cores allow, at least one."""
     # Half-used cores gain less than switching between processes costs.
     return max(1, available_cores() // threads)
+
+
+def check_port_is_free(port: int, target: str) -> None:
+    """Check that nobody else has ``port`` of the loopback interface, for ``target`` of the Makefile.
+
+    Raises:
+        SpaceWarpsError: somebody has.
+    """
+    try:
+        with socket.socket() as there:
+            # As servers do: what an earlier one has left closing is no hindrance.
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            there.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise SpaceWarpsError(
+            f"port {port} of 127.0.0.1 cannot be had ({error}); name another: make {target} PORT=5001"
+        ) from None
 
 
 def memory_is_short(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.progress import say
+from spacewarps.resources import check_port_is_free
 from spacewarps.team.bucket import BUCKET, S3Server
 from spacewarps.team.credentials import Credentials, as_shell, write_secret
 from spacewarps.team.parts import Part, end_what_was_left
@@ -45,7 +46,7 @@ def serve(folder: Path, port: int, told_to_end: threading.Event) -> None:
     with ExitStack() as running, _only_one_of(folder), suppress(_ToldToEndError):
         # What a killed server has left may hold the port.
         parts = _Parts(folder, running, told_to_end)
-        check_free(port)
+        check_port_is_free(port, "team-server")
         credentials = Credentials.in_folder(folder / "secrets")
         cluster = Cluster(folder / "postgres", folder / "secrets", credentials.database_password, _free_port())
         parts.start(cluster.start, until=cluster.answers)
@@ -60,23 +61,6 @@ def serve(folder: Path, port: int, told_to_end: threading.Event) -> None:
         say(f"to point a project at it, in the project's shell: . {shlex.quote(str(client))}")
         say("that file, which only you can read, has the user and the password; a browser asks for them, too")
         parts.watch()
-
-
-def check_free(port: int) -> None:
-    """See to it that nobody else has the port.
-
-    Raises:
-        SpaceWarpsError: somebody has.
-    """
-    try:
-        with socket.socket() as there:
-            # As servers do: what an earlier one has left closing is no hindrance.
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            there.bind(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise SpaceWarpsError(
-            f"port {port} of 127.0.0.1 cannot be had ({error}); name another: make team-server PORT=5001"
-        ) from None
 
 
 class _ToldToEndError(Exception):

@@ -1,7 +1,6 @@
 """Where to look at runs: for ``make ui``, which needs the address of the store, and for the last word of a run."""
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,13 +9,15 @@ from urllib.parse import urlsplit
 
 from mlflow.tracking import MlflowClient
 
+from spacewarps.errors import SpaceWarpsError
+from spacewarps.resources import check_port_is_free
 from spacewarps.tracking.database import check_database
 from spacewarps.tracking.experiment import find_experiment
 from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.store import URI_VARIABLE, Store, find_store, project_root
 from spacewarps.tracking.views import results_page
 
-_HOST, _USUAL_PORT = "127.0.0.1", "5000"
+_USUAL_PORT = "5000"
 
 
 def address() -> str:
@@ -36,20 +37,11 @@ def check_port(port: str) -> None:
     """Check that pages can be served on ``port`` of this machine.
 
     Raises:
-        TrackingError: it is no port, or somebody else's.
+        SpaceWarpsError: it is no port, or somebody else's.
     """
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
         raise TrackingError(f"PORT={port:.20} is no number from 1 to 65535")
-    with socket.socket() as probe:
-        # As the server does, which may follow one that has just ended.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, int(port)))
-        except OSError as error:
-            raise TrackingError(
-                f"port {port} of {_HOST} cannot be had ({error.strerror}); end what uses it, or name another: "
-                "make ui PORT=5001"
-            ) from None
+    check_port_is_free(int(port), "ui")
 
 
 def where_to_look(root: Path) -> str:
@@ -70,7 +62,7 @@ def where_to_look(root: Path) -> str:
 
 def _page(store: Store, port: str = _USUAL_PORT) -> str:
     """Return the page of the project's runs, or the first one of a server that does not say which that is."""
-    server = _without_user(store.uri) if store.answers_by_http else f"http://{_HOST}:{port}"
+    server = _without_user(store.uri) if store.answers_by_http else f"http://127.0.0.1:{port}"
     experiment = None
     # To ask a database that is not there would make one, and one on a server may let wait.
     if store.answers_by_http or (store.is_local and (store.database is None or store.database.exists())):
@@ -103,5 +95,5 @@ if __name__ == "__main__":
         check_port(sys.argv[1])
         print(address())
         print(f"MLflow will be at {_page(find_store(project_root()), sys.argv[1])}", file=sys.stderr)
-    except TrackingError as error:
+    except SpaceWarpsError as error:
         sys.exit(f"make ui: {error}")
