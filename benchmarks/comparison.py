@@ -23,7 +23,6 @@ import pandas as pd
 
 from outer_folds import BudgetSpentError, Method, Task, as_table_of_folds, command_line, of_record, run_all, table
 from spacewarps import ProgressiveModel
-from spacewarps.baselines.networks import inputs_of
 from spacewarps.baselines.resnet import FixedResNet
 from spacewarps.model.ensemble import Ensemble, Network
 from spacewarps.model.storage import unpack_model
@@ -42,6 +41,7 @@ from spacewarps.training.final import Part, learn
 from spacewarps.training.fit import fit_without_validation
 from spacewarps.training.settings import FinalSettings, Optimiser
 from spacewarps.training.training import Training, run_epoch
+from spacewarps.training.untrained import inputs_of
 
 DEFAULTS, FINAL, OPTIMISER = SearchSettings(), FinalSettings(), Optimiser()
 KS, MAX_LAYERS = DEFAULTS.candidates_by_step(), DEFAULTS.max_layers

@@ -62,6 +62,8 @@ def check_port_is_free(port: int, target: str) -> None:
         SpaceWarpsError: somebody has.
     """
     try:
+        if port == 0:
+            raise OSError("it stands for any, and nobody would know which")
         with socket.socket() as there:
             # As servers do: what an earlier one has left closing is no hindrance.
             there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

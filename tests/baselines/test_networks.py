@@ -3,17 +3,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spacewarps.baselines.networks import (
-    inputs_of,
-    network_of,
-    vgg_blocks,
-)
+from spacewarps.baselines.networks import vgg_blocks
 from spacewarps.baselines.resnet import FixedResNet
 from spacewarps.baselines.views import without_features, without_sources, without_stamps
-from spacewarps.model.settings import Configuration
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import BatchIndices, Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
+from spacewarps.training.untrained import inputs_of
 
 Draw = Callable[..., PreparedSurvey]
 
@@ -47,13 +43,6 @@ def test_without_sources_each_row_is_one(draw_survey: Draw) -> None:
 
 def test_the_blocks_are_the_wider_the_deeper() -> None:
     assert [block.k for block in vgg_blocks(6)] == [32, 64, 96, 128, 128, 128]
-
-
-def test_the_same_seed_gives_the_same_weights(data: Space_Galaxi) -> None:
-    one, again, other = (network_of(inputs_of(data), vgg_blocks(2), Configuration(), seed) for seed in (1, 1, 2))
-    weights = [network.head.classify.weight for network in (one, again, other)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
 
 
 def test_the_residual_network_sees_stamps_and_features(data: Space_Galaxi) -> None:

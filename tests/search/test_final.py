@@ -17,10 +17,11 @@ from spacewarps.search.journal import FolderJournal
 from spacewarps.seeds import derive_seed
 from spacewarps.testing.data import OPTIMISER, small_compute, small_folds
 from spacewarps.training.compute import named_random_state
-from spacewarps.training.final import Final, Part, new_start
+from spacewarps.training.final import Final, Part
 from spacewarps.training.fit import fit_without_validation
 from spacewarps.training.score import Score
 from spacewarps.training.settings import FinalSettings
+from spacewarps.training.untrained import new_start
 
 FOLDS = small_folds(3)
 SETTINGS = FinalSettings(epochs=3, orientations=1)

@@ -315,6 +315,9 @@ def test_a_journal_that_cannot_be_made_is_named_in_one_line(tmp_path: Path) -> N
             FolderJournal(folder)
         assert str(caught.value).startswith(f"{folder}: the journal cannot be written (")
         assert str(caught.value).endswith("); choose another folder (`journal`)")
+    (tmp_path / "link").symlink_to("away")
+    with pytest.raises(JournalError, match=r"the link leads to away, which is not there"):
+        FolderJournal(tmp_path / "link")
 
 
 @pytest.mark.parametrize(("in_the_way", "reason"), [(False, "No such file or directory"), (True, "Not a directory")])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spacewarps.baselines.networks import inputs_of, network_of, vgg_blocks
+from spacewarps.baselines.networks import vgg_blocks
 from spacewarps.baselines.settings import BaselineSettings
 from spacewarps.errors import ModelError
 from spacewarps.evaluation.comparison import Baseline
@@ -20,6 +20,7 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
 from spacewarps.survey.settings import Shares
 from spacewarps.training.compute import Compute
+from spacewarps.training.untrained import new_network
 from tests.conftest import save_prepared
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def make(
             train=replace(params.train, **{"data": "folds", "folds": 2, **QUICK, **train}),
             evaluate=replace(params.evaluate, baselines=BaselineSettings(**{name: name in asked for name in ALL})),
         )
-        found = network_of(inputs_of(test), vgg_blocks(1), Configuration(), seed=1)
+        found = new_network(test, vgg_blocks(1), Configuration(), seed=1)
         return Baselines(Stage("evaluate", own, Dependencies.of("evaluate", own)), found, test, compute)
 
     return make

@@ -30,7 +30,7 @@ def team_server(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_port_that_is_taken_is_refused_in_one_line(taken: int, tmp_path: Path) -> None:
     pytest.importorskip("moto.server")
-    for port in (str(taken), "99999999"):
+    for port in (str(taken), "99999999", "0"):
         done = team_server("--folder", str(tmp_path / "team"), "--port", port)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert done.stderr.startswith(f"team-server: port {port} of 127.0.0.1 cannot be had (")

@@ -73,6 +73,7 @@ def test_artifacts_have_a_place_that_does_not_depend_on_the_folder_a_stage_runs_
         ("my.db", "write sqlite:///my.db"),
         ("http://[half", "is no address"),
         ("http://", "names no server; write http://HOST:PORT"),
+        ("http://127.0.0.1:5000/#/experiments/1", "is a page of the browser; write http://127.0.0.1:5000"),
         ("https://:5000", "names no server; write https://HOST:PORT"),
     ],
 )

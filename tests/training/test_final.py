@@ -8,22 +8,18 @@ import torch
 from spacewarps.errors import ModelError
 from spacewarps.model.ensemble import Ensemble
 from spacewarps.model.network import ProgressiveModel
-from spacewarps.model.settings import Configuration
-from spacewarps.model.storage import pack_model
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
-from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.final import Part, answers_held_out, learn, new_start
+from spacewarps.training.compute import Compute
+from spacewarps.training.final import Part, answers_held_out, learn
 from spacewarps.training.prediction import predict, predict_answers, score
 from spacewarps.training.settings import Optimiser
+from spacewarps.training.untrained import new_network
 
 
-def new_network(data: Space_Galaxi, seed: int = 0) -> ProgressiveModel:
-    with named_random_state(seed, "initialisation"):
-        model = ProgressiveModel(data.stamp_shape, data.feature_names, data.classes, Configuration(8, 2, 0.2))
-        model.add_block(4)
-    model.fit_normalisers(data.stamps, data.features)
-    return model
+def small_network(data: Space_Galaxi, seed: int = 0) -> ProgressiveModel:
+    return new_network(data, [BlockSpec(4)], Configuration(8, 2, 0.2), seed)
 
 
 @pytest.fixture
@@ -38,7 +34,7 @@ def learned(train_data: Space_Galaxi, compute: Compute) -> Callable[..., Any]:
             "on_epoch": lambda *_told: None,
             "on_batch": lambda _samples: None,
         }
-        return learn(new_network(train_data), part, **(settings | changes))
+        return learn(small_network(train_data), part, **(settings | changes))
 
     return learned
 
@@ -69,28 +65,10 @@ def test_a_training_that_diverged_is_said_in_one_line(
         learned(Part(train_data, validation_data), optimiser=Optimiser(16, 1e38))
 
 
-def test_a_new_start_has_new_weights_and_knows_the_samples_that_it_will_learn_from(
-    train_data: Space_Galaxi, validation_data: Space_Galaxi
-) -> None:
-    model = new_network(train_data)
-    before = pack_model(model)
-    fresh = new_start(model, train_data, 1)
-    assert pack_model(model) == before
-    assert fresh.specs == model.specs
-    assert not torch.equal(fresh.trunk[0].conv.weight, model.trunk[0].conv.weight)  # type: ignore[arg-type, union-attr]
-    for part in ("stamp_normaliser", "feature_normaliser"):
-        pairs = zip(getattr(fresh, part).buffers(), getattr(model, part).buffers(), strict=True)
-        assert all(torch.equal(one, other) for one, other in pairs)
-    other = new_start(model, validation_data, 1)
-    assert not torch.equal(other.stamp_normaliser.sky, model.stamp_normaliser.sky)
-    assert torch.equal(other.head.project.weight, fresh.head.project.weight)
-    assert not torch.equal(new_start(model, train_data, 2).head.project.weight, fresh.head.project.weight)
-
-
 def test_each_network_answers_on_what_was_held_out_from_it(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, test_data: Space_Galaxi, compute: Compute
 ) -> None:
-    networks = [new_network(train_data, seed) for seed in range(2)]
+    networks = [small_network(train_data, seed) for seed in range(2)]
     held_out = answers_held_out(networks, [validation_data, test_data], compute, 8)
     assert held_out.logits.shape == (8, 60, 3)
     assert torch.equal(held_out.labels, torch.cat([validation_data.labels, test_data.labels]))
@@ -109,7 +87,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute, precision: torch.dtype
 ) -> None:
     settings = Compute(compute.device, precision, compute.threads)
-    networks = [new_network(train_data, seed) for seed in range(3)]
+    networks = [small_network(train_data, seed) for seed in range(3)]
     expected = torch.stack([predict(one, validation_data, settings).double().softmax(dim=1) for one in networks])
     found = predict(Ensemble(copy.deepcopy(networks)), validation_data, settings)
     assert found.dtype == torch.float32
@@ -120,7 +98,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members(
 def test_predictions_of_an_ensemble_do_not_depend_on_how_a_stamp_is_turned(
     train_data: Space_Galaxi, validation_data: Space_Galaxi, compute: Compute
 ) -> None:
-    ensemble = Ensemble([new_network(train_data, seed) for seed in range(2)], 8)
+    ensemble = Ensemble([small_network(train_data, seed) for seed in range(2)], 8)
     turned = copy.copy(validation_data)
     turned.packed = validation_data.packed[..., ::-1].swapaxes(2, 3).copy()
     one, other = (predict(ensemble, data, compute).exp() for data in (validation_data, turned))
@@ -131,7 +109,7 @@ def test_an_ensemble_for_other_data_is_refused(
     train_data: Space_Galaxi, draw_survey: Callable[..., PreparedSurvey], compute: Compute
 ) -> None:
     other = Space_Galaxi(draw_survey(features=()), split="validation")
-    ensemble = Ensemble([new_network(train_data)], 8)
+    ensemble = Ensemble([small_network(train_data)], 8)
     for ask in (predict, predict_answers, score):
         with pytest.raises(ModelError, match="was made for features z, z_err, but the survey has none; search again"):
             ask(ensemble, other, compute)

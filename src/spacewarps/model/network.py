@@ -188,15 +188,7 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
 
     def with_new_weights(self) -> "ProgressiveModel":
         """Return a network of the same architecture with the same normalisers, and every weight drawn anew."""
-        model = ProgressiveModel(
-            self.inputs.stamp_shape,
-            self.inputs.features,
-            self.inputs.classes,
-            self.configuration,
-            mask_channel=self.inputs.mask_channel,
-        )
-        for spec in self.specs:
-            model.add_block(spec.k, spec.kind, spec.kernel_size)
+        model = build_network(self.inputs, self.specs, self.configuration)
         model.stamp_normaliser.load_state_dict(self.stamp_normaliser.state_dict())
         if self.inputs.features:
             model.feature_normaliser.load_state_dict(self.feature_normaliser.state_dict())
@@ -243,6 +235,22 @@ class ProgressiveModel(AskedWithArrays, nn.Module):
     def _new_head(self) -> Head:
         joined = self.configuration.embedding if self.inputs.features else 0
         return Head(self.map_shape, joined, len(self.inputs.classes), self.configuration)
+
+
+def build_network(
+    inputs: Inputs, blocks: Sequence[BlockSpec], configuration: Configuration | None = None
+) -> ProgressiveModel:
+    """Return a network of ``blocks`` with new weights; its normalisers are not fitted yet.
+
+    Raises:
+        ModelError: there can be no such network.
+    """
+    model = ProgressiveModel(
+        inputs.stamp_shape, inputs.features, inputs.classes, configuration, mask_channel=inputs.mask_channel
+    )
+    for block in blocks:
+        model.add_block(block.k, block.kind, block.kernel_size)
+    return model
 
 
 def check_depth(stamp_shape: tuple[int, int, int], blocks: int) -> None:

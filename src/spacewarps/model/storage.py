@@ -15,8 +15,8 @@ from torch import Tensor
 from spacewarps.errors import ModelError, SpaceWarpsError
 from spacewarps.files import replaced_directory
 from spacewarps.model.ensemble import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, Ensemble, Network
-from spacewarps.model.network import ProgressiveModel
-from spacewarps.model.settings import Configuration
+from spacewarps.model.network import Inputs, ProgressiveModel, build_network
+from spacewarps.model.settings import BlockSpec, Configuration
 from spacewarps.reading import MAX_JSON_BYTES, check_file, first_fault, read_bytes
 from spacewarps.writing import write_json
 
@@ -223,16 +223,11 @@ def _build(inputs: _Inputs, architecture: _Architecture) -> ProgressiveModel:
     # Sizes that a hostile description claims cost nothing on this device; only weights that are really there take
     # memory.
     with torch.device("meta"):
-        model = ProgressiveModel(
-            (channels, height, width),
-            inputs.features,
-            inputs.classes,
+        return build_network(
+            Inputs((channels, height, width), tuple(inputs.features), tuple(inputs.classes), inputs.mask_channel),
+            [BlockSpec(block.k, block.kind, block.kernel_size) for block in architecture.blocks],
             Configuration(architecture.embedding, architecture.head_grid, architecture.dropout),
-            mask_channel=inputs.mask_channel,
         )
-        for block in architecture.blocks:
-            model.add_block(block.k, block.kind, block.kernel_size)
-    return model
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.importing import extra_missing
 from spacewarps.model.ensemble import Ensemble, Network, oriented
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.prediction.classifier import Classifier
@@ -33,10 +34,7 @@ def check_installed() -> None:
     """
     missing = [name for name in _MADE_WITH if importlib.util.find_spec(name) is None]
     if missing:
-        raise SpaceWarpsError(
-            f"the extra `onnx` is not installed ({', '.join(missing)}): pip install 'spacewarps[onnx]', "
-            "or '.[onnx]' in the repository"
-        )
+        raise SpaceWarpsError(extra_missing("onnx", *missing))
 
 
 def description(classifier: Classifier) -> dict[str, Any]:

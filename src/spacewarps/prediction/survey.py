@@ -17,6 +17,7 @@ import pandas as pd
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.files import outputs
+from spacewarps.importing import extra_missing
 from spacewarps.interrupts import children_spared
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.parts import Job, Part, answer_part
@@ -111,10 +112,7 @@ def predict_parts(
         try:
             from spacewarps.prediction.on_cluster import answers_on_cluster
         except ModuleNotFoundError as error:
-            raise SpaceWarpsError(
-                f"a Ray cluster is asked for, but {error.name} is not installed; install spacewarps with its extra "
-                "ray: pip install 'spacewarps[ray]', or '.[ray]' in the repository"
-            ) from None
+            raise SpaceWarpsError(f"a Ray cluster is asked for, but {extra_missing('ray', str(error.name))}") from None
         answers = answers_on_cluster(classifier, todo, compute, address=cluster[0], images=cluster[1])
     for job, place, is_known in zip(jobs, places, known, strict=True):
         part = _read(place, job, classifier) if is_known else None

@@ -18,9 +18,10 @@ from spacewarps.search.observer import SearchObserver
 from spacewarps.search.settings import CandidateSettings
 from spacewarps.seeds import derive_seed
 from spacewarps.training.compute import Compute, check_surroundings, kind_of_machine
-from spacewarps.training.final import Final, Member, Part, answer_as_one, learn, new_start
+from spacewarps.training.final import Final, Member, Part, answer_as_one, learn
 from spacewarps.training.score import Epoch, Score
 from spacewarps.training.settings import FinalSettings, Optimiser
+from spacewarps.training.untrained import new_start
 
 
 class FinalObserver:

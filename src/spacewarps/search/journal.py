@@ -64,8 +64,10 @@ class FolderJournal(Journal):
             # One byte of this file stands for each key. The system drops a lock when its process ends, however it ends.
             self._claims = os.open(folder / _CLAIMS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
+            leads_nowhere = folder.is_symlink() and not folder.exists()
+            why = f"the link leads to {folder.readlink()}, which is not there" if leads_nowhere else error.strerror
             raise JournalError(
-                f"{folder}: the journal cannot be written ({error.strerror}); choose another folder (`journal`)"
+                f"{folder}: the journal cannot be written ({why}); choose another folder (`journal`)"
             ) from None
         sweep(folder)
 

@@ -26,9 +26,9 @@ from spacewarps.search.strategies.base import Proposal, Strategy
 from spacewarps.search.strategies.greedy import Greedy
 from spacewarps.seeds import derive_seed
 from spacewarps.survey.dataset import Batch, Space_Galaxi
-from spacewarps.training.compute import Compute, check_surroundings, kind_of_machine, named_random_state, set_up_compute
-from spacewarps.training.final import fit_normalisers
+from spacewarps.training.compute import Compute, check_surroundings, kind_of_machine, set_up_compute
 from spacewarps.training.settings import ComputeSettings, Optimiser
+from spacewarps.training.untrained import new_network
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def search_folds(
         executor, journal, fingerprints=fingerprints, machine=kind_of_machine(compute.device), observer=observer
     )
     rule, ladder = rule_of(settings, folds), ladder_of(settings, len(folds))
-    trunks = [Network(None, tuple(pack_model(_empty_model(fold.train, configuration, seed)) for fold in folds))]
+    trunks = [Network(None, tuple(pack_model(new_network(fold.train, [], configuration, seed)) for fold in folds))]
     steps: list[Step] = []
     # The network so far: where steps without gain are tried, the trunks are ahead of it.
     grown, tries_left = trunks[0], settings.patience
@@ -280,13 +280,3 @@ def _unwrap(
     assert isinstance(first, Space_Galaxi)
     assert isinstance(second, Space_Galaxi)
     return first, second, replace(optimiser, batch_size=batch_size)
-
-
-def _empty_model(train: Space_Galaxi, configuration: Configuration, seed: int) -> ProgressiveModel:
-    """Return a network without blocks whose normalisers know the training split."""
-    with named_random_state(seed, "initialisation"):
-        model = ProgressiveModel(
-            train.stamp_shape, train.feature_names, train.classes, configuration, mask_channel=train.mask_channel
-        )
-    fit_normalisers(model, train)
-    return model

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spacewarps.baselines.networks import inputs_of, network_of, vgg_blocks
+from spacewarps.baselines.networks import vgg_blocks
 from spacewarps.baselines.shapes import measure
 from spacewarps.baselines.trees import boost, features_of
 from spacewarps.baselines.views import without_features, without_sources, without_stamps
@@ -27,8 +27,9 @@ from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.survey.settings import Shares
 from spacewarps.training.compute import Compute, named_random_state
-from spacewarps.training.final import Part, answer_as_one, fit_normalisers, learn
+from spacewarps.training.final import Part, answer_as_one, learn
 from spacewarps.training.prediction import predict_probabilities
+from spacewarps.training.untrained import fit_normalisers, inputs_of, new_network
 
 _Answers = NDArray[np.float64]
 
@@ -155,7 +156,7 @@ class Baselines:
     def _features_network(self, name: str) -> _Answers:
         return self._learned_here(
             name,
-            lambda seed, data: network_of(inputs_of(data), [], self._found.configuration, seed),
+            lambda seed, data: new_network(data, [], self._found.configuration, seed),
             view=without_stamps,
         )
 
@@ -165,7 +166,9 @@ class Baselines:
 
         def new_resnet(seed: int, data: Space_Galaxi) -> ProgressiveModel:
             with named_random_state(seed, "initialisation"):
-                return FixedResNet(inputs_of(data), self._found.configuration)
+                model = FixedResNet(inputs_of(data), self._found.configuration)
+            fit_normalisers(model, data)
+            return model
 
         return self._learned_here(name, new_resnet)
 
@@ -181,7 +184,7 @@ class Baselines:
     def _trained_blocks(self, name: str, blocks: Sequence[BlockSpec], parts: Sequence[Part]) -> Network:
         params = self._stage.params
         stage = replace(self._stage, params=replace(params, train=replace(params.train, start="fresh")))
-        model = network_of(inputs_of(parts[0].train), blocks, self._found.configuration, self._seed(name))
+        model = new_network(parts[0].train, blocks, self._found.configuration, self._seed(name))
         with progress_bar(name, self._stamps(parts)) as advance:
             trained = run_training(
                 stage,
@@ -204,10 +207,8 @@ class Baselines:
         with progress_bar(name, self._stamps(parts)) as advance:
             for number, part in enumerate(parts):
                 seed = derive_seed(self._seed(name), "train", number)
-                model = new(seed, part.train)
-                fit_normalisers(model, part.train)
                 member = learn(
-                    model,
+                    new(seed, part.train),
                     # Only there does what is held out choose the epoch.
                     part if settings.data == "train" else Part(part.train, None),
                     epochs=settings.epochs,

@@ -237,7 +237,7 @@ def _check_alike(image: Image.Image, pages: Sequence[int]) -> None:
 def _describe_loss(image: Image.Image, content: bytes) -> str | None:
     """Return why the pixels of ``image`` would not come out as they are, if so."""
     if isinstance(image, TiffImageFile):
-        reason = tiff.describe_loss(image)
+        reason = tiff.describe_loss(image.tag_v2)
         if reason:
             return reason
     elif getattr(image, "n_frames", 1) > 1:

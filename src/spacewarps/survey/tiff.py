@@ -36,11 +36,6 @@ class TiffError(Exception):
     """The pages of a TIFF cannot be gone through; the message is the reason, as the audit counts it."""
 
 
-def describe_loss(image: TiffImageFile) -> str | None:
-    """Return why the pixels of the page that ``image`` is at would not come out as they are, if so."""
-    return _describe_loss(image.tag_v2)
-
-
 def pages_of(image: TiffImageFile, content: bytes) -> list[int]:
     """Return the numbers of the pages of ``image``, from 0, without those that repeat another one smaller.
 
@@ -69,14 +64,15 @@ def describe_unopened(content: bytes) -> str:
         tags = ImageFileDirectory_v2(content[: _LONG_HEADER if content[2:3] == b"+" else _HEADER])
         file.seek(tags.next)
         tags.load(file)
-        reason = _describe_loss(tags) if {*_SIZE} <= tags.keys() else None
+        reason = describe_loss(tags) if {*_SIZE} <= tags.keys() else None
     except Exception:
         # Damaged tags fail in as many ways as a damaged picture.
         reason = None
     return reason or "damaged stamp"
 
 
-def _describe_loss(tags: ImageFileDirectory_v2) -> str | None:
+def describe_loss(tags: ImageFileDirectory_v2) -> str | None:
+    """Return why the pixels of a page with ``tags`` would not come out as they are, if so."""
     bands, sample = int(tags.get(_BANDS, 1)), sample_type(tags)
     colours = bands - (tuple(tags.get(_EXTRA_BANDS, ())) in _ALPHA)
     big_endian = tags.prefix == b"MM"

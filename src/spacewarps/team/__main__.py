@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.importing import extra_missing
 
 _NEEDED = ("flask_wtf", "moto.server", "psycopg", "boto3")
 
@@ -38,7 +39,7 @@ def _check_that_all_is_installed() -> None:
     except ModuleNotFoundError as error:
         missing = [str(error.name)]
     if missing:
-        raise SpaceWarpsError(f"the extra `team` is not installed ({missing[0]}): pip install 'spacewarps[team]'")
+        raise SpaceWarpsError(extra_missing("team", *missing))
 
 
 if __name__ == "__main__":

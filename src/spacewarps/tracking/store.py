@@ -99,6 +99,8 @@ def find_store(root: Path) -> Store:
             _refuse(uri, f"names a file; write sqlite:///{uri} if it is a database")
         return Store(_file_uri(root / uri))
     answers_by_http = kind in {"http", "https"}
+    if answers_by_http and "#" in uri:
+        _refuse(uri, f"is a page of the browser; write {uri.partition('#')[0].rstrip('/')}")
     if answers_by_http and not parts.hostname:
         _refuse(uri, f"names no server; write {kind}://HOST:PORT")
     return Store(uri, answers_by_http=answers_by_http)

@@ -13,10 +13,9 @@ from torch.nn import functional
 from spacewarps.errors import ModelError
 from spacewarps.model.ensemble import Ensemble, mean_log_probabilities
 from spacewarps.model.network import ProgressiveModel
-from spacewarps.model.normalisers import stamps_to_fit
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.calibration import fit_temperature
-from spacewarps.training.compute import Compute, named_random_state
+from spacewarps.training.compute import Compute
 from spacewarps.training.conformal import class_thresholds
 from spacewarps.training.fit import fit, fit_without_validation
 from spacewarps.training.prediction import predict_answers
@@ -98,20 +97,6 @@ class Final:
     uncalibrated: Score | None
     thresholds: tuple[float, ...] | None
     held_out: NDArray[np.float64] | None
-
-
-def new_start(model: ProgressiveModel, train: Space_Galaxi, seed: int) -> ProgressiveModel:
-    """Return a network of the architecture of ``model`` with new weights, its normalisers fitted to ``train``."""
-    with named_random_state(seed, "initialisation"):
-        fresh = model.with_new_weights()
-    fit_normalisers(fresh, train)
-    return fresh
-
-
-def fit_normalisers(model: ProgressiveModel, train: Space_Galaxi) -> None:
-    """Fit the normalisers of ``model``, in place, to what it is to learn from."""
-    some = train.seen(list(stamps_to_fit(len(train))))
-    model.fit_normalisers(some.images.numpy(), train.features)
 
 
 def learn(

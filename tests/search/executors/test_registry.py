@@ -35,5 +35,7 @@ def test_an_executor_takes_of_the_settings_what_it_knows(
 def test_an_executor_whose_extra_is_not_installed_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "spacewarps.search.executors.ray_cluster", raising=False)
-    with pytest.raises(ExecutorError, match=r"`executor` is ray, but ray is not installed; .*'spacewarps\[ray\]'"):
+    with pytest.raises(
+        ExecutorError, match=r"`executor` is ray, but the extra `ray` is not installed \(ray\): .*'spacewarps\[ray\]'"
+    ):
         make_executor("ray", None, None, None)  # type: ignore[arg-type]

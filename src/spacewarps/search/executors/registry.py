@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 
+from spacewarps.importing import extra_missing
 from spacewarps.search.executors.base import Executor, ExecutorError
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.folds import Fold
@@ -26,9 +27,6 @@ def make_executor(name: str, folds: Sequence[Fold], compute: Compute, settings: 
     try:
         found = getattr(importlib.import_module(f"{__package__}.{registered.module}"), registered.executor)
     except ModuleNotFoundError as error:
-        raise ExecutorError(
-            f"`executor` is {name}, but {error.name} is not installed; install spacewarps with its extra {name}: "
-            f"pip install 'spacewarps[{name}]', or '.[{name}]' in the repository"
-        ) from None
+        raise ExecutorError(f"`executor` is {name}, but {extra_missing(name, str(error.name))}") from None
     made: Executor = found.from_settings(folds, compute, part_of(registered.settings, settings))
     return made
