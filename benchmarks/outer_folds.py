@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 
 from spacewarps import Augmentation, Space_Galaxi
 from spacewarps.evaluation.bootstrap import mean_interval
+from spacewarps.evaluation.losses import sample_losses
 from spacewarps.evaluation.metrics import expected_calibration_error
+from spacewarps.files import outputs
 from spacewarps.model.ensemble import Network
 from spacewarps.portability import portable_environment
 from spacewarps.provenance import fingerprint_of_code
@@ -40,6 +42,7 @@ from spacewarps.survey.prepared import load_prepared_survey
 from spacewarps.training.compute import Compute, set_up_compute
 from spacewarps.training.prediction import predict
 from spacewarps.training.settings import ComputeSettings
+from spacewarps.writing import write_text
 
 FOLDS = 5
 RESAMPLES, CONFIDENCE = 2000, 0.95
@@ -118,8 +121,8 @@ def losses_of(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the log loss of each sample, and whether it was classified right."""
-    of_label = probabilities[np.arange(len(labels)), labels].clip(np.finfo(np.float64).tiny)
-    return -np.log(of_label), np.asarray(probabilities.argmax(axis=1) == labels, dtype=np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    return sample_losses(labels, probabilities), right.astype(np.float64)
 
 
 def run_here(options: argparse.Namespace, method: Method) -> None:
@@ -143,7 +146,8 @@ def run_here(options: argparse.Namespace, method: Method) -> None:
         },
     }
     options.kept.parent.mkdir(parents=True, exist_ok=True)
-    options.kept.write_text(json.dumps(record), encoding="utf-8")
+    with outputs() as out:
+        write_text(out.file(options.kept), json.dumps(record))
 
 
 def command_line(

@@ -48,3 +48,12 @@ def test_a_class_that_was_not_learned_from_has_no_chance(draw_survey: Draw) -> N
     probabilities = boosted(without, test)
     assert (probabilities[:, 1] == 0).all()
     assert np.allclose(probabilities.sum(axis=1), 1)
+
+
+def test_errors_that_are_none_are_all_alike_to_trees(draw_survey: Draw) -> None:
+    train, test = splits(draw_survey(sizes={"train": 100, "test": 60}))
+    for data in (train, test):
+        # One code for each class.
+        data.features[:, 1] = -data.labels.float()
+    assert np.isnan(features_of(train)[:, 1]).all()
+    assert np.array_equal(features_of(train)[:, 0], train.features[:, 0].double().numpy())

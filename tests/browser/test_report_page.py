@@ -133,6 +133,15 @@ def test_stamps_are_filtered_and_sorted_by_keys_alone(visitor: Visitor, pages: d
         float(card.get_attribute("data-probability")) for card in page.locator(".stamps").first.locator("li").all()
     ]
     assert probabilities == sorted(probabilities)
+    page.get_by_label("Sort by").select_option(label="z, lowest first")
+    # As if the network had seen no redshift of it.
+    visitor.page.evaluate("document.querySelector('.stamps > li').dataset.feature0 = ''")
+    page.get_by_label("Sort by").dispatch_event("input")
+    *redshifts, last = [
+        card.get_attribute("data-feature0") for card in page.locator(".stamps").first.locator("li").all()
+    ]
+    assert [float(each) for each in redshifts] == sorted(map(float, redshifts))
+    assert last == ""
     page.get_by_label("Sort by").select_option(label="as chosen")
     assert shown_ids(visitor) == before
     page.get_by_label("Class", exact=True).select_option(label="QSO")

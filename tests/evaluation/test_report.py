@@ -221,7 +221,9 @@ def test_the_most_frequent_class_is_that_of_training(draw_survey: Callable[..., 
     survey.samples.loc[of_training & (np.arange(len(of_training)) % 3 == 0), "label"] = "STAR"
     survey.samples.loc[~of_training, "label"] = "QSO"
     train, test = (Space_Galaxi(survey, split=split) for split in ("train", "test"))
-    assert most_frequent_class(train, test).tolist() == [2] * len(test)
+    answers = most_frequent_class(train, test).probabilities
+    assert answers.argmax(axis=1).tolist() == [2] * len(test)
+    assert answers[0].tolist() == (np.bincount(train.labels.numpy()) / len(train)).tolist()
 
 
 def test_the_page_says_where_the_network_is_not_better(
@@ -314,7 +316,10 @@ def test_a_class_that_is_never_predicted_stands_above_the_tables(
 def test_balanced_accuracy_stands_beside_every_accuracy(evaluation: SplitEvaluation) -> None:
     test, baseline = evaluation.metrics["test"], evaluation.metrics["baseline"]
     assert test["balanced_accuracy_low"] < test["balanced_accuracy"] < test["balanced_accuracy_high"]
-    assert baseline["most_frequent_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
+    frequent = baseline["most_frequent_class"]
+    assert frequent["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert frequent["accuracy_low"] < frequent["accuracy"] < frequent["accuracy_high"]
+    assert frequent["gain"]["accuracy"] == test["accuracy"] - frequent["accuracy"]
     gain = test["balanced_accuracy"] - baseline["guesses"]["balanced_accuracy"]
     assert baseline["guesses"]["gain"]["balanced_accuracy"] == gain
 

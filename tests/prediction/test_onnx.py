@@ -164,6 +164,12 @@ def test_no_page_is_made_for_stamps_that_no_browser_reads(tmp_path: Path) -> Non
         (tmp_path / name).touch()
     told = complaint(ParamsError, onnx_page.check_page, classifier, tmp_path)
     assert told == "the network takes stamps of float32, which no browser reads; leave out --page"
+    for channels in (2, 4):
+        several = saved(tmp_path / f"model{channels}", network((channels, 8, 8), (), {"conv": 4}, seed=1), "uint8", {})
+        told = complaint(ParamsError, onnx_page.check_page, several, tmp_path)
+        assert told.startswith(
+            f"the network takes stamps of {channels} channels, and a browser reads pictures of 1 or 3"
+        )
 
 
 def test_names_from_outside_stay_text_on_the_page(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ METRICS = {
         "log_loss": 0.5,
         "ece": 0.25,
     },
-    "baseline": {"features_alone": {"accuracy": 0.5}},
+    "baseline": {"features_alone": {"classifier": "boosting", "accuracy": 0.5}},
 }
 
 
@@ -128,6 +128,7 @@ def test_a_description_has_result_architecture_decisions_and_what_is_next() -> N
     assert found["spacewarps.architecture"] == "conv 5x5 k=8"
     for part in (
         "**Test accuracy 0.7500**, 90% interval 0.5000 to 1.0000 (8 samples of 4 sources)",
+        "Beside it: boosting 0.5000.",
         "- **never predicted: QSO**",
         "1 block, 12,345 parameters",
         "| 1 | conv 5x5 k=8 | 1 to 8 | 0.5000 |",

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from spacewarps.features import are_errors
 from spacewarps.survey.dataset import Space_Galaxi
 
 # The last bits of an exponential depend on the processor.
@@ -37,9 +38,13 @@ def boost(
 
 
 def features_of(data: Space_Galaxi) -> NDArray[np.float64]:
-    """Return the features of all samples, ``[N, F]``."""
+    """Return the features of all samples, ``[N, F]``, NaN where there is no value.
+
+    An error that is not positive is a code of the catalogue and no error, to trees as to networks: codes that differ
+    from class to class would give the classes away.
+    """
     values: NDArray[np.float64] = data.features.double().numpy()
-    return values
+    return np.where(np.array(are_errors(data.feature_names)) & (values <= 0), np.nan, values)
 
 
 def _finite_or_missing(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from spacewarps.evaluation.comparison import learned_baselines
+from spacewarps.evaluation.comparison import MOST_FREQUENT, learned_baselines
 
 _NAMED = 10
 
@@ -15,7 +15,7 @@ def blind_spots(metrics: dict[str, Any], written: Callable[[str], str] = str) ->
         metrics: what ``reports/metrics.json`` holds.
         written: makes the name of a class fit where the sentences will stand.
     """
-    test, frequent = metrics["test"], metrics["baseline"]["most_frequent_class"]
+    test, frequent = metrics["test"], metrics["baseline"][MOST_FREQUENT]
     support, never = test["support"], test["never_predicted"]
     missed = [name for name, recall in test["recall"].items() if support[name] and not recall and name not in never]
     absent = [name for name, samples in support.items() if not samples]

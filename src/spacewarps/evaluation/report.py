@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from spacewarps.evaluation import plots
 from spacewarps.evaluation.blind_spots import blind_spots
-from spacewarps.evaluation.comparison import Answered, Baseline, RowSplit, learned_baselines, verdict
+from spacewarps.evaluation.comparison import MOST_FREQUENT, Answered, Baseline, RowSplit, verdict
 from spacewarps.evaluation.coverage import PredictionSets, set_metrics
 from spacewarps.evaluation.markdown import markdown_text
-from spacewarps.evaluation.metrics import balanced_accuracy, classification_metrics, confusion_matrix, roc_curves
+from spacewarps.evaluation.metrics import classification_metrics, confusion_matrix, roc_curves
 from spacewarps.evaluation.settings import BootstrapSettings
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.writing import in_percent, write_text
@@ -22,10 +22,10 @@ from spacewarps.writing import in_percent, write_text
 _MISTAKES_SHOWN = 18
 
 
-def most_frequent_class(train: Space_Galaxi, test: Space_Galaxi) -> NDArray[np.int64]:
-    """Predict the class that is most frequent in training for every sample of ``test``."""
+def most_frequent_class(train: Space_Galaxi, test: Space_Galaxi) -> Baseline:
+    """Return what knows nothing of a sample: it answers each class's share of training for all of ``test``."""
     counts = np.bincount(train.labels.numpy(), minlength=len(train.classes))
-    return np.full(len(test), counts.argmax(), dtype=np.int64)
+    return Baseline(MOST_FREQUENT, "the most frequent class", np.tile(counts / counts.sum(), (len(test), 1)))
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,8 @@ def evaluate_predictions(
     labels = test.labels.numpy()
     _, sources = np.unique(test.samples["source"].to_numpy(dtype=str), return_inverse=True)
     answered = Answered(labels, sources, settings, seed)
-    predicted, frequent = probabilities.argmax(axis=1), most_frequent_class(train, test)
-    compared: dict[str, Any] = {
-        "most_frequent_class": {
-            "accuracy": float((frequent == labels).mean()),
-            "balanced_accuracy": balanced_accuracy(labels, frequent),
-        }
-    }
-    compared |= {baseline.name: answered.compare(probabilities, baseline) for baseline in baselines}
+    predicted, others = probabilities.argmax(axis=1), [most_frequent_class(train, test), *baselines]
+    compared = {baseline.name: answered.compare(probabilities, baseline) for baseline in others}
     metrics: dict[str, Any] = {
         "test": {
             **answered.accuracies(predicted, "network"),
@@ -188,22 +182,18 @@ def _classifiers_table(evaluation: SplitEvaluation) -> list[str]:
     rows = [_row(heading), _row(["---"] * len(heading))]
     for name, found in (
         ("the network", test),
-        ("the most frequent class", baseline["most_frequent_class"]),
-        *((each["classifier"], each) for each in learned_baselines(evaluation.metrics).values()),
+        *((each["classifier"], each) for each in baseline.values()),
     ):
         cells = [cell for metric in ("accuracy", "balanced_accuracy") for cell in _with_interval(found, metric)]
-        rows.append(_row([name, *cells, f"{found['log_loss']:.4f}" if "log_loss" in found else ""]))
+        rows.append(_row([name, *cells, f"{found['log_loss']:.4f}"]))
     return rows
 
 
 def _gains_table(evaluation: SplitEvaluation) -> list[str]:
-    """Return by how much the network is better than each baseline that learns, where there is one."""
-    learned = learned_baselines(evaluation.metrics)
-    if not learned:
-        return []
+    """Return by how much the network is better than each baseline."""
     heading = ["the network beside", "gain in accuracy", "interval", "loss saved", "interval", "McNemar's p", "better?"]
     rows = [_row(heading), _row(["---"] * len(heading))]
-    for each in learned.values():
+    for each in evaluation.metrics["baseline"].values():
         gain = each["gain"]
         cells = [cell for metric in ("accuracy", "log_loss") for cell in _with_interval(gain, metric, "+")]
         rows.append(_row([each["classifier"], *cells, f"{gain['mcnemar_p']:.2g}", verdict(gain)]))

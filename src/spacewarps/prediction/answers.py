@@ -22,11 +22,17 @@ def answers_of(classifier: Classifier, stamps: NDArray[np.generic], features: pd
     Args:
         classifier: is asked.
         stamps: ``[N, C, H, W]`` in the survey's units, with the mask if the network takes one.
-        features: a column for each feature, NaN where there is no value; none if the network has none.
+        features: a column for each feature, NaN or a missing code where there is no value; none if the network has
+            none.
     """
-    seen = np.empty((len(stamps), 0), np.float32) if features is None else as_seen(features)
+    seen = np.empty((len(stamps), 0), np.float32) if features is None else as_seen(_decoded(features, classifier))
     probabilities = classifier.network.predict_proba(stamps, None if features is None else seen)
     return rows_of(classifier, probabilities, seen, levels(stamps[:, : classifier.network.inputs.image_channels]))
+
+
+def _decoded(features: pd.DataFrame, classifier: Classifier) -> pd.DataFrame:
+    codes = classifier.reference.missing_codes
+    return pd.DataFrame({name: column.mask(column.isin(codes.get(str(name), ()))) for name, column in features.items()})
 
 
 def rows_of(

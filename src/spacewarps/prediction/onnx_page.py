@@ -11,6 +11,7 @@ from spacewarps.prediction.onnx_graph import description
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 # Of the package `onnxruntime-web`, whose own licence stands at the head of the script.
+_CHANNELS = (1, 3)
 _RUNTIME, _WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
 
 
@@ -32,6 +33,11 @@ def check_page(classifier: Classifier, runtime: Path) -> None:
     pixels = classifier.reference.pixels
     if pixels != "uint8":
         raise ParamsError(f"the network takes stamps of {pixels}, which no browser reads; leave out --page")
+    channels = classifier.network.inputs.stamp_shape[0]
+    if channels not in _CHANNELS:
+        raise ParamsError(
+            f"the network takes stamps of {channels} channels, and a browser reads pictures of 1 or 3; leave out --page"
+        )
     if classifier.network.inputs.mask_channel:
         raise ParamsError("the network takes stamps with a mask, which the page does not make; leave out --page")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spacewarps.evaluation.comparison import learned_baselines
+from spacewarps.evaluation.comparison import MOST_FREQUENT, learned_baselines
 from spacewarps.evaluation.coverage import PredictionSets
 from spacewarps.evaluation.report import SplitEvaluation
 from spacewarps.features import are_errors
@@ -92,9 +92,8 @@ class Facts:
 
     def compared(self) -> list[tuple[str, dict[str, Any]]]:
         """Return what each classifier is called, and what it came to: the network first, then each baseline."""
-        frequent = self.metrics_of_all["baseline"]["most_frequent_class"]
-        others = [(str(found["classifier"]), found) for found in self.learned.values()]
-        return [("the network", self.metrics), ("the most frequent class", frequent), *others]
+        others = self.metrics_of_all["baseline"].values()
+        return [("the network", self.metrics), *((str(found["classifier"]), found) for found in others)]
 
     @property
     def classes(self) -> list[str]:
@@ -141,7 +140,7 @@ class Facts:
         # Of its own architecture nobody asks which of the two is better.
         others = [found for name, found in self.learned.items() if name != "found_anew"]
         if not others:
-            frequent = self.metrics_of_all["baseline"]["most_frequent_class"]["accuracy"]
+            frequent = self.metrics_of_all["baseline"][MOST_FREQUENT]["accuracy"]
             return f"{told}; always answering the most frequent class would be right for {frequent:.1%}."
         best = max(others, key=lambda found: float(found["accuracy"]))
         points = [100 * best["gain"][name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
@@ -161,11 +160,8 @@ class Facts:
         samples, sources = int(self.metrics["samples"]), int(self.metrics["sources"])
         shares = []
         for name, found in self.compared():
-            # One that learns nothing has no interval in metrics.json; its own is that of a share.
-            low, high = wilson(found["accuracy"], sources, self.confidence)
-            if "accuracy_low" in found:
-                low, high = found["accuracy_low"], found["accuracy_high"]
-            shares.append(Share(name, found["accuracy"], low, high, samples, sources))
+            interval = (found["accuracy_low"], found["accuracy_high"])
+            shares.append(Share(name, found["accuracy"], *interval, samples, sources))
         return shares
 
     def values_of_candidates(self) -> tuple[str, str, list[tuple[float, float, float]]]:

@@ -14,6 +14,11 @@ const order = {
   actual: (a, b) => a.dataset.actual - b.dataset.actual,
   predicted: (a, b) => a.dataset.predicted - b.dataset.predicted,
 };
+const byFeature = name => (a, b) => {
+  const [one, other] = [a.dataset[name], b.dataset[name]];
+  // What has no value comes last.
+  return one && other ? one - other : Boolean(other) - Boolean(one);
+};
 function show() {
   const wanted = {actual: value('of-class'), predicted: value('taken-for')};
   const part = value('of-id').trim().toLowerCase();
@@ -21,7 +26,8 @@ function show() {
     card.hidden = !card.dataset.id.toLowerCase().includes(part)
       || Object.entries(wanted).some(([name, number]) => number !== '' && card.dataset[name] !== number);
   }
-  const compare = order[value('sorted-by')];
+  const by = value('sorted-by');
+  const compare = order[by] || byFeature(by);
   for (const list of document.querySelectorAll('.stamps')) {
     list.append(...[...list.children].sort((a, b) => compare(a, b) || order.given(a, b)));
   }

@@ -26,12 +26,12 @@ def stamps(facts: Facts) -> Markup:
             "(Simonyan et al. 2014), black where nothing does. It says where the network looks, not why."
             f"{mask}",
         ),
-        _controls(facts.classes),
+        _controls(facts.classes, facts.test.feature_names[:_MOST_FEATURES]),
         *(_gallery(facts, gallery, number) for number, gallery in enumerate(found)),
     )
 
 
-def _controls(classes: list[str]) -> Markup:
+def _controls(classes: list[str], features: list[str]) -> Markup:
     every = element("option", "all", value="")
     of_classes = [element("option", name, value=str(number)) for number, name in enumerate(classes)]
     orders = {
@@ -41,6 +41,7 @@ def _controls(classes: list[str]) -> Markup:
         "id": "id",
         "actual": "class",
         "predicted": "predicted class",
+        **{f"feature{number}": f"{name}, lowest first" for number, name in enumerate(features)},
     }
     options = [element("option", name, value=value) for value, name in orders.items()]
     return element(
@@ -88,9 +89,11 @@ def _card(facts: Facts, sample: int, map_of_saliency: str, position: int) -> Mar
     if possible is not None:
         named = ", ".join(possible) or "no class"
         told["may be"] = named if len(possible) <= _NAMED_IN_A_SET else f"{len(possible)} classes"
-    for name in facts.test.feature_names[:_MOST_FEATURES]:
+    values = {}
+    for number, name in enumerate(facts.test.feature_names[:_MOST_FEATURES]):
         value = float(row[name])
         told[f"feature {name}"] = f"{value:.6g}" if math.isfinite(value) else "no value"
+        values[f"data_feature{number}"] = repr(value) if math.isfinite(value) else ""
     stamp = picture_of_stamp(facts.test.packed[facts.test.rows[sample]][: facts.test.image_channels])
     height, width = facts.test.stamp_shape[1:]
     sizes = {"width": str(width), "height": str(height)}
@@ -108,4 +111,5 @@ def _card(facts: Facts, sample: int, map_of_saliency: str, position: int) -> Mar
         data_predicted=str(predicted),
         data_probability=f"{probability:.9f}",
         data_given=str(position),
+        **values,
     )

@@ -67,13 +67,13 @@ def progressive_architecture_search(
     journal: Journal | None = None,
     observer: SearchObserver | None = None,
 ) -> SearchResult:
-    """Grow a network block by block for as long as that raises its accuracy on validation.
+    """Grow a network block by block for as long as a block helps.
 
     It starts from an empty model. At each step every block on trial is added to a copy of the last winner, trained,
-    and scored on validation. The best joins for good (equal accuracy: the lower loss; equal loss: fewer parameters).
-    One that diverged never does. Growth ends when a step gains no more than ``settings.min_delta``, or at
-    ``settings.max_layers``. With ``settings.decides`` and :func:`search_folds` it decides on more than one accuracy
-    (:mod:`spacewarps.search.decisions`).
+    and scored on validation. The winner's block joins if it has gained: by default, if its loss is lower by more than
+    noise, and of blocks that are alike the smallest wins; with ``decides="accuracy"`` on one split, if its accuracy is
+    higher (:mod:`spacewarps.search.decisions`). One that diverged never joins. Growth ends after ``settings.patience``
+    steps in turn without gain, or at ``settings.max_layers``. :func:`search_folds` takes several folds.
 
     >>> train, validation = create_train_val_dataloaders("data/prepared")  # doctest: +SKIP
     >>> result = progressive_architecture_search(train, validation, SearchSettings(max_layers=3))  # doctest: +SKIP

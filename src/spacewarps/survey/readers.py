@@ -43,6 +43,9 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys((".npy", ".npz"), NumpyReader()),
 }
 
+# What is none of these is a picture, of which Pillow finds the kind.
+_MAGIC = ((b"SIMPLE  =", ".fits"), (b"\x1f\x8b", ".fits.gz"), (b"\x93NUMPY", ".npy"), (b"PK\x03\x04", ".npz"))
+
 
 def split_name(name: str) -> tuple[str, str]:
     """Return the name of a file without its suffix, and the suffix in small letters, the longest that is read.
@@ -55,6 +58,12 @@ def split_name(name: str) -> tuple[str, str]:
         if suffix and suffix.lower() in READERS:
             return name[: -len(suffix)], suffix.lower()
     return PurePath(name).stem, PurePath(name).suffix.lower()
+
+
+def reader_of_content(content: bytes, how: StampSettings) -> Reader:
+    """Return what reads ``content``, the bytes of a stamp file whose name nobody knows."""
+    suffix = next((suffix for magic, suffix in _MAGIC if content.startswith(magic)), ".png")
+    return reader_of(Path(f"stamp{suffix}"), how)
 
 
 def reader_of(file: Path, how: StampSettings) -> Reader:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from spacewarps.errors import SpaceWarpsError, SurveyError
 from spacewarps.resources import available_cores, shortage
-from spacewarps.survey.images import MAX_BYTES, PictureReader, StampError, StampShape, check_range, read_stamp
+from spacewarps.survey.images import MAX_BYTES, StampError, StampShape, check_range, read_stamp
 from spacewarps.survey.masks import mask_of, packed_shape, with_mask
 from spacewarps.survey.packing import packed_rows, sort_rows
 from spacewarps.survey.pixels import crop, fill_masked, missing_before, pad
-from spacewarps.survey.readers import READERS, Reader, reader_of, split_name
+from spacewarps.survey.readers import READERS, Reader, reader_of, reader_of_content, split_name
 from spacewarps.survey.settings import MAX_CHANNELS, MAX_SIDE, StampSettings
 
 _CHUNK = 256
@@ -253,18 +253,23 @@ def decode_stamps(
     return _put_back((stamp if isinstance(stamp, StampError) else stamp.pixels for stamp in stamps), order)
 
 
-def decode_picture(content: bytes, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
-    """Return the stamp in the ``content`` of an image file as pixels, ``[channels, height, width]`` of ``shape``.
+def decode_content(content: bytes, shape: StampShape, how: StampSettings) -> NDArray[np.generic]:
+    """Return the stamp in the ``content`` of a file as pixels, ``[channels, height, width]`` of ``shape``.
 
-    As by :func:`pack_stamps`, with its mask if ``how`` asks for it.
+    As by :func:`pack_stamps`, with its mask if ``how`` asks for it. Its first bytes tell the format.
 
     Raises:
-        StampError: it is no image, damaged, or of another shape.
+        StampError: it is no stamp, damaged, of another shape, or to be cut at a position.
     """
     if len(content) > MAX_BYTES:
         raise StampError("stamp of absurd size")
-    reader = PictureReader(how.stamp_extension)
+    reader = reader_of_content(content, how)
     found = _shape_in(content, reader)
+    if how.stamp_centre == "position" and (found.height, found.width) != (shape.height, shape.width):
+        raise StampError(
+            "stamp that is cut at the position of its source, which a file by itself does not tell; send one of "
+            f"{shape.width} x {shape.height} pixels"
+        )
     becomes = fitted_shape(found, how)
     misfits = describe_misfits([becomes], shape, "the network takes")
     if misfits:

@@ -44,6 +44,11 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
         stage.tracker.log(run_id, tags={"data.hash": digest})
 
 
+def _public(version: str) -> str:
+    """Return ``version`` without its local part, such as ``+cpu``, which not every index has."""
+    return version.partition("+")[0]
+
+
 def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
     """Log the network in ``folder`` with a signature, and the first sample of ``example`` as input example.
 
@@ -87,7 +92,7 @@ def log_model(stage: StageRun, folder: Path, example: "Space_Galaxi") -> None:
                     signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
                     input_example=table,
                     code_paths=[str(code)],
-                    pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *SERVED_WITH)],
+                    pip_requirements=[f"{name}=={_public(version(name))}" for name in ("mlflow", *SERVED_WITH)],
                 )
         # To check the input example, MLflow has imported what it saved.
         for compiled in list(path.rglob("__pycache__")):

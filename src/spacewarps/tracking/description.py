@@ -44,10 +44,8 @@ def _result(metrics: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
         f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f} ({test['samples']} samples of {test['sources']} "
         f"sources); log loss {test['log_loss']:.4f}, calibration error {test['ece']:.4f}."
     )
-    learned = [found for found in metrics["baseline"].values() if "classifier" in found]
-    beside = [f"{found['classifier']} {found['accuracy']:.4f}" for found in learned]
-    if beside:
-        told += f" Beside it: {', '.join(beside)}."
+    beside = [f"{found['classifier']} {found['accuracy']:.4f}" for found in metrics["baseline"].values()]
+    told += f" Beside it: {', '.join(beside)}."
     return [told, "", *(f"- **{warning}**" for warning in warnings), *([""] if warnings else [])]
 
 

@@ -17,7 +17,7 @@ from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.stamps import stamps_of
 from spacewarps.survey.images import StampError
 from spacewarps.survey.pixels import as_pixels
-from spacewarps.survey.stamps import decode_picture, fitted
+from spacewarps.survey.stamps import decode_content, fitted
 
 PICTURE, PIXELS = "stamp", "pixels"
 
@@ -51,7 +51,7 @@ class StampClassifier(PythonModel):
         if isinstance(picture, bytes) == (values is not None):
             raise StampError(f"a row holds either {PICTURE!r}, an image file, or {PIXELS!r}")
         if isinstance(picture, bytes):
-            return decode_picture(picture, shape, self.classifier.reference.stamps)
+            return decode_content(picture, shape, self.classifier.reference.stamps)
         wanted = (shape.channels, shape.height, shape.width)
         try:
             numbers = np.array(_plain(values))
@@ -60,16 +60,12 @@ class StampClassifier(PythonModel):
         # NumPy would take words and truth values for numbers, too.
         if numbers.dtype.kind not in "iuf":
             numbers = np.empty(0)
-        how = self.classifier.reference.stamps
-        if how.mask_channel and numbers.shape == wanted:
-            floats = replace(shape, dtype="float32")
-            return fitted(as_pixels(numbers, floats), floats, how).pixels
-        # A number too large for float32 becomes infinite, and is refused as that.
-        with np.errstate(over="ignore"):
-            stamp = numbers.astype(np.float32)
-        if stamp.shape != wanted or not np.isfinite(stamp).all():
+        if numbers.shape != wanted:
             raise StampError(f"{PIXELS!r} must be {list(wanted)} numbers, a list of rows for each channel")
-        return stamp
+        if shape.dtype == "uint8" and not np.isin(numbers, np.arange(256)).all():
+            raise StampError(f"{PIXELS!r} must be whole numbers from 0 to 255, as the network learned from such")
+        floats = replace(shape, dtype="float32")
+        return fitted(as_pixels(numbers, floats), floats, self.classifier.reference.stamps).pixels
 
 
 def _plain(values: Any) -> Any:
