@@ -137,6 +137,11 @@ def level(task: Task) -> tuple[Network, str]:
     return search(task, SearchSettings(k_candidates=(16, 32, 64)))
 
 
+def wide(task: Task) -> tuple[Network, str]:
+    """Decide as now, on blocks of which the first are wider."""
+    return search(task, SearchSettings(k_candidates=((32, 48), (64, 96), (96, 128), (128, 192), (128, 192))))
+
+
 class _OptunaTrials:
     """What Optuna is asked to minimise: the log loss on one split of a network that starts from nothing."""
 
@@ -265,6 +270,7 @@ def resnet(task: Task) -> tuple[Network, str]:
 
 METHODS: dict[str, Method] = {
     "search": ("this search", search),
+    "wide": ("the same, k of 32, 48, then 64, 96, then 96, 128, then 128, 192", wide),
     "level": ("the same, k of 16, 32, 64 at every step", level),
     "earlier": ("the same, k of 8, 16, 32, up to four blocks, three final networks", earlier),
     "before": ("the same, deciding by the accuracy on one split, the best of 20 epochs", as_before),
