@@ -26,6 +26,10 @@ def test_answers_come_back_by_id_with_what_they_come_to() -> None:
     answers = read_answers(TWO.encode())
     assert answers.samples["id"].tolist() == ["s1", "s2"]
     assert answers.right.tolist() == [0.0, 1.0]
+    header, *rows = TWO.splitlines()
+    with_notes = read_answers("\n".join([f"{header},unusual", *(f"{row},z missing" for row in rows)]).encode())
+    assert with_notes.fingerprint() == answers.fingerprint()
+    assert np.array_equal(with_notes.probabilities, answers.probabilities)
     assert answers.losses.tolist() == pytest.approx([np.log(2), -np.log(0.75)])
 
 

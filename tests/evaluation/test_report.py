@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from spacewarps.evaluation.report import (
     evaluate_predictions,
     most_frequent_class,
     roc_table,
+    unusual_in_words,
     write_report,
 )
 from spacewarps.evaluation.settings import BootstrapSettings
@@ -35,7 +36,11 @@ def logits_of(data: Space_Galaxi, *, noise: float = 2.5, seed: int = 0) -> torch
 
 
 def evaluate(
-    train: Space_Galaxi, test: Space_Galaxi, logits: torch.Tensor | None = None, seed: int = 1
+    train: Space_Galaxi,
+    test: Space_Galaxi,
+    logits: torch.Tensor | None = None,
+    seed: int = 1,
+    unusual: Sequence[str] = (),
 ) -> SplitEvaluation:
     given = (logits_of(test) if logits is None else logits).double().softmax(dim=1).numpy()
     guesses = logits_of(test, noise=6.0, seed=5).double().softmax(dim=1).numpy()
@@ -45,6 +50,7 @@ def evaluate(
         test,
         settings=BootstrapSettings(200, 0.9),
         seed=seed,
+        unusual=unusual,
         baselines=[Baseline("guesses", "a guesser", guesses)],
     )
 
@@ -111,7 +117,7 @@ def test_the_numbers_are_those_of_the_network(evaluation: SplitEvaluation, test_
 
 def test_predictions_have_a_row_for_each_sample(evaluation: SplitEvaluation, test_data: Space_Galaxi) -> None:
     table = evaluation.predictions
-    assert list(table.columns) == ["id", "source", "label", "predicted", "p_GALAXY", "p_QSO", "p_STAR"]
+    assert list(table.columns) == ["id", "source", "label", "predicted", "p_GALAXY", "p_QSO", "p_STAR", "unusual"]
     assert table["id"].tolist() == test_data.samples["id"].tolist()
     assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(np.ones(30))
     assert (table.filter(like="p_").idxmax(axis=1) == "p_" + table["predicted"]).all()
@@ -212,7 +218,7 @@ def test_hundreds_of_classes_are_evaluated_without_a_warning(draw_survey: Callab
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = evaluate(Space_Galaxi(survey, split="train"), Space_Galaxi(survey, split="test"))
-    assert list(result.predictions.columns[4:]) == [f"p_{name}" for name in classes]
+    assert list(result.predictions.columns[4:-1]) == [f"p_{name}" for name in classes]
 
 
 def test_the_most_frequent_class_is_that_of_training(draw_survey: Callable[..., PreparedSurvey]) -> None:
@@ -224,6 +230,23 @@ def test_the_most_frequent_class_is_that_of_training(draw_survey: Callable[..., 
     answers = most_frequent_class(train, test).probabilities
     assert answers.argmax(axis=1).tolist() == [2] * len(test)
     assert answers[0].tolist() == (np.bincount(train.labels.numpy()) / len(train)).tolist()
+
+
+def test_samples_unlike_all_that_was_learned_from_are_told_and_counted(
+    train_data: Space_Galaxi, test_data: Space_Galaxi
+) -> None:
+    logits = logits_of(test_data, noise=0.0)
+    logits[0] = logits[0].flip(0) - logits[0]
+    odd = ["z missing", "z above", *[""] * (len(test_data) - 2)]
+    result = evaluate(train_data, test_data, logits, unusual=odd)
+    assert result.metrics["test"]["unusual"] == {"samples": 2, "accuracy": 0.5}
+    assert result.predictions["unusual"].tolist() == odd
+    said = unusual_in_words(result.metrics["test"])
+    assert said.startswith("2 of 30 test samples are unlike all")
+    assert said.endswith(" 1 of them are right.")
+    none = evaluate(train_data, test_data, logits)
+    assert none.metrics["test"]["unusual"] == {"samples": 0, "accuracy": None}
+    assert unusual_in_words(none.metrics["test"]).startswith("No test sample is unlike")
 
 
 def test_the_page_says_where_the_network_is_not_better(

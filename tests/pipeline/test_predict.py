@@ -86,6 +86,7 @@ def test_the_test_split_has_the_probabilities_that_evaluate_gave(
     found = table.set_index("id").loc[expected["id"]].reset_index()
     np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-7)
     assert found["class"].tolist() == expected["predicted"].tolist()
+    assert found["unusual"].tolist() == expected["unusual"].fillna("").tolist()
     # What evaluate says of the sets is what they hold.
     held = [row[f"may_be_{label}"] for (_, row), label in zip(found.iterrows(), expected["label"], strict=True)]
     sets = json.loads((finished.folder / "reports/metrics.json").read_text())["test"]["sets"]

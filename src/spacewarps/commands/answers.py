@@ -18,6 +18,8 @@ MAX_TABLE_BYTES = 1 << 30
 _SAMPLE = ["id", "source", "label"]
 _COLUMNS = [*_SAMPLE, "predicted"]
 _PROBABILITY = "p_"
+# Tables of before have no such column.
+_UNUSUAL = "unusual"
 # As far as rounding may take a sum of probabilities from 1.
 _ROUNDING = 1e-3
 
@@ -77,7 +79,7 @@ def read_answers(content: bytes) -> Answers:
     """
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-        header = list(table.columns)
+        header = [name for name in table.columns if name != _UNUSUAL]
         names = header[len(_COLUMNS) :]
         if header[: len(_COLUMNS)] != _COLUMNS or not all(name.startswith(_PROBABILITY) for name in names):
             raise ValueError(f"the columns should be {','.join(_COLUMNS)},p_..., but are {','.join(header):.80}")

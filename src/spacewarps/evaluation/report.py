@@ -50,6 +50,7 @@ def evaluate_predictions(
     settings: BootstrapSettings,
     seed: int,
     sets: PredictionSets | None = None,
+    unusual: Sequence[str] = (),
     baselines: Sequence[Baseline] = (),
     row_split: RowSplit | None = None,
 ) -> SplitEvaluation:
@@ -62,6 +63,7 @@ def evaluate_predictions(
         settings: of intervals.
         seed: decides every draw.
         sets: the prediction sets, if there are any.
+        unusual: in what each sample is unlike all that the network learned from, nothing where it is not.
         baselines: what the network is compared with.
         row_split: what a split that ignores sources would have claimed, if that was tried.
     """
@@ -82,11 +84,17 @@ def evaluate_predictions(
     }
     if sets is not None:
         metrics["test"]["sets"] = set_metrics(sets, labels, test.classes, settings.confidence)
+    odd = np.array([bool(each) for each in unusual or [""] * len(test)])
+    metrics["test"]["unusual"] = {
+        "samples": int(odd.sum()),
+        "accuracy": float((predicted == labels)[odd].mean()) if odd.any() else None,
+    }
     if row_split is not None:
         metrics["row_split"] = row_split.metrics(settings, seed)
     answers = test.samples[["id", "source", "label"]].assign(predicted=[test.classes[p] for p in predicted])
     shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in test.classes])
-    return SplitEvaluation(metrics, pd.concat([answers, shares], axis=1), probabilities, labels, test.classes)
+    table = pd.concat([answers, shares], axis=1).assign(unusual=list(unusual) or "")
+    return SplitEvaluation(metrics, table, probabilities, labels, test.classes)
 
 
 def confusion_table(evaluation: SplitEvaluation) -> pd.DataFrame:
@@ -198,6 +206,18 @@ def _gains_table(evaluation: SplitEvaluation) -> list[str]:
         cells = [cell for metric in ("accuracy", "log_loss") for cell in _with_interval(gain, metric, "+")]
         rows.append(_row([each["classifier"], *cells, f"{gain['mcnemar_p']:.2g}", verdict(gain)]))
     return [*rows, ""]
+
+
+def unusual_in_words(test: dict[str, Any]) -> str:
+    """Return how many test samples are unlike all that the network learned from, and how many of them were right."""
+    count = test["unusual"]["samples"]
+    if not count:
+        return "No test sample is unlike all that the network learned from."
+    right = round(count * test["unusual"]["accuracy"])
+    return (
+        f"{count} of {test['samples']} test samples are unlike all that the network learned from: a feature, or the "
+        f"brightness or spread of the stamp, is missing or outside its range. {right} of them are right."
+    )
 
 
 def row_split_in_words(claimed: dict[str, Any]) -> str:

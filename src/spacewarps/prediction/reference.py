@@ -69,6 +69,15 @@ def levels(stamps: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([np.median(flat, axis=1), flat.std(axis=1)], axis=1)
 
 
+def levels_of(samples: Samples) -> NDArray[np.float64]:
+    """Return the :func:`levels` of the stamps of ``samples``, ``[N, 2]``."""
+    measured = []
+    for start in range(0, len(samples), _STAMPS_AT_ONCE):
+        packed = samples.packed[samples.rows[start : start + _STAMPS_AT_ONCE]]
+        measured.append(levels(packed[:, : samples.image_channels]))
+    return np.concatenate(measured)
+
+
 def describe_training(
     parts: Sequence[Samples],
     *,
@@ -79,12 +88,8 @@ def describe_training(
     positions: tuple[str, str] | None = None,
 ) -> Reference:
     """Return what is to be known of the samples in ``parts``, which a network learned from."""
-    measured, features = [], np.concatenate([part.features.numpy() for part in parts]).astype(np.float64)
-    for part in parts:
-        for start in range(0, len(part), _STAMPS_AT_ONCE):
-            packed = part.packed[part.rows[start : start + _STAMPS_AT_ONCE]]
-            measured.append(levels(packed[:, : part.image_channels]))
-    brightness, spread = np.concatenate(measured).T
+    features = np.concatenate([part.features.numpy() for part in parts]).astype(np.float64)
+    brightness, spread = np.concatenate([levels_of(part) for part in parts]).T
     names = parts[0].feature_names
     return Reference(
         str(parts[0].packed.dtype),

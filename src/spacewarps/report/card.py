@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.evaluation.markdown import markdown_text
-from spacewarps.evaluation.report import final_training_in_words
+from spacewarps.evaluation.report import final_training_in_words, unusual_in_words
 from spacewarps.report.facts import Facts, in_points, label_of
 from spacewarps.report.intervals import Share
 from spacewarps.writing import in_percent, write_text
@@ -135,6 +135,7 @@ def _analyses(facts: Facts) -> list[str]:
             f"- Prediction sets hold the right class in {sets['coverage']:.1%} ({in_percent(sets['promised'])} "
             f"promised), with {sets['size']:.2f} classes on average."
         )
+    told.append(f"- {unusual_in_words(test)}")
     return [
         *told,
         "",

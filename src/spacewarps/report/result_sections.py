@@ -4,7 +4,7 @@ import numpy as np
 
 from spacewarps.evaluation.comparison import verdict
 from spacewarps.evaluation.metrics import confusion_matrix
-from spacewarps.evaluation.report import row_split_in_words
+from spacewarps.evaluation.report import row_split_in_words, unusual_in_words
 from spacewarps.report.charts import plot_confusion, plot_reliability, plot_shares
 from spacewarps.report.facts import Facts, in_points
 from spacewarps.report.intervals import Share
@@ -254,6 +254,7 @@ def dependences(facts: Facts) -> Markup:
             "rim, its brightness by how much the mean of all pixels is above that, both in the survey's units. Bars: "
             f"{in_percent(facts.confidence)} intervals (Wilson) for as many sources as a part holds.",
         ),
+        element("p", unusual_in_words(facts.metrics)),
         element("div", *drawn, class_="plots"),
         element(
             "details",

@@ -89,6 +89,9 @@ def _card(facts: Facts, sample: int, map_of_saliency: str, position: int) -> Mar
     if possible is not None:
         named = ", ".join(possible) or "no class"
         told["may be"] = named if len(possible) <= _NAMED_IN_A_SET else f"{len(possible)} classes"
+    unusual = facts.evaluation.predictions["unusual"].iloc[sample]
+    if unusual:
+        told["unusual"] = str(unusual)
     values = {}
     for number, name in enumerate(facts.test.feature_names[:_MOST_FEATURES]):
         value = float(row[name])

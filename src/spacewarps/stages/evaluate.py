@@ -10,6 +10,8 @@ from spacewarps.evaluation.report import confusion_table, evaluate_predictions, 
 from spacewarps.files import check_replaceable
 from spacewarps.model.ensemble import Ensemble
 from spacewarps.prediction.classifier import Classifier
+from spacewarps.prediction.reference import levels_of
+from spacewarps.prediction.unusual import unusual_in
 from spacewarps.report.card import write_card
 from spacewarps.report.facts import Facts
 from spacewarps.report.page import write_page
@@ -68,6 +70,7 @@ def run(stage: Stage) -> None:
             settings=stage.params.evaluate,
             seed=stage.params.seed,
             sets=sets,
+            unusual=unusual_in(test.features.numpy(), levels_of(test), reference),
             baselines=list(baselines.trained()),
             row_split=baselines.row_split(stage.params.data.split) if stage.params.evaluate.row_split else None,
         )
