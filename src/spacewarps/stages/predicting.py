@@ -26,7 +26,7 @@ class Asked:
 
     Args:
         model: the folder of the network.
-        catalog: one CSV, or a folder of them.
+        catalog: one catalogue, or a folder of them.
         images: the folder of stamps.
         id_column: the catalogue's name for the id.
     """
