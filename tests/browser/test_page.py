@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spacewarps.cli import main
+from spacewarps.model.storage import load_model
 from spacewarps.prediction.classifier import Classifier
+from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.training.conformal import prediction_sets
 from tests.browser.visitor import Visitor
-from tests.pipeline.project import ROOT
+from tests.pipeline.project import ROOT, Project
 from tests.prediction.conftest import CLASSES, save_classifier
 
 pytestmark = pytest.mark.long
@@ -23,19 +25,22 @@ RUNTIME = ROOT / "build/npm/node_modules/onnxruntime-web"
 THRESHOLDS = (0.2, 0.35, 0.9)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
-    """A classifier, and its page."""
+def export(model: Path, page: Path) -> None:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="the extra `onnx` is not installed")
     if not RUNTIME.exists():
         pytest.skip(f"there is no onnxruntime-web; make {RUNTIME.relative_to(ROOT)}")
+    words = ["export", "--model", str(model), "--out", str(page.with_suffix(".onnx"))]
+    assert main([*words, "--page", str(page), "--runtime", str(RUNTIME)]) == 0
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
+    """A classifier, and its page."""
     folder = tmp_path_factory.mktemp("page")
     classifier = save_classifier(folder / "model", thresholds=THRESHOLDS)
-    page = folder / "page.html"
-    words = ["export", "--model", str(classifier.folder), "--out", str(folder / "graph.onnx")]
-    assert main([*words, "--page", str(page), "--runtime", str(RUNTIME)]) == 0
-    return classifier, page
+    export(classifier.folder, folder / "page.html")
+    return classifier, folder / "page.html"
 
 
 @pytest.fixture
@@ -75,12 +80,25 @@ def shown(visitor: Visitor) -> dict[str, tuple[float, str]]:
     return {name: (float(probability), member) for name, probability, member in cells}
 
 
+@pytest.fixture(scope="module")
+def exported_result(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a network that the pipeline has made."""
+    page = tmp_path_factory.mktemp("result") / "page.html"
+    export(finished.folder / "models/final", page)
+    return page
+
+
+def sees_as_most_probable(visitor: Visitor, probabilities: NDArray[np.float64]) -> None:
+    """Wait until the page shows the highest of ``probabilities``."""
+    # Cut, not rounded, as the page shows more digits.
+    probability = f"{probabilities.max():.8f}"[:6]
+    visitor.page.locator("#answer tbody td.number").filter(has_text=probability).first.wait_for()
+
+
 def check_shown(visitor: Visitor, classifier: Classifier, pixels: NDArray[Any], features: list[float]) -> None:
     """Wait until the page shows what torch answers."""
     expected = classifier.network.predict_proba(pixels[None, None], [features])
-    # Cut, not rounded, as the page shows more digits.
-    probability = f"{expected[0].max():.8f}"[:6]
-    visitor.page.locator("#answer tbody td.number").filter(has_text=probability).first.wait_for()
+    sees_as_most_probable(visitor, expected[0])
     found = shown(visitor)
     assert list(found) == list(CLASSES)
     assert [each for each, _ in found.values()] == pytest.approx(expected[0], abs=1e-5)
@@ -133,3 +151,18 @@ def test_what_is_no_stamp_of_the_network_is_refused_in_a_sentence(on_page: Visit
     drop(on_page, "stamp.png", png(drawn(1)))
     on_page.page.locator("#answer tbody tr").first.wait_for()
     assert on_page.page.locator("#fault").text_content() == ""
+
+
+def test_the_test_split_gets_the_probabilities_that_the_pipeline_gave_it(
+    visitor: Visitor, exported_result: Path, finished: Project
+) -> None:
+    visitor.page.goto(exported_result.as_uri())
+    test = Space_Galaxi(finished.folder / "data/prepared", split="test")
+    # In float32, whatever precision `evaluate` had here.
+    expected = load_model(finished.folder / "models/final").predict_proba(test.stamps, test.features.numpy())
+    for key, values, probabilities in zip(test.samples["id"], test.features.tolist(), expected, strict=True):
+        drop(visitor, f"{key}.jpg", (finished.folder / f"data/demo/images/{key}.jpg").read_bytes())
+        for number, value in enumerate(values):
+            visitor.page.fill(f"#feature-{number}", "" if np.isnan(value) else repr(value))
+        sees_as_most_probable(visitor, probabilities)
+        assert [each for each, _ in shown(visitor).values()] == pytest.approx(probabilities, abs=1e-6)
