@@ -300,7 +300,8 @@ def _parser() -> argparse.ArgumentParser:
         help="say what differs between two results, and whether it is more than noise",
         description="Print what differs between two results in params, data and code, what both came to, and whether "
         "the difference is more than noise: paired by test sample, with standard errors clustered by source. A and B "
-        "are DVC experiments, branches, tags or commits, or `workspace` for the files as they are.",
+        "are DVC experiments, branches, tags, commits, or models in MLflow (models:/space-warps@champion), or "
+        "`workspace` for the files as they are.",
     )
     compare.add_argument("a", metavar="A", help="the result that is compared with")
     compare.add_argument("b", metavar="B", nargs="?", default="workspace", help="the other one (default: workspace)")

@@ -132,6 +132,40 @@ def test_a_champion_is_replaced_by_what_beats_it_and_returns_by_one_command(
     assert (status, number_of_champion(poor)) == (0, 2)
 
 
+def test_a_model_in_mlflow_is_compared_as_the_commit_that_has_it(
+    poor: Project, spacewarps_here: SpacewarpsHere
+) -> None:
+    address = f"models:/{NAME}@champion"
+    status, _, errors = spacewarps_here(poor, "compare", address)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"{address}: MLflow has no such version; `spacewarps promote` registers one" in errors
+
+    assert spacewarps_here(poor, "promote")[0] == 0
+    commit = poor.git("rev-parse", "HEAD").strip()
+    run_stages(poor, "train", "evaluate", epochs=30)
+    assert spacewarps_here(poor, "promote")[0] == 0
+    status, said, errors = spacewarps_here(poor, "compare", f"models:/{NAME}/1")
+    assert (status, errors) == (0, "")
+    assert said.splitlines()[:2] == [f"A: models:/{NAME}/1 ({commit[:7]})", "B: workspace"]
+    assert ["train.epochs", "1", "30"] in [line.split() for line in said.splitlines()]
+    assert " lower: better, by more than noise\n" in said
+
+    # The second is in no commit yet.
+    status, _, errors = spacewarps_here(poor, "compare", address)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert (
+        f"{address}: no commit here has the network of version 2 in its dvc.lock; commit it, or `git fetch`" in errors
+    )
+    poor.commit("Train longer")
+    status, said, _ = spacewarps_here(poor, "compare", address)
+    assert status == 0
+    assert {"params: the same", "data: the same"} <= set(said.splitlines())
+    for wrong in ("models:/", f"models:/{NAME}", f"models:/{NAME}@", f"models:/{NAME}/one"):
+        status, _, errors = spacewarps_here(poor, "compare", wrong)
+        assert (status, errors.count("\n")) == (2, 1)
+        assert "names no model; write models:/NAME@champion, or models:/NAME/NUMBER" in errors
+
+
 def test_what_is_no_better_is_registered_and_refused_with_its_figures(
     poor: Project, spacewarps_here: SpacewarpsHere
 ) -> None:

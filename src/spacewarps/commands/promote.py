@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from spacewarps.commands.answers import MAX_TABLE_BYTES, Answers, read_answers
 from spacewarps.commands.paired import gains, same_samples
 from spacewarps.commands.recorded_params import note_on_params
+from spacewarps.commands.registered_models import open_registry
 from spacewarps.commands.results import ANSWERS, METRICS, STAGE, Result, read_result
 from spacewarps.commands.revisions import WORKSPACE, find_revision
 from spacewarps.errors import ModelError, SpaceWarpsError
@@ -24,13 +25,11 @@ from spacewarps.stages.context import Stage
 from spacewarps.stages.learning import open_splits, set_up
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import MODEL_TAG, log_model
-from spacewarps.tracking.experiment import destination, open_experiment
-from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
+from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.lock_file import LOCK
 from spacewarps.tracking.registry import CHAMPION, GoneError, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
-from spacewarps.tracking.store import find_store, project_root
 from spacewarps.tracking.turns import turn
 from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import in_percent
@@ -67,7 +66,7 @@ def run(stage: Stage, options: argparse.Namespace) -> int:
     Raises:
         SpaceWarpsError: there is no result, its files are not those of ``dvc.lock``, or MLflow cannot be used.
     """
-    registry = _open_registry(_name_of_the_model(stage))
+    registry = open_registry(_name_of_the_model(stage), may_make=True)
     if options.back:
         say(_give_back(registry))
         return 0
@@ -106,15 +105,6 @@ def _champion_before(champion: ModelVersion, version: ModelVersion) -> dict[str,
         return {_BEFORE_TAG: str(champion.version)}
     # It takes the place of one that has lost its files, to which nobody goes back.
     return {_BEFORE_TAG: before} if (before := champion.tags.get(_BEFORE_TAG)) else {}
-
-
-def _open_registry(name: str) -> Registry:
-    root = project_root()
-    store = find_store(root)
-    try:
-        return Registry(*open_experiment(root, store, destination(store, root)), name)
-    except UnansweredError as error:
-        raise TrackingError(f"MLflow at {without_password(store.uri)}: no answer ({error})") from None
 
 
 def _name_of_the_model(stage: Stage) -> str:

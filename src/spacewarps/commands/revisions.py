@@ -1,4 +1,4 @@
-"""The project's files as they are, or as they were in a DVC experiment, a branch, a tag or a commit."""
+"""The project's files as they are, or as they were in an experiment, a branch, a tag, a commit, or for a model."""
 
 import difflib
 import errno
@@ -15,6 +15,7 @@ from dvc.scm import RevError, resolve_rev
 from dvc_data.index import DataIndexDirError
 from scmrepo.git import Git
 
+from spacewarps.commands.registered_models import SCHEME, commit_of_model
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.git import run_git
 from spacewarps.reading import read_bytes
@@ -95,11 +96,12 @@ def find_revision(name: str) -> Revision:
         if not isinstance(repo.scm, Git):
             raise SpaceWarpsError(f"{Path.cwd()}: not under git, so there is no {name!r:.80}")
         try:
+            named = commit_of_model(name) if name.startswith(SCHEME) else name
             # An empty name would be the last commit.
             if not name.isprintable() or not name.strip():
                 raise RevError(f"unknown Git revision {name!r}")
             # Of what git holds, a tag leads to a commit, and a file does not.
-            commit = str(resolve_rev(repo.scm, f"{resolve_rev(repo.scm, name)}^{{commit}}"))
+            commit = str(resolve_rev(repo.scm, f"{resolve_rev(repo.scm, named)}^{{commit}}"))
         except RevError as error:
             raise SpaceWarpsError(_unknown(name, str(error), _names(repo))) from None
         files, top = _files_at(repo, commit)

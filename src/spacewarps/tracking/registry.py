@@ -48,10 +48,14 @@ class Registry:
     name: str
 
     def champion(self) -> ModelVersion | None:
+        """Return the version that is in use, or nothing if none is."""
+        return self.with_alias(CHAMPION)
+
+    def with_alias(self, alias: str) -> ModelVersion | None:
         """Return the version that has the alias, or nothing if none has."""
         with self._asked():
             try:
-                number = self.client.get_registered_model(self.name).aliases.get(CHAMPION)
+                number = self.client.get_registered_model(self.name).aliases.get(alias)
             except MlflowException as error:
                 if error.error_code in _NOT_THERE:
                     return None
