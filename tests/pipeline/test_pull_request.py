@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipeline.project import ROOT, Project
 
-COMPARE = str(ROOT / ".github/scripts/compare")
+COMPARE, VALIDATE = (str(ROOT / ".github/scripts" / name) for name in ("compare", "validate"))
 
 
 @pytest.fixture
@@ -64,3 +64,33 @@ def test_plots_are_drawn_beside_those_of_the_other_revision(clone: Project) -> N
     shutil.rmtree(clone.folder / "models", ignore_errors=True)
     clone.dvc("plots", "diff", "HEAD", "--out", "plots")
     assert "vega" in (clone.folder / "plots/index.html").read_text()
+
+
+@pytest.mark.long
+def test_a_pipeline_is_valid_if_its_lock_is_that_of_its_params_and_all_stages_run(clone: Project) -> None:
+    short = ("-S", "search.max_layers=1", "-S", "train.epochs=1")
+    before = clone.git("status", "--porcelain")
+    said = clone.run(VALIDATE, *short).stdout
+    assert said.endswith("validate: params and graph are valid, dvc.lock is up to date, and all stages ran\n")
+    assert clone.git("status", "--porcelain") == before
+    assert "smoke" not in clone.dvc("exp", "list").stdout
+
+    done = clone.run(VALIDATE, "-S", "train.epochs=0", check=False)
+    assert done.returncode != 0
+    assert "train.epochs" in done.stdout + done.stderr
+
+    params = clone.params()
+    params["train"]["epochs"] = 3
+    clone.write_params(params)
+    done = clone.run(VALIDATE, *short, check=False)
+    assert done.returncode == 1
+    assert (
+        "validate: dvc.lock is not that of this code and these params: run `dvc repro`, which runs train, "
+        in done.stderr
+    )
+
+    params["train"]["epochs"] = 0
+    clone.write_params(params)
+    done = clone.run(VALIDATE, *short, check=False)
+    assert done.returncode == 2
+    assert "train.epochs" in done.stderr
