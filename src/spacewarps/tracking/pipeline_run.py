@@ -1,5 +1,6 @@
 """Which MLflow run a stage belongs to: one top-level run for each run of the pipeline, one below it for each stage."""
 
+import hashlib
 import json
 import os
 import re
@@ -51,7 +52,9 @@ class StageRun:
 def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
     """Open the run of ``stage`` below the run of this pipeline run, which the first stage creates.
 
-    Below the latter a run stands for each stage that DVC does not run, as its results are there already.
+    A stage whose params or commit are others than those of the stages before it creates another one: what the first
+    shows would not have made its result. Below the pipeline's run stands a run for each stage that DVC does not run, as
+    its results are there already.
 
     Args:
         stage: the stage's name.
@@ -102,7 +105,7 @@ def _name_of_pipeline_run(tags: Mapping[str, str]) -> str:
 
 def _start_pipeline_run(tracker: Tracker, name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
     """Start the run of this pipeline run, unless another stage has: then that one goes on."""
-    labels = {**tags, PIPELINE_TAG: _pipeline_key(), "mlflow.source.name": "dvc.yaml"}
+    labels = {**tags, PIPELINE_TAG: _pipeline_key(params, tags), "mlflow.source.name": "dvc.yaml"}
     run = tracker.start_run(name, None, labels, params=params, found_by=PIPELINE_TAG)
     # Only MLflow knows whether another stage has stored it.
     if Path(PARAMS_FILE).is_file():
@@ -110,8 +113,13 @@ def _start_pipeline_run(tracker: Tracker, name: str, params: Mapping[str, object
     return run
 
 
-def _pipeline_key() -> str:
-    """Return what the stages of one pipeline run have in common, and no other run: the process that runs them."""
-    key = f"{name_of(runner_of_the_pipeline())} {os.environ.get('DVC_EXP_NAME', '')}"
+def _pipeline_key(params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+    """Return what the stages of one pipeline run have in common, and no other run.
+
+    It is the process that runs them, and what stands on their run: the params and the commit.
+    """
+    made_by = json.dumps([params, tags.get(COMMIT_TAG)], sort_keys=True, default=str)
+    digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
+    key = f"{name_of(runner_of_the_pipeline())} {os.environ.get('DVC_EXP_NAME', '')} {digest}"
     # The key stands in quotes when it is searched for.
     return re.sub(r"[^\w.-]", "_", key)
