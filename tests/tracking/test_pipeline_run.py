@@ -52,6 +52,22 @@ def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(error: type[Ba
         assert run_of(stage.tracker, run_id).info.status == status
 
 
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+@pytest.mark.usefixtures("project")
+def test_a_pipeline_that_goes_on_without_a_stage_ends_as_that_did(error: type[BaseException], status: str) -> None:
+    def status_after(name: str) -> str:
+        with stage_run(name, {"seed": 1}) as stage:
+            pass
+        return str(run_of(stage.tracker, stage.pipeline_id).info.status)
+
+    with pytest.raises(error), stage_run("search", {"seed": 1}):
+        raise error
+    assert status_after("crossvalidate") == status
+    assert status_after("predict") == status
+    # Typed again, it comes to its end.
+    assert status_after("search") == "FINISHED"
+
+
 @pytest.mark.usefixtures("project")
 def test_runs_below_a_stage_that_is_interrupted_end_with_it() -> None:
     below: list[str] = []

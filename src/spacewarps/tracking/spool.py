@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 from spacewarps.processes import has_ended, name_of
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.notes import Artifact, End, Model, Note, Reused, Start, as_line, from_line
+from spacewarps.tracking.notes import RUN_TAG, Artifact, End, Model, Note, Reused, Start, as_line, from_line
 
 _NOTES, _SENT, _FILES = "notes", "sent", "files"
 # Another one for each change of the header, of the notes or of what stands beside them.
@@ -66,6 +66,7 @@ class Spool:
         destination: where they go.
         undelivered: those that MLflow does not have, the oldest first.
         runs: the ids that MLflow gave, by those in the notes.
+        shared: those in the notes of runs that other stages write to as well.
         uncertain: whether the first of the undelivered may have reached MLflow already.
         suspect: whether any has been that.
         killed: how many runs the stage left open.
@@ -76,6 +77,7 @@ class Spool:
         self.folder, self.destination = folder, destination
         self.undelivered: deque[Note] = deque()
         self.runs: dict[str, str] = {}
+        self.shared: set[str] = set()
         self.uncertain = self.suspect = False
         self.killed = 0
         self.began_anew = False
@@ -115,8 +117,13 @@ class Spool:
         Raises:
             OSError: it could not be written, nor will those that follow; it is delivered while this process lives.
         """
+        self._note_if_shared(note)
         self.undelivered.append(note)
         self._write(_NOTES, as_line(note))
+
+    def _note_if_shared(self, note: Note) -> None:
+        if isinstance(note, Start) and note.found_by != RUN_TAG:
+            self.shared.add(note.run)
 
     def keep(self, path: Path) -> str:
         """Copy a file or a folder, as it is now, and return the name of the copy.
@@ -218,6 +225,8 @@ class Spool:
             UnreadableNotesError: a line is no note, or what stands beside the notes is damaged.
         """
         notes = self._notes_in(lines)
+        for note in notes:
+            self._note_if_shared(note)
         began = [note for note in notes if isinstance(note, Start)]
         ended = {note.run for note in notes if isinstance(note, End)}
         left_open = [note.run for note in reversed(began) if note.run not in ended]
