@@ -106,13 +106,14 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             header = {"format": _FORMAT, "owner": name_of(psutil.Process()), **asdict(destination)}
             (folder / _NOTES).write_text(json.dumps(header) + "\n", encoding="utf-8")
+            _flush(lock)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return cls(folder, destination, lock)
 
     def append(self, note: Note) -> None:
-        """Add a note.
+        """Add a note; with the end of a run, all that came before it is on the disk, whatever happens to the machine.
 
         Raises:
             OSError: it could not be written, nor will those that follow; it is delivered while this process lives.
@@ -120,6 +121,8 @@ class Spool:
         self._note_if_shared(note)
         self.undelivered.append(note)
         self._write(_NOTES, as_line(note))
+        if isinstance(note, End):
+            _flush(self._lock)
 
     def _note_if_shared(self, note: Note) -> None:
         if isinstance(note, Start) and note.found_by != RUN_TAG:
@@ -288,8 +291,7 @@ def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
         lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove_leftover(folder, since=folder.stat().st_mtime)
         yield None
         return
     except OSError:
@@ -316,7 +318,8 @@ def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
         return None
     header, *lines = (folder / _NOTES).read_text(encoding="utf-8", errors="replace").split("\n")
     if not lines:
-        # The process has yet to write it, or the machine lost power at once.
+        # The process has yet to write it, or could not, or the machine lost power at once.
+        _remove_leftover(folder, since=os.fstat(lock).st_mtime)
         return None
     ended, destination = _read_header(folder, header)
     # A process that lives has left its spool if it is not locked.
@@ -325,6 +328,17 @@ def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
     spool = Spool(folder, destination, lock)
     spool._read(lines)
     return spool
+
+
+def _remove_leftover(folder: Path, *, since: float) -> None:
+    if time.time() - since > _LEFTOVER_SECONDS:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(file: int) -> None:
+    """Wait until what was written to an open file is on the disk, as far as the system can say."""
+    with contextlib.suppress(OSError):
+        os.fsync(file)
 
 
 def _read_header(folder: Path, header: str) -> tuple[bool | None, Destination]:
