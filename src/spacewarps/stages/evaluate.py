@@ -105,7 +105,7 @@ def run(stage: Stage) -> None:
             write_json(out.file(reports / "result.json"), _for_tables(evaluation.metrics["test"], search))
         times = {f"baseline.{name}.seconds": seconds for name, seconds in baselines.seconds.items()}
         tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
-        warnings = blind_spots(evaluation.metrics, markdown_text)
+        warnings = [*tracked.warnings, *blind_spots(evaluation.metrics, markdown_text)]
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
         for written in ("report", PAGE, CARD):
             tracked.log_artifacts(reports / written)

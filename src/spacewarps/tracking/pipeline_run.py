@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spacewarps.processes import name_of
+from spacewarps.settings import shown
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.notes import OUTPUTS_TAG, STAGE_TAG
 from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
@@ -26,12 +27,21 @@ PARAMS_FILE = "params.yaml"
 
 @dataclass(frozen=True)
 class StageRun:
-    """The run of one stage, below the run of the pipeline, which has a name."""
+    """The run of one stage, below the run of the pipeline.
+
+    Args:
+        tracker: takes what is noted.
+        pipeline_id: the id of the pipeline's run.
+        run_id: that of the stage's own.
+        pipeline_name: what MLflow calls the former.
+        warnings: what the params on the pipeline's run hide, as Markdown.
+    """
 
     tracker: Tracker
     pipeline_id: str
     run_id: str
     pipeline_name: str
+    warnings: tuple[str, ...] = ()
 
     def log_metrics(self, metrics: Mapping[str, float], *, final: bool = False) -> None:
         """Log metrics on the stage's run; ``final`` ones on the pipeline's too."""
@@ -70,13 +80,13 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         common = git_and_dvc_tags(stages.values())
         name = _name_of_pipeline_run(common)
         pipeline_id = _start_pipeline_run(tracker, name, params, common)
-        around = stages_around(stage, stages) if is_run_by_dvc() else StagesAround()
+        around = stages_around(stage, stages, params) if is_run_by_dvc() else StagesAround()
         for other, outputs in around.before.items():
             tracker.note_reused(other, pipeline_id, outputs)
         own = {STAGE_TAG: stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
-        yield StageRun(tracker, pipeline_id, run_id, name)
+        yield StageRun(tracker, pipeline_id, run_id, name, _warnings(around, params))
         status = "FINISHED"
         if stage in stages and _log_outputs(tracker, run_id, stages[stage]) == around.own:
             for other, outputs in around.after.items():
@@ -86,6 +96,15 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         raise
     finally:
         tracker.close(status)
+
+
+def _warnings(around: StagesAround, params: Mapping[str, object]) -> tuple[str, ...]:
+    """Return of each stage before that ran with other params than stand on the pipeline's run, with which."""
+    return tuple(
+        f"The stage {stage} ran with other params than stand here: "
+        + ", ".join(f"`{name}` was {shown(then)}, not {shown(params.get(name))}" for name, then in others.items())
+        for stage, others in around.other_params.items()
+    )
 
 
 def _log_outputs(tracker: Tracker, run: str, stage: ListedStage) -> dict[str, str]:
