@@ -125,6 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "evaluate":
             # DVC records its params when it has ended, so they are not compared yet.
             importlib.import_module("spacewarps.commands.result").tell(stage)
+        if is_stage:
+            # Last of all: it may have taken a minute to store the result, and DVC records what it finds after that.
+            began_with.check_unchanged(is_written=True)
     except SpaceWarpsError as error:
         from spacewarps.params import InvalidParamsError
         from spacewarps.stages.arguments import in_params

@@ -2,14 +2,19 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from spacewarps.tracking.tracker import Tracker
+from tests.archives.archive import running, stamp
 from tests.pipeline.conftest import SpacewarpsHere
 from tests.pipeline.project import ROOT, Project
+from tests.pipeline.test_fetch import set_up
 
 # What each stage calls before it writes.
 CALLED = {
@@ -19,37 +24,51 @@ CALLED = {
     "train": "run_training",
     "evaluate": "evaluate_predictions",
     "crossvalidate": "summarise",
+    "predict": "answer",
+    "fetch": "fetch_stamps",
 }
+PIPELINES = ("dvc.yaml", "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fetching/dvc.yaml")
 
 
 @pytest.fixture
 def project(on_prepared: Project) -> Project:
     """A project with a small prepared survey, its pipelines and its code."""
     shutil.copytree(ROOT / "src", on_prepared.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (on_prepared.folder / "crossvalidation").mkdir()
-    for name in ("dvc.yaml", "crossvalidation/dvc.yaml"):
+    for name in PIPELINES:
+        (on_prepared.folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, on_prepared.folder / name)
     return on_prepared
 
 
-Run = Callable[[str, Callable[[], object]], tuple[int, list[str]]]
+class Run(Protocol):
+    def __call__(self, stage: str, edit: Callable[[], object], *, late: bool = False) -> tuple[int, list[str]]: ...
 
 
 @pytest.fixture
 def run_while(project: Project, spacewarps_here: SpacewarpsHere, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a stage, and do something when its work is done but nothing is written yet; return what it complains of."""
+    """Run a stage and do something meanwhile; return what it complains of.
 
-    def run(stage: str, edit: Callable[[], object]) -> tuple[int, list[str]]:
+    That is when its work is done but nothing is written yet, or ``late``, when all is written and MLflow is waited for.
+    """
+
+    def run(stage: str, edit: Callable[[], object], *, late: bool = False) -> tuple[int, list[str]]:
         module = import_module(f"spacewarps.stages.{stage}")
-        work = getattr(module, CALLED[stage])
+        work, close = getattr(module, CALLED[stage]), Tracker.close
 
         def work_and_edit(*arguments: object, **options: object) -> object:
             result = work(*arguments, **options)
             edit()
             return result
 
+        def edit_and_close(tracker: Tracker, status: str) -> None:
+            edit()
+            close(tracker, status)
+
         with monkeypatch.context() as inside:
-            inside.setattr(module, CALLED[stage], work_and_edit)
+            if late:
+                inside.setattr(Tracker, "close", edit_and_close)
+            else:
+                inside.setattr(module, CALLED[stage], work_and_edit)
             status, _, errors = spacewarps_here(project, stage)
         # MLflow says where it makes a database.
         return status, [line for line in errors.splitlines() if " INFO mlflow." not in line]
@@ -69,32 +88,73 @@ def written(project: Project) -> dict[Path, bytes]:
     return {file: file.read_bytes() for place in places for file in place.rglob("*") if file.is_file()}
 
 
+EDITS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("simulate", "simulate", {"n_samples": 91}),
+    ("prepare", "data", {"fraction": 0.5}),
+    ("search", "optimiser", {"learning_rate": 0.5}),
+    ("train", "train", {"epochs": 2}),
+    ("evaluate", "evaluate", {"bootstrap_resamples": 201}),
+    ("crossvalidate", "crossvalidate", {"repeats": 2}),
+    ("predict", "predict", {"table": "parquet"}),
+    ("fetch", "fetch", {"max_failed_fraction": 0.1}),
+)
+
+
 @pytest.mark.long
 def test_no_stage_writes_a_result_of_params_that_are_others_by_now(
     project: Project, run_while: Run, spacewarps_here: SpacewarpsHere
 ) -> None:
     shutil.rmtree(project.folder / "data")
-    params = project.params()
-    for stage, section, values in (
-        ("simulate", "simulate", {"n_samples": 91}),
-        ("prepare", "data", {"fraction": 0.5}),
-        ("search", "optimiser", {"learning_rate": 0.5}),
-        ("train", "train", {"epochs": 2}),
-        ("evaluate", "evaluate", {"bootstrap_resamples": 201}),
-        ("crossvalidate", "crossvalidate", {"repeats": 2}),
-    ):
-        before = written(project)
-        status, errors = run_while(stage, lambda s=section, v=values: set_param(project, s, **v))  # type: ignore[misc]
-        ((name, value),) = values.items()
-        was = params[section][name]
-        assert status == 2, stage
-        assert errors[-1].startswith(f"spacewarps {stage}: {section}.{name} was {was} when this began and is {value} ")
-        assert written(project) == before
-        of_stage = [run for run in project.runs() if run.data.tags.get("spacewarps.stage") == stage]
-        assert of_stage[0].info.status == "FAILED"
-        project.write_params(params)
-        assert spacewarps_here(project, stage)[0] == 0
-        assert written(project) != before
+    with running() as archive:
+        archive.behave = lambda request: request.answer(stamp())
+        set_up(project, archive)
+        params = project.params()
+        for stage, section, values in EDITS:
+            before = written(project)
+            status, errors = run_while(stage, lambda s=section, v=values: set_param(project, s, **v))  # type: ignore[misc]
+            ((name, value),) = values.items()
+            was = params[section][name]
+            assert status == 2, stage
+            assert errors[-1].startswith(
+                f"spacewarps {stage}: {section}.{name} was {was!r} when this began and is {value!r} "
+            )
+            assert written(project) == before
+            of_stage = [run for run in project.runs() if run.data.tags.get("spacewarps.stage") == stage]
+            assert of_stage[0].info.status == "FAILED"
+            project.write_params(params)
+            assert spacewarps_here(project, stage)[0] == 0
+            assert written(project) != before
+
+
+@pytest.mark.parametrize(("stage", "section", "values"), [EDITS[0], EDITS[2]])
+def test_what_is_edited_after_the_outputs_were_written_ends_the_stage_with_status_2(
+    project: Project, run_while: Run, stage: str, section: str, values: dict[str, object]
+) -> None:
+    before = written(project)
+    status, errors = run_while(stage, lambda: set_param(project, section, **values), late=True)
+    assert (status, len(errors)) == (2, 1)
+    assert errors[0].startswith(f"spacewarps {stage}: {section}.{next(iter(values))} was ")
+    assert "it is written, but must not be recorded; run again as it is, or put back what was there before" in errors[0]
+    assert written(project) != before
+
+
+@pytest.mark.long
+def test_dvc_records_nothing_where_params_change_as_mlflow_is_waited_for(make_project: Callable[[], Project]) -> None:
+    project = make_project()
+    # A server that is away is waited for.
+    project.variables["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:1"
+    with project.start("dvc", "repro", "simulate") as repro:
+        deadline = time.monotonic() + 120
+        while not (project.folder / "data/demo").exists():
+            assert repro.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        set_param(project, "simulate", n_samples=91)
+        _, errors = repro.communicate(timeout=120)
+    assert repro.returncode != 0
+    assert "simulate.n_samples was 90 when this began and is 91 now" in errors
+    assert not (project.folder / "dvc.lock").exists()
+    assert "simulate" in project.dvc("status").stdout
 
 
 def test_set_back_the_search_goes_on_from_its_journal(

@@ -228,6 +228,17 @@ def test_a_stage_without_its_inputs_says_which(
     assert told in errors
 
 
+@pytest.mark.parametrize("stage", ["search", "train", "evaluate", "crossvalidate", "predict", "fetch"])
+def test_a_stage_that_fails_before_its_work_is_a_failed_run(
+    on_prepared: Project, spacewarps_here: SpacewarpsHere, stage: str
+) -> None:
+    shutil.rmtree(on_prepared.folder / "data")
+    status, _, errors = spacewarps_here(on_prepared, stage)
+    assert (status, errors.splitlines()[-1].partition(":")[0]) == (2, f"spacewarps {stage}")
+    runs = {str(run.info.run_name): run.info.status for run in on_prepared.runs()}
+    assert runs == {stage: "FAILED", "pipeline": "FAILED"}
+
+
 def test_a_tag_that_does_not_fit_its_value_is_no_traceback(project: Project, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: !!bool x\n")
     done = project.run("env", "-C", str(tmp_path), "spacewarps", "params", "--check", check=False)

@@ -40,3 +40,21 @@ def test_every_run_shows_the_stages_that_dvc_left_alone(finished: Project, tmp_p
         assert below(project, latest(project)) == expected, arguments
     assert (project.folder / "dvc.lock").read_bytes() == (finished.folder / "dvc.lock").read_bytes()
     assert not [run for run in project.runs() if run.info.status != "FINISHED"]
+
+
+def test_the_description_names_the_stages_that_ran_with_other_params(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    rate = params["optimiser"]["learning_rate"]
+    params["optimiser"]["learning_rate"] = 0.5
+    project.write_params(params)
+    project.dvc("repro", "--single-item", "evaluate")
+    run = next(run for run in project.runs() if run.info.run_id == latest(project))
+    told = [
+        line for line in run.data.tags["mlflow.note.content"].splitlines() if "other params than stand here" in line
+    ]
+    assert told == [
+        f"- **The stage {stage} ran with other params than stand here: `optimiser.learning_rate` was {rate}, not 0.5**"
+        for stage in ("search", "train")
+    ]
+    assert run.data.params["optimiser.learning_rate"] == "0.5"

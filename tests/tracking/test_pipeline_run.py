@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_a_stage_that_fails_shows_as_failed_and_its_error_goes_on(error: type[Ba
         assert run_of(stage.tracker, run_id).info.status == status
 
 
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+@pytest.mark.usefixtures("project")
+def test_a_pipeline_that_goes_on_without_a_stage_ends_as_that_did(error: type[BaseException], status: str) -> None:
+    def status_after(name: str) -> str:
+        with stage_run(name, {"seed": 1}) as stage:
+            pass
+        return str(run_of(stage.tracker, stage.pipeline_id).info.status)
+
+    with pytest.raises(error), stage_run("search", {"seed": 1}):
+        raise error
+    assert status_after("crossvalidate") == status
+    assert status_after("predict") == status
+    # Typed again, it comes to its end.
+    assert status_after("search") == "FINISHED"
+
+
 @pytest.mark.usefixtures("project")
 def test_runs_below_a_stage_that_is_interrupted_end_with_it() -> None:
     below: list[str] = []
@@ -89,6 +106,36 @@ def test_stages_typed_by_hand_share_the_run_of_their_process_and_no_other() -> N
     tops = [stage.tracker.spool.runs[stage.pipeline_id] for stage in (search, train)]
     assert tops[0] == tops[1]
     assert search.run_id != train.run_id
+
+
+@pytest.mark.parametrize("change", ["params", "commit"])
+def test_what_a_run_of_the_pipeline_shows_has_made_the_results_of_all_its_stages(
+    project: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "Start")
+    shown: list[tuple[int, str]] = [(20, git("rev-parse", "HEAD"))]
+    with stage_run("search", {"seed": 1, "train.epochs": 20}) as search:
+        if change == "commit":
+            git("commit", "--quiet", "--allow-empty", "--message", "Mend what runs next")
+    shown.append((20 if change == "commit" else 40, git("rev-parse", "HEAD")))
+    stages = [search]
+    for name in ("train", "evaluate"):
+        with stage_run(name, {"seed": 1, "train.epochs": shown[1][0]}) as stage:
+            stage.log_metrics({f"{name}d": 1.0}, final=True)
+        stages.append(stage)
+    tops = [run_of(stage.tracker, stage.pipeline_id) for stage in stages]
+    assert tops[1].info.run_id == tops[2].info.run_id
+    assert [
+        (int(top.data.params["train.epochs"]), top.data.tags["mlflow.source.git.commit"], top.info.status)
+        for top in tops[:2]
+    ] == [(*each, "FINISHED") for each in shown]
+    assert (tops[0].data.metrics, tops[2].data.metrics) == ({}, {"traind": 1.0, "evaluated": 1.0})
 
 
 @pytest.mark.parametrize("start", ["a folder of the project", "a temporary copy"])
@@ -148,7 +195,8 @@ def test_an_interruption_before_the_stage_has_begun_ends_its_runs(project: Path)
 
         def __str__(self) -> str:
             self.asked += 1
-            if self.asked > 1:
+            # The first two are for the pipeline's run.
+            if self.asked > 2:
                 raise KeyboardInterrupt
             return "1"
 

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -84,6 +85,37 @@ def test_a_last_note_that_is_torn_was_never_written(left: Path) -> None:
         # The end that it lacks is added.
         assert [type(note).__name__ for note in spool.undelivered] == ["Start", "End"]
         assert spool.killed == 1
+
+
+def test_a_folder_whose_notes_were_never_written_goes_after_an_hour(left: Path) -> None:
+    def remains(minutes: float) -> bool:
+        os.utime(left, (time.time() - 60 * minutes,) * 2)
+        assert main(["sync"]) == 0
+        return left.exists()
+
+    left.write_text("")
+    assert remains(50)
+    left.write_text("")
+    assert not remains(70)
+    assert not left.parent.exists()
+
+
+def test_the_notes_of_a_run_that_has_ended_are_on_the_disk(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, lines = os.fsync, []
+
+    def note_and_flush(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "notes":
+            lines.append(os.pread(descriptor, 1 << 20, 0).decode().splitlines())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_and_flush)
+    tracker = Tracker(tracked)
+    run = tracker.start_run("one", None, {})
+    tracker.log(run, metrics={"score": 1.0})
+    tracker.end_run(run)
+    tracker.close("FINISHED")
+    assert [["note" in json.loads(line) for line in each] for each in lines] == [[False], [False, True, True, True]]
+    assert json.loads(lines[-1][-1])["note"] == "End"
 
 
 def with_path(notes: Path, path: str) -> None:

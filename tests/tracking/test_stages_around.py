@@ -27,26 +27,31 @@ class Pipeline:
     """Runs stages as DVC does: in one process, each before its entry in the lock."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self._patch = folder, patch
+        self.folder, self._patch, self.seed = folder, patch, 1
         stages = {name: {"cmd": f"spacewarps {name}", **each} for name, each in STAGES.items()}
         (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
         (folder / "survey").write_text("sky")
         self.lock: dict[str, object] = {}
         patch.setenv("DVC_STAGE", "one")
 
-    def run(self, name: str, **contents: str) -> None:
-        """Run the stages that are named, which write what is given, as one run of the pipeline."""
+    def run(self, name: str, **contents: str) -> tuple[str, ...]:
+        """Run the stages that are named, which write what is given, as one run of the pipeline.
+
+        Return what the last of them is warned of.
+        """
         self._patch.setenv("DVC_EXP_NAME", name)
         for stage, content in contents.items():
             outs = [*STAGES[stage]["outs"], *STAGES[stage].get("metrics", [])]
-            with stage_run(stage, {"seed": 1}):
+            with stage_run(stage, {"seed": self.seed}) as tracked:
                 for out in outs:
                     (self.folder / out).write_text(content)
             self.lock[stage] = {
                 "deps": [{"path": path, "md5": dvc_hash(self.folder / path)} for path in STAGES[stage]["deps"]],
                 "outs": [{"path": path, "md5": dvc_hash(self.folder / path)} for path in outs],
+                "params": {"params.yaml": {"seed": self.seed}},
             }
             (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
+        return tracked.warnings
 
     def tree(self) -> dict[str, dict[str, Run]]:
         """Return what MLflow shows: the runs of stages by the names of the pipeline's run and of the stage."""
@@ -101,6 +106,16 @@ def test_what_dvc_leaves_alone_leads_to_the_run_that_computed_it(pipeline: Pipel
     # A run that stands for another computes nothing, so that what comes later leads past it.
     pipeline.run("longest", train="d", evaluate="d")
     assert origins(pipeline.tree()["longest"]) == {**origins(longer)}
+
+
+def test_a_stage_is_told_of_those_before_it_that_ran_with_other_params(pipeline: Pipeline) -> None:
+    assert pipeline.run("whole", **ALL) == ()
+    # As `dvc repro --single-item` does, or where params are edited between two stages.
+    pipeline.seed = 2
+    assert pipeline.run("other", train="b") == (
+        "The stage prepare ran with other params than stand here: `seed` was 1, not 2",
+        "The stage search ran with other params than stand here: `seed` was 1, not 2",
+    )
 
 
 def test_what_no_run_here_has_computed_is_said_not_to_be_recorded(pipeline: Pipeline) -> None:

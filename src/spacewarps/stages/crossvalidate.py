@@ -47,14 +47,14 @@ def run(stage: Stage) -> None:
     goes on with the next, and no fold of other params, data or code is ever taken for one of these.
     """
     settings, seed = stage.params.crossvalidate, stage.params.seed
-    set_up(stage, stage.params.search.threads)
-    data = Space_Galaxi(load_prepared_survey(stage.prepared))
-    _check_before_the_work(stage, data)
-    # Which rows are one source decides how they are dealt, and no network sees it.
-    ids = data.samples[["id", "source"]].to_csv(index=False)
-    fingerprint = f"{data.fingerprint()} {hashlib.sha256(ids.encode()).hexdigest()}"
-    found: list[OuterFold] = []
     with stage.tracked() as tracked:
+        set_up(stage, stage.params.search.threads)
+        data = Space_Galaxi(load_prepared_survey(stage.prepared))
+        _check_before_the_work(stage, data)
+        # Which rows are one source decides how they are dealt, and no network sees it.
+        ids = data.samples[["id", "source"]].to_csv(index=False)
+        fingerprint = f"{data.fingerprint()} {hashlib.sha256(ids.encode()).hexdigest()}"
+        found: list[OuterFold] = []
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "crossvalidation")
         for repeat in _repeats(stage):
             for number, fold in enumerate(deal_folds(data, settings.folds, None, repeat), start=1):

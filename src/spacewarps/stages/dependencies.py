@@ -59,8 +59,11 @@ class Dependencies:
             places = [*places, *files_that_decide(f"stages.{stage}")]
         return cls({file: names[file] for file in names if file in values}, values, places, _states(places))
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, *, is_written: bool = False) -> None:
         """Refuse to go on if any of it is no longer the same.
+
+        Args:
+            is_written: whether the result is in its place by now, where DVC would find it.
 
         Raises:
             DependenciesChangedError: naming the first that has changed.
@@ -68,9 +71,13 @@ class Dependencies:
         changes = [*self._changed_params(), *self._changed_files()]
         if changes:
             others = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+            what_now = (
+                "it is written, but must not be recorded; run again as it is, or put back what was there before"
+                if is_written
+                else "nothing is written; put back what was there, or run again as it is"
+            )
             raise DependenciesChangedError(
-                f"{changes[0]}{others}, so DVC would record what did not make the result: nothing is written; "
-                "put back what was there, or run again as it is"
+                f"{changes[0]}{others}, so DVC would record what did not make the result: {what_now}"
             )
 
     def _changed_params(self) -> Iterator[str]:

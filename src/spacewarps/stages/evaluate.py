@@ -44,18 +44,18 @@ PAGE, CARD = "report.html", "card.md"
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, ``result.json``, the tables of the plots, the report, the page and the card."""
     reports = stage.reports
-    check_replaceable(reports / "report")
-    compute = set_up(stage, stage.params.compute.threads)
-    classifier = Classifier.load(Path(stage.params.paths.final))
-    network, reference = classifier.network, classifier.reference
-    train, validation, test = open_splits(stage, "train", "validation", "test")
-    search = read_report(reports / "search.json", SearchReport, "search")
-    training = read_report(reports / "training.json", TrainingReport, "train")
-    curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
-    audit = read_audit(stage.prepared / AUDIT_FILE)
-    doubted = read_doubted_labels(reports / DOUBTED)
-    origins = origins_of(stage)
     with stage.tracked() as tracked:
+        check_replaceable(reports / "report")
+        compute = set_up(stage, stage.params.compute.threads)
+        classifier = Classifier.load(Path(stage.params.paths.final))
+        network, reference = classifier.network, classifier.reference
+        train, validation, test = open_splits(stage, "train", "validation", "test")
+        search = read_report(reports / "search.json", SearchReport, "search")
+        training = read_report(reports / "training.json", TrainingReport, "train")
+        curves = read_learning_curves(reports / "plots" / "learning_curves.csv")
+        audit = read_audit(stage.prepared / AUDIT_FILE)
+        doubted = read_doubted_labels(reports / DOUBTED)
+        origins = origins_of(stage)
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "evaluation")
         probabilities = predict_probabilities(network, test, compute)
         sets = None
@@ -108,7 +108,7 @@ def run(stage: Stage) -> None:
             write_json(out.file(reports / "result.json"), _for_tables(evaluation.metrics["test"], search))
         times = {f"baseline.{name}.seconds": seconds for name, seconds in baselines.seconds.items()}
         tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
-        warnings = blind_spots(evaluation.metrics, markdown_text)
+        warnings = [*tracked.warnings, *blind_spots(evaluation.metrics, markdown_text)]
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
         for written in ("report", PAGE, CARD):
             tracked.log_artifacts(reports / written)

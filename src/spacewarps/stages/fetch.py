@@ -31,18 +31,18 @@ def run(stage: Stage) -> None:
     """
     params, place = stage.params, Path(stage.params.paths.fetched)
     catalog, how = Path(params.fetch.catalog), part_of(FetchSettings, params.fetch)
-    if how.service == "none":
-        raise ParamsError(
-            "params.yaml: fetch.service names no archive; set it to panstarrs, sdss, legacysurvey, or template"
-        )
-    # Before the work, not after it.
-    check_replaceable(place)
-    targets, audit = _targets(catalog, stage)
-    # Beside the journal, where a run that is killed leaves what it has.
-    store = Store(stage.journal / "stamps", how, StampSettings(stamp_extension=params.data.stamp_extension))
-    # The project's own, also in one of DVC's temporary copies of it, which starts without any.
-    earlier = stamps_of_earlier_run(project_root() / place)
     with stage.tracked() as tracked:
+        if how.service == "none":
+            raise ParamsError(
+                "params.yaml: fetch.service names no archive; set it to panstarrs, sdss, legacysurvey, or template"
+            )
+        # Before the work, not after it.
+        check_replaceable(place)
+        targets, audit = _targets(catalog, stage)
+        # Beside the journal, where a run that is killed leaves what it has.
+        store = Store(stage.journal / "stamps", how, StampSettings(stamp_extension=params.data.stamp_extension))
+        # The project's own, also in one of DVC's temporary copies of it, which starts without any.
+        earlier = stamps_of_earlier_run(project_root() / place)
         with progress_bar("fetch", len(targets), "targets") as progress:
             fetched = fetch_stamps(targets, how, store, earlier, progress)
         left_out = sorted(

@@ -15,12 +15,12 @@ from spacewarps.stages.predicting import Asked, answer
 def run(stage: Stage) -> None:
     """Write the table of answers to ``paths.predictions``, and ``left_out.csv`` beside it."""
     params, place = stage.params, Path(stage.params.paths.predictions)
-    # Before the work, not after it.
-    check_replaceable(place)
-    compute = set_up(stage, params.compute.threads)
     table, left_out = f"predictions.{params.predict.table}", "left_out.csv"
     partial = stage.journal / "predictions"
     with stage.tracked() as tracked:
+        # Before the work, not after it.
+        check_replaceable(place)
+        compute = set_up(stage, params.compute.threads)
         with stage.outputs() as out:
             folder = out.folder(place)
             answered = answer(

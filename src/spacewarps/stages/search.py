@@ -26,45 +26,45 @@ from spacewarps.writing import write_csv, write_json
 def run(stage: Stage) -> None:
     """Write the network to ``paths.search`` and the search's summary to ``reports/search.json``."""
     search, target = stage.params.search, Path(stage.params.paths.search)
-    # Before the work of hours, not after it.
-    check_replaceable(target)
-    compute = set_up(stage, search.threads)
-    folds = open_folds(stage, "search")
-    parts_to_learn(stage)
-    check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
-    with (
-        stage.tracked() as tracked,
-        closing(SearchDisplay(len(folds))) as display,
-        closing(FolderJournal(stage.journal, every_epoch=search.checkpoints)) as journal,
-    ):
-        tracked.log_machine(kind_of_machine(compute.device))
-        log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
-        before, start = tracked.tracker.seconds, time.perf_counter()
-        with make_executor(search.executor, folds, compute, search) as executor:
-            result = run_search(
-                stage,
-                search,
-                folds,
-                seed=stage.params.seed,
-                executor=executor,
-                journal=journal,
-                observer=SeveralObservers(display, SearchRuns(tracked)),
+    with stage.tracked() as tracked:
+        # Before the work of hours, not after it.
+        check_replaceable(target)
+        compute = set_up(stage, search.threads)
+        folds = open_folds(stage, "search")
+        parts_to_learn(stage)
+        check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
+        with (
+            closing(SearchDisplay(len(folds))) as display,
+            closing(FolderJournal(stage.journal, every_epoch=search.checkpoints)) as journal,
+        ):
+            tracked.log_machine(kind_of_machine(compute.device))
+            log_survey(tracked, stage.prepared, stage.params.paths.prepared, "search")
+            before, start = tracked.tracker.seconds, time.perf_counter()
+            with make_executor(search.executor, folds, compute, search) as executor:
+                result = run_search(
+                    stage,
+                    search,
+                    folds,
+                    seed=stage.params.seed,
+                    executor=executor,
+                    journal=journal,
+                    observer=SeveralObservers(display, SearchRuns(tracked)),
+                )
+            seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
+            summary = result.history.as_json()
+            with stage.outputs() as out:
+                save_model(result.model, out.folder(target))
+                write_json(out.file(stage.reports / "search.json"), summary)
+                write_csv(out.file(stage.reports / "plots" / "depth.csv"), pd.DataFrame(summary["candidates"]))
+            tracked.log_metrics(
+                {
+                    "search_seconds": seconds,
+                    "logging_share": logging / seconds,
+                    "candidates_evaluated": result.evaluated,
+                    "candidates_found": result.found,
+                }
             )
-        seconds, logging = time.perf_counter() - start, tracked.tracker.seconds - before
-        summary = result.history.as_json()
-        with stage.outputs() as out:
-            save_model(result.model, out.folder(target))
-            write_json(out.file(stage.reports / "search.json"), summary)
-            write_csv(out.file(stage.reports / "plots" / "depth.csv"), pd.DataFrame(summary["candidates"]))
-        tracked.log_metrics(
-            {
-                "search_seconds": seconds,
-                "logging_share": logging / seconds,
-                "candidates_evaluated": result.evaluated,
-                "candidates_found": result.found,
-            }
-        )
-        tracked.log_artifacts(stage.reports / "search.json")
+            tracked.log_artifacts(stage.reports / "search.json")
     if journal.failure:
         say(f"the journal at {stage.journal} stopped taking notes ({journal.failure}); the result is the same without")
     layers = summary["num_layers"]

@@ -32,12 +32,12 @@ _DECIMALS = 4
 def run(stage: Stage) -> None:
     """Write the network to ``paths.final``, and how it learned to ``reports/``."""
     train, final = stage.params.train, Path(stage.params.paths.final)
-    # Before the training, not after it.
-    check_replaceable(final)
-    compute = set_up(stage, stage.params.compute.threads)
-    found = load_progressive_model(Path(stage.params.paths.search))
-    parts = parts_to_learn(stage)
     with stage.tracked() as tracked:
+        # Before the training, not after it.
+        check_replaceable(final)
+        compute = set_up(stage, stage.params.compute.threads)
+        found = load_progressive_model(Path(stage.params.paths.search))
+        parts = parts_to_learn(stage)
         tracked.log_machine(kind_of_machine(compute.device))
         log_survey(tracked, stage.prepared, stage.params.paths.prepared, "training")
         with progress_bar("train", sum(len(part.train) for part in parts) * train.epochs) as progress:

@@ -40,6 +40,7 @@ _PROBE_TAG = "spacewarps.probe"
 _PARAMS_A_BATCH = 100
 _ATTEMPTS = 4
 _MODEL = "model"
+_WITHOUT_RESULT = frozenset({"FAILED", "KILLED"})
 
 
 class UnstoredError(UnansweredError):
@@ -211,7 +212,9 @@ class Delivery:
             case Model():
                 self._store_model(run_id, spool.kept(note.path), note.tags)
             case End():
-                self._client.set_terminated(run_id, note.status, end_time=note.time)
+                is_shared = note.run in spool.shared and note.status == "FINISHED"
+                status = self._status_of_stages(run_id) if is_shared else note.status
+                self._client.set_terminated(run_id, status, end_time=note.time)
         return None
 
     def _start(self, note: Start, spool: Spool) -> str:
@@ -241,6 +244,16 @@ class Delivery:
             run_id, stands = str(run.info.run_id), {}
         self._write_missing(run_id, note.params, stands)
         return run_id
+
+    def _status_of_stages(self, pipeline_id: str) -> str:
+        """Return how the stages of a pipeline's run have ended: as one that failed or was killed, if there is one.
+
+        DVC goes on with others where it is told to; of a stage that ran again, the last run counts.
+        """
+        latest: dict[str | None, str] = {}
+        for run in self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}'"):
+            latest.setdefault(run.data.tags.get(STAGE_TAG), run.info.status)
+        return next((status for status in latest.values() if status in _WITHOUT_RESULT), "FINISHED")
 
     def _of_stage(self, stage: str, pipeline_id: str) -> list[Run]:
         return list(self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}' AND tags.`{STAGE_TAG}` = '{stage}'"))

@@ -51,15 +51,16 @@ def open_experiment(root: Path, store: Store, named: Destination) -> tuple[Mlflo
 
 
 def connect_alone(root: Path, store: Store, named: Destination) -> tuple[MlflowClient, str]:
-    """Connect as :func:`connect` does, to a store of this machine one process at a time.
+    """Connect as :func:`connect` does, one process of this project at a time where MLflow opens a database itself.
 
     Raises:
         UnansweredError: the store does not answer, or another process keeps it for itself.
         TrackingError: the store cannot be used, or has no such experiment.
     """
-    if not store.is_local:
+    if not store.is_local and store.artifacts is None:
+        # A server sees to its tables.
         return connect(store, named)
-    # One process at a time makes the tables of a new database.
+    # One process at a time makes the tables of a new database, which MLflow has no lock for.
     try:
         with alone_in(root if store.database is None else store.database.parent, _LOCK_SECONDS):
             return connect(store, named)

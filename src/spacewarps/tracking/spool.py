@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 from spacewarps.processes import has_ended, name_of
 from spacewarps.tracking.failures import TrackingError
-from spacewarps.tracking.notes import Artifact, End, Model, Note, Reused, Start, as_line, from_line
+from spacewarps.tracking.notes import RUN_TAG, Artifact, End, Model, Note, Reused, Start, as_line, from_line
 
 _NOTES, _SENT, _FILES = "notes", "sent", "files"
 # Another one for each change of the header, of the notes or of what stands beside them.
@@ -66,6 +66,7 @@ class Spool:
         destination: where they go.
         undelivered: those that MLflow does not have, the oldest first.
         runs: the ids that MLflow gave, by those in the notes.
+        shared: those in the notes of runs that other stages write to as well.
         uncertain: whether the first of the undelivered may have reached MLflow already.
         suspect: whether any has been that.
         killed: how many runs the stage left open.
@@ -76,6 +77,7 @@ class Spool:
         self.folder, self.destination = folder, destination
         self.undelivered: deque[Note] = deque()
         self.runs: dict[str, str] = {}
+        self.shared: set[str] = set()
         self.uncertain = self.suspect = False
         self.killed = 0
         self.began_anew = False
@@ -104,19 +106,27 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             header = {"format": _FORMAT, "owner": name_of(psutil.Process()), **asdict(destination)}
             (folder / _NOTES).write_text(json.dumps(header) + "\n", encoding="utf-8")
+            _flush(lock)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return cls(folder, destination, lock)
 
     def append(self, note: Note) -> None:
-        """Add a note.
+        """Add a note; with the end of a run, all that came before it is on the disk, whatever happens to the machine.
 
         Raises:
             OSError: it could not be written, nor will those that follow; it is delivered while this process lives.
         """
+        self._note_if_shared(note)
         self.undelivered.append(note)
         self._write(_NOTES, as_line(note))
+        if isinstance(note, End):
+            _flush(self._lock)
+
+    def _note_if_shared(self, note: Note) -> None:
+        if isinstance(note, Start) and note.found_by != RUN_TAG:
+            self.shared.add(note.run)
 
     def keep(self, path: Path) -> str:
         """Copy a file or a folder, as it is now, and return the name of the copy.
@@ -218,6 +228,8 @@ class Spool:
             UnreadableNotesError: a line is no note, or what stands beside the notes is damaged.
         """
         notes = self._notes_in(lines)
+        for note in notes:
+            self._note_if_shared(note)
         began = [note for note in notes if isinstance(note, Start)]
         ended = {note.run for note in notes if isinstance(note, End)}
         left_open = [note.run for note in reversed(began) if note.run not in ended]
@@ -279,8 +291,7 @@ def taken(folder: Path, *, from_anywhere: bool) -> Iterator[Spool | None]:
         lock = os.open(folder / _NOTES, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove_leftover(folder, since=folder.stat().st_mtime)
         yield None
         return
     except OSError:
@@ -307,7 +318,8 @@ def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
         return None
     header, *lines = (folder / _NOTES).read_text(encoding="utf-8", errors="replace").split("\n")
     if not lines:
-        # The process has yet to write it, or the machine lost power at once.
+        # The process has yet to write it, or could not, or the machine lost power at once.
+        _remove_leftover(folder, since=os.fstat(lock).st_mtime)
         return None
     ended, destination = _read_header(folder, header)
     # A process that lives has left its spool if it is not locked.
@@ -316,6 +328,17 @@ def _locked(folder: Path, lock: int, *, from_anywhere: bool) -> Spool | None:
     spool = Spool(folder, destination, lock)
     spool._read(lines)
     return spool
+
+
+def _remove_leftover(folder: Path, *, since: float) -> None:
+    if time.time() - since > _LEFTOVER_SECONDS:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(file: int) -> None:
+    """Wait until what was written to an open file is on the disk, as far as the system can say."""
+    with contextlib.suppress(OSError):
+        os.fsync(file)
 
 
 def _read_header(folder: Path, header: str) -> tuple[bool | None, Destination]:
