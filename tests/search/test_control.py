@@ -169,6 +169,14 @@ def test_a_control_goes_through_all_rungs_and_is_counted(number: int, changes: d
     assert result.evaluated == 7
 
 
+def test_a_race_is_run_against_the_control() -> None:
+    folds, settings = small_folds(3), replace(OFF, k_candidates=(1, 2, 4), racing=True)
+    off, on = (small_search(folds, replace(settings, control=each)).history.steps[1] for each in (False, True))
+    assert [len(each.folds) for each in off.candidates] == [2, 1, 3]
+    # With fewer chances to gain, one more stops after the first fold.
+    assert [len(each.folds) for each in on.candidates] == [1, 1, 3]
+
+
 @pytest.mark.parametrize("strategy", [Greedy(), Beam(2), Pnas(2, 2)])
 def test_a_journal_knows_controls_and_what_was_evaluated_without_one(
     folds: Sequence[Fold], strategy: Strategy, tmp_path: Path
