@@ -176,7 +176,6 @@ class _OptunaTrials:
             optimiser=OPTIMISER,
             compute=self._task.compute,
             seed=seed,
-            trains="all",
         )
         for _ in range(EPOCHS):
             for _ in run_epoch([training], *self._fold, batch_size=OPTIMISER.batch_size, seed=seed):

@@ -23,6 +23,7 @@ METHODS: dict[str, Method] = {
     "none": ("warm_start none", partial(search, settings=SearchSettings(warm_start=WarmStart("none")))),
     "block": ("trains block", partial(search, settings=SearchSettings(trains="block"))),
     "patience1": ("patience 1", partial(search, settings=SearchSettings(patience=1))),
+    "control": ("control", partial(search, settings=SearchSettings(control=True))),
     "epochs12": ("epochs_per_eval 12", partial(search, settings=SearchSettings(epochs_per_eval=12))),
     "one": (
         "one final network on train and validation",

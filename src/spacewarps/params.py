@@ -134,6 +134,10 @@ class SearchParams(SearchSettings):
     executor: Annotated[str, OneOf(EXECUTORS)] = "processes"
     checkpoints: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_folds(self.folds)
+
 
 @settings
 class PredictionParams:

@@ -106,6 +106,17 @@ def test_settings_of_the_user_change_no_picture(tmp_path: Path) -> None:
     assert pictures[0] == pictures[1]
 
 
+def test_a_control_is_a_line_beside_the_candidates_of_its_layer(tmp_path: Path) -> None:
+    row = {"kind": "conv", "val_accuracy": 0.5, "value": 0.5, "error": 0.1, "chosen": True}
+    table = pd.DataFrame([{**row, "layer": layer, "k": k} for layer in (1, 2) for k in (4, 8)])
+    pictures = []
+    for controls in (None, {}, {2: 0.4}, {2: 0.45}):
+        plots.plot_depth(table, tmp_path / "depth.png", "loss", controls)
+        pictures.append((tmp_path / "depth.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert len(set(pictures)) == 3
+
+
 def test_many_candidates_of_a_layer_are_drawn_in_a_taller_picture(tmp_path: Path) -> None:
     rows = [
         {"layer": 1, "kind": kind, "k": k, "val_accuracy": 0.5, "chosen": k == 4 and kind == "conv"}

@@ -81,11 +81,16 @@ def test_a_plan_counts_folds_and_what_the_journal_does_not_know(
     params["search"] |= {"k_candidates": [3, 5, 7]}
     project.write_params(params)
     assert "  the journal knows 2 of these candidates" in spacewarps_here(project, "plan")[1].splitlines()
-    params["search"] |= {"folds": 2, "decides": "loss", "racing": True, "strategy": "beam"}
+    params["search"] |= {"folds": 2, "decides": "loss", "racing": True, "strategy": "beam", "control": True}
     params["train"] |= {"data": "folds", "start": "fresh"}
     project.write_params(params)
     search, journal, time, *_ = spacewarps_here(project, "plan")[1].splitlines()
-    assert search.startswith("search: at most 2 steps, 9 candidates in 2 folds, ")
+    found = re.match(r"search: at most 2 steps, 9 candidates and 1 control in 2 folds, ([\d,]+) stamps to", search)
+    assert found
+    samples = (project.folder / "data/prepared/samples.csv").read_text(encoding="utf-8")
+    # Each fold learns from what the other scores on.
+    learned = samples.count(",train,") + samples.count(",validation,")
+    assert int(found[1].replace(",", "")) == 10 * learned * params["search"]["epochs_per_eval"]
     assert journal == "  the journal knows 0 of these candidates"
     assert "less where candidates are dropped" in time
 

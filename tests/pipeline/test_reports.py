@@ -113,6 +113,12 @@ def test_a_report_that_is_none_is_damaged_and_the_stage_that_writes_it_is_named(
             [{"sentence": "step 1", "gain": "0.1"}],
             "'decisions.0.gain': Input should be a valid number",
         ),
+        (
+            "search.json",
+            "decisions",
+            [{"sentence": "step 2", "control": {"value": "0.1"}}],
+            "'decisions.0.control.value': Input should be a valid number",
+        ),
         ("training.json", "best_epoch", None, "Value error, best_epoch is missing"),
         ("training.json", "data", "folds", "Value error, networks is missing"),
         ("training.json", "data", "all", "'data': Input should be 'train', 'train_and_validation' or 'folds'"),

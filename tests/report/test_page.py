@@ -115,6 +115,19 @@ def test_no_name_from_outside_makes_an_element_of_the_page(
     assert "\u202e" not in "".join(reader.texts)
 
 
+def test_a_control_is_a_dashed_line_in_the_growth(prepared: PreparedSurvey, tmp_path: Path) -> None:
+    decisions = [SEARCH["decisions"][0], SEARCH["decisions"][1] | {"control": {"value": 0.35}}]
+    pages = [
+        Reader(written(facts_of(prepared, search=SEARCH | {"decisions": each}), tmp_path))
+        for each in (SEARCH["decisions"], decisions)
+    ]
+    dashes = [sum(line.get("class") == "ideal" for line in page.all("line")) for page in pages]
+    assert dashes[1] == dashes[0] + 1
+    without, beside = (" ".join(page.texts) for page in pages)
+    assert "of the difference from the last block that joined)." in without
+    assert "of the difference from the control). Dashed: the control of the layer, which is the network" in beside
+
+
 def test_labels_to_look_at_are_told_where_there_are_any(facts: Facts, tmp_path: Path) -> None:
     texts = " ".join(Reader(written(facts, tmp_path)).texts)
     assert "contradict 2 labels outside the test split with confidence, 1 of them of sources whose rows" in texts

@@ -91,12 +91,13 @@ def search(options: dict[str, Any]) -> dict[str, Any]:
             **options,
         )
     bits = b"".join(map(pack_model, result.models)) + repr(result.history).encode()
-    evaluations = [each for step in result.history.steps for found in step.candidates for each in found.folds]
+    found = [each for step in result.history.steps for each in (*step.candidates, *filter(None, [step.control]))]
+    evaluations = [each for one in found for each in one.folds]
     return {
         "bits": hashlib.sha256(bits).hexdigest(),
         "evaluated": result.evaluated,
         "found": result.found,
-        "candidates": sum(len(step.candidates) for step in result.history.steps),
+        "candidates": len(found),
         "evaluations": len(evaluations),
         "epochs": sum(len(each.epochs) for each in evaluations),
         "failure": getattr(journal, "failure", None),

@@ -198,6 +198,7 @@ def test_a_search_that_is_killed_and_goes_on_ends_with_the_same_bits(
         (20, {"checkpoints": True, "mode": "siblings", **SHALLOW}),
         (10, {"checkpoints": True, "workers": 2, **DEEP}),
         (10, {"checkpoints": True, "workers": 2, **RACE}),
+        (10, {"checkpoints": True, "workers": 2, "control": True, **RACE}),
     ],
 )
 def test_a_search_that_is_killed_many_times_has_the_same_bits_and_repeats_nothing(

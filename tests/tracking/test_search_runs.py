@@ -92,6 +92,29 @@ def test_candidates_that_run_side_by_side_each_have_their_run_below_their_step(s
     assert top.tags["spacewarps.architecture"] == "residual 5x5 k=8 on trunk 2"
 
 
+def test_a_control_is_a_run_of_its_step_and_no_candidate(stage: StageRun) -> None:
+    watcher = SearchRuns(stage)
+    on_trial, control = Candidate(2, BlockSpec(8), 8), Candidate(2, BlockSpec(4), 9, control=True)
+    watcher.step_started(2, [on_trial, control], 1000)
+    ends = [result(on_trial, [0.5]), result(control, [0.25, 0.75])]
+    for end in ends:
+        watcher.candidate_started(end.candidate)
+        watcher.candidate_finished(end)
+    step = replace(step_of(2, ends[:1], ends[:1]), control=ends[1])
+    watcher.step_finished(step)
+    watcher.search_finished(History((step,)))
+    (of_step,) = below(stage, run_of(stage.tracker, stage.run_id).info.run_id).values()
+    runs = below(stage, of_step.info.run_id)
+    assert runs.keys() == {"conv k=8, joined", "control"}
+    told = runs["control"].data
+    assert told.params == {"step": "2", "epochs": "2"}
+    assert (told.metrics["score"], told.metrics["val_loss"], told.metrics["trainable_params"]) == (0.75, 0.25, 104)
+    # The view of candidates goes by this tag.
+    assert told.tags["spacewarps.level"] == "control"
+    assert runs["control"].info.status == "FINISHED"
+    assert "spacewarps.joined" not in told.tags
+
+
 def test_a_step_names_all_that_grow_on_and_how_well_they_were_predicted(stage: StageRun) -> None:
     watcher = SearchRuns(stage)
     candidates = [Candidate(2, BlockSpec(k), k) for k in (1, 2, 3)]

@@ -82,7 +82,7 @@ def new_training(
         optimiser=OPTIMISER,
         compute=compute,
         seed=seed,
-        trains=trains,
+        frozen_depth=len(model.trunk) - 1 if trains == "block" else 0,
         average=average,
     )
 
@@ -366,7 +366,6 @@ def test_the_loss_is_the_one_worked_out_by_hand(
         optimiser=Optimiser(batch_size=64, label_smoothing=smoothing, class_weights=class_weights),
         compute=compute,
         seed=5,
-        trains="all",
     )
     list(run_pass([training], train, batch_size=64, seed=1))
     log_p = before(torch.from_numpy(train.stamps), train.features).detach().double().log_softmax(dim=1)

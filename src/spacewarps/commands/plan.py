@@ -52,10 +52,12 @@ def run(stage: Stage) -> None:
     known = _known(stage, folds)
     steps, found, memory, workers = _measure_search(stage, folds)
     candidates, samples = sum(step.candidates for step in steps), sum(step.samples for step in steps)
+    controls = len(steps) - 1 if search.control else 0
+    beside = f" and {controls} control{'s' * (controls != 1)}" if search.control else ""
     in_folds = f" in {len(folds)} folds" if len(folds) > 1 else ""
     say(
-        f"search: at most {len(steps)} steps, {candidates} candidates{in_folds}, {samples:,} stamps to learn from "
-        "(each counts once an epoch)"
+        f"search: at most {len(steps)} steps, {candidates} candidates{beside}{in_folds}, "
+        f"{samples:,} stamps to learn from (each counts once an epoch)"
     )
     say(f"  the journal knows {known} of these candidates")
     say(
@@ -114,12 +116,15 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
                 epochs_per_eval=1,
                 halving=0,
                 racing=False,
+                # Which network it is depends on what joins; at most it takes as long as a candidate.
+                control=False,
                 patience=number,
             )
             found = run_search(
                 stage, short, small, seed=stage.params.seed, executor=executor, journal=Journal(), observer=watch
             )
-            samples = ladder_of(search, len(folds)).samples(folds, watch.candidates)
+            control = search.control and number > 1
+            samples = ladder_of(search, len(folds)).samples(folds, watch.candidates, control=control)
             costs.append(_Cost(watch.candidates, samples, watch.seconds * samples / watch.samples))
         own = psutil.Process()
         memory = sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))

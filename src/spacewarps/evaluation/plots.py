@@ -1,7 +1,7 @@
 """Pictures for people: the same bytes for the same numbers."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ def _letters() -> frozenset[int]:
 
 
 @_own_style()
-def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None) -> None:
+def plot_depth(
+    candidates: pd.DataFrame, path: Path, decides: str | None = None, controls: Mapping[int, float] | None = None
+) -> None:
     """Draw what decided over depth, every candidate a point, the chosen ones joined by a line.
 
     Args:
@@ -92,6 +94,7 @@ def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None)
             its standard ``error`` where ``decides`` says what these are of.
         path: the PNG to write.
         decides: what candidates were compared by; ``val_accuracy`` without it.
+        controls: the value of the control of each layer that has one.
     """
     values, what, title = candidates["val_accuracy"], "validation accuracy", "Validation accuracy as the network grows"
     if decides is not None:
@@ -132,7 +135,18 @@ def plot_depth(candidates: pd.DataFrame, path: Path, decides: str | None = None)
             elinewidth=1,
             zorder=1,
         )
-        entries.append(("95% interval (from layer\n2 on, of the difference\nfrom the last that joined)", bars))
+        base = "control" if controls else "last that joined"
+        entries.append((f"95% interval (from layer\n2 on, of the difference\nfrom the {base})", bars))
+    if controls:
+        lines = axes.hlines(
+            list(controls.values()),
+            [layer - 0.4 for layer in controls],
+            [layer + 0.4 for layer in controls],
+            color="grey",
+            linestyle="dashed",
+            zorder=1,
+        )
+        entries.append(("control: the network\nbefore, after as many\nepochs", lines))
     chosen = candidates["chosen"]
     (joined,) = axes.plot(
         places[chosen],

@@ -141,7 +141,9 @@ def write_report(
         curves: the final training's epochs.
     """
     matrix = confusion_matrix(evaluation.labels, evaluation.probabilities.argmax(axis=1), evaluation.classes)
-    plots.plot_depth(pd.DataFrame(search["candidates"]), target / "depth.png", search.get("decides"))
+    plots.plot_depth(
+        pd.DataFrame(search["candidates"]), target / "depth.png", search.get("decides"), controls_of(search)
+    )
     plots.plot_learning_curves(curves, training.get("best_epoch"), target / "learning_curves.png")
     plots.plot_confusion(matrix, evaluation.classes, target / "confusion.png")
     rates = roc_curves(evaluation.labels, evaluation.probabilities, evaluation.classes)
@@ -285,6 +287,16 @@ def _prediction_sets(sets: dict[str, Any] | None) -> list[str]:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def controls_of(search: Mapping[str, Any]) -> dict[int, float]:
+    """Return the value of the control of each layer that has one, of what ``reports/search.json`` holds.
+
+    One that diverged has no value.
+    """
+    decisions = search.get("decisions", [])
+    told = [(decision.get("layer"), (decision.get("control") or {}).get("value")) for decision in decisions]
+    return {layer: value for layer, value in told if layer is not None and value is not None}
 
 
 def _decisions(search: dict[str, Any]) -> list[str]:

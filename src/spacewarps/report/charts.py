@@ -22,7 +22,11 @@ _LABELS_ABOVE = 12
 
 
 def plot_growth(
-    candidates: Sequence[Mapping[str, Any]], values: Sequence[tuple[float, float, float]], what: str, description: str
+    candidates: Sequence[Mapping[str, Any]],
+    values: Sequence[tuple[float, float, float]],
+    what: str,
+    description: str,
+    controls: Mapping[int, float],
 ) -> Markup:
     """Draw what decided over depth.
 
@@ -31,12 +35,17 @@ def plot_growth(
         values: the value of each candidate, and its interval.
         what: what the values are.
         description: the alternative text.
+        controls: the value of the control of each layer that has one.
     """
     layers = sorted({int(candidate["layer"]) for candidate in candidates})
     x = svg.Scale(layers[0] - 0.6, layers[-1] + 0.6, _LEFT, _RIGHT)
-    y = svg.Scale(*svg.span([each for value in values for each in value]), _HEIGHT - 48, _TOP)
+    shown = [each for value in values for each in value]
+    y = svg.Scale(*svg.span([*shown, *controls.values()]), _HEIGHT - 48, _TOP)
     drawn, joined_places = [], []
     for layer in layers:
+        if layer in controls:
+            place = y.at(controls[layer])
+            drawn.append(svg.bar_of_error((x.at(layer - 0.4), place), (x.at(layer + 0.4), place), "ideal"))
         there = [number for number, candidate in enumerate(candidates) if candidate["layer"] == layer]
         for position, number in enumerate(there):
             # Side by side, so that equal values do not hide each other.

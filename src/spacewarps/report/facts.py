@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spacewarps.evaluation.comparison import MOST_FREQUENT, learned_baselines
 from spacewarps.evaluation.coverage import PredictionSets
-from spacewarps.evaluation.report import SplitEvaluation
+from spacewarps.evaluation.report import SplitEvaluation, controls_of
 from spacewarps.features import are_errors
 from spacewarps.model.ensemble import Network
 from spacewarps.model.settings import BlockSpec, block_label
@@ -179,8 +179,13 @@ class Facts:
                 float("nan") if candidate.get(name) is None else float(candidate[name]) for name in ("value", "error")
             )
             found.append((value, value - NORMAL_95 * error, value + NORMAL_95 * error))
-        interval = "95% interval (from layer 2 on, of the difference from the last block that joined)"
+        base = "the control" if self.controls() else "the last block that joined"
+        interval = f"95% interval (from layer 2 on, of the difference from {base})"
         return str(measure).replace("_", " "), interval, found
+
+    def controls(self) -> dict[int, float]:
+        """Return the value of the control of each layer that has one which did not diverge."""
+        return controls_of(self.search)
 
     def reliability(self) -> list[Share]:
         """Return how often answers were right, by their probability."""

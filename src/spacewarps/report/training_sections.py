@@ -27,12 +27,16 @@ def growth(facts: Facts) -> Markup:
         f"{len(search['candidates'])} candidates at {len(layers)} layers; those that joined are filled and linked: "
         f"{', '.join(blocks)}."
     )
+    controls = facts.controls()
+    dashed = (
+        " Dashed: the control of the layer, which is the network before it after as many epochs." if controls else ""
+    )
     return joined(
         element("p", told),
         figure(
-            plot_growth(search["candidates"], values, what, description),
+            plot_growth(search["candidates"], values, what, description, controls),
             f"Each candidate by its layer, named by k, its number of channels. Filled: joined the network. Bars: "
-            f"{interval}.",
+            f"{interval}.{dashed}",
         ),
         _decisions(search),
         _candidates(facts, what, values),

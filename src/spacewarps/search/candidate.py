@@ -25,6 +25,8 @@ from spacewarps.training.prediction import check_made_for
 from spacewarps.training.score import Epoch, Outcomes
 from spacewarps.training.training import Training, run_epoch
 
+Grows = Literal["deeper", "wider", "control", "not"]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -54,7 +56,8 @@ class Evaluation:
         fold: the number of the fold that it learns from and is scored on, from 0.
         source: the packed network that it grows from, in the same fold.
         grows: ``deeper``, where the candidate's block is added to ``source``; ``wider``, where the last block of
-            ``source`` is widened to the candidate's; or ``not``, where ``source`` is the network as it starts.
+            ``source`` is widened to the candidate's; ``control``, where ``source`` is started as it is for a candidate,
+            and no block is added; or ``not``, where ``source`` is the network as it starts.
         batches: the seed of the batches' order and augmentation.
         settings: how it is trained.
         compute: where, and in which precision.
@@ -66,7 +69,7 @@ class Evaluation:
     candidate: Candidate
     fold: int
     source: bytes = field(repr=False)
-    grows: Literal["deeper", "wider", "not"]
+    grows: Grows
     batches: int
     settings: CandidateSettings
     compute: Compute
@@ -161,25 +164,31 @@ def grow(source: ProgressiveModel, candidate: Candidate, settings: CandidateSett
             if widens:
                 widening = torch_generator(candidate.seed, "widening")
                 model = widen_block(source, len(source.trunk) - 1, block.k, widening)
-            frozen = len(model.trunk) - widens if settings.trains == "block" else 0
-            learning = nn.ModuleList(
-                [*model.trunk[frozen:], *(part for part in model.children() if part is not model.trunk)]
-            )
-            scale_and_jitter(learning, warm_start.scale, warm_start.jitter, torch_generator(candidate.seed, "jitter"))
+            _warm_up(model, candidate, settings, len(model.trunk) - widens)
         if not widens:
             model.add_block(block.k, block.kind, block.kernel_size)
     return model
+
+
+def _warm_up(model: ProgressiveModel, candidate: Candidate, settings: CandidateSettings, trunk: int) -> None:
+    """Scale and jitter what will learn of ``model``, whose first ``trunk`` blocks are those of the last winner."""
+    warm_start, frozen = settings.warm_start, trunk if settings.trains == "block" else 0
+    learning = nn.ModuleList([*model.trunk[frozen:], *(part for part in model.children() if part is not model.trunk)])
+    scale_and_jitter(learning, warm_start.scale, warm_start.jitter, torch_generator(candidate.seed, "jitter"))
 
 
 def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
     start, settings = evaluation.start, evaluation.settings
     if start is None:
         model = unpack_model(evaluation.source)
-        if evaluation.grows != "not":
+        if evaluation.grows == "control":
+            _warm_up(model, evaluation.candidate, settings, len(model.trunk))
+        elif evaluation.grows != "not":
             model = grow(model, evaluation.candidate, settings, evaluation.grows == "wider")
     else:
         model = unpack_model(start.network)
     check_made_for(model, train)
+    new_blocks = 0 if evaluation.grows == "control" else 1
     training = Training(
         model,
         epochs=settings.epochs,
@@ -187,7 +196,7 @@ def _training(evaluation: Evaluation, train: Space_Galaxi) -> Training:
         optimiser=settings.optimiser,
         compute=evaluation.compute,
         seed=evaluation.candidate.seed,
-        trains=settings.trains,
+        frozen_depth=len(model.trunk) - new_blocks if settings.trains == "block" else 0,
         average=settings.average,
     )
     if start is not None:

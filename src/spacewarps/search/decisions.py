@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spacewarps.search.clustered import UNKNOWN, Estimate, estimate, weights_of
 from spacewarps.search.folds import Fold
-from spacewarps.search.history import CandidateResult, Decision, Evidence
+from spacewarps.search.history import Candidate, CandidateResult, Decision, Evidence
 from spacewarps.search.settings import Measure, SearchSettings
 from spacewarps.training.score import Outcomes
 
@@ -39,18 +39,26 @@ class Rule(ABC):
 
         Args:
             results: candidates of the step.
-            last: the last whose block joined; none at the first step.
+            last: what gains are measured from (:func:`measured_from`); none at the first step.
             folds: how many folds they have in the end.
         """
 
     @abstractmethod
-    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+    def decide(
+        self,
+        results: Sequence[CandidateResult],
+        last: CandidateResult | None,
+        *,
+        tries_left: int,
+        control: CandidateResult | None = None,
+    ) -> Decision:
         """Return which candidate wins, and whether its block joins.
 
         Args:
             results: all candidates of a step.
             last: the last whose block joined; none at the first step, whose winner joins if it did not diverge.
             tries_left: how many more steps may be tried if none joins.
+            control: the network of ``last`` after as many epochs as the candidates have, where there is one.
         """
 
 
@@ -80,7 +88,14 @@ class HighestAccuracy(Rule):
         """Return all: an accuracy by itself does not know its noise."""
         return list(results)
 
-    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+    def decide(
+        self,
+        results: Sequence[CandidateResult],
+        last: CandidateResult | None,
+        *,
+        tries_left: int,
+        control: CandidateResult | None = None,  # noqa: ARG002
+    ) -> Decision:
         """Return the first in rank, which joins if it gains more than ``min_delta``."""
         winner = min(results, key=self.rank)
         accuracy, step = winner.score.accuracy, winner.candidate.step
@@ -107,11 +122,12 @@ class PairedEvidence(Rule):
     differences, sample by sample. Its standard error is clustered by source
     (:func:`~spacewarps.search.clustered.estimate`), and compared as Student's t.
 
-    A candidate gains if its difference from the last that joined is above ``min_delta`` by more than noise: the
-    one-sided confidence is ``confidence`` for all candidates of a step together (Bonferroni), or the best of many
-    would join by chance. Among those that gain, the best and every smaller one that is within one standard error of it
-    are alike (the one-standard-error rule: Breiman et al. 1984, section 3.4.3), and the one with the fewest parameters
-    wins; one that is both larger and worse than another never does.
+    A candidate gains if its difference from the last that joined, or from the control of the step where there is one
+    (:func:`measured_from`), is above ``min_delta`` by more than noise: the one-sided confidence is ``confidence`` for
+    all candidates of a step together (Bonferroni), or the best of many would join by chance. Among those that gain, the
+    best and every smaller one that is within one standard error of it are alike (the one-standard-error rule: Breiman
+    et al. 1984, section 3.4.3), and the one with the fewest parameters wins; one that is both larger and worse than
+    another never does.
 
     Args:
         measure: what is compared: the ``loss``, the ``accuracy``, or the ``balanced_accuracy``, which is the mean of
@@ -149,18 +165,28 @@ class PairedEvidence(Rule):
         share = len(best.folds) / folds
         return [each for each in results if each is best or self._may_win(each, best, last, len(results), share)]
 
-    def decide(self, results: Sequence[CandidateResult], last: CandidateResult | None, *, tries_left: int) -> Decision:
+    def decide(
+        self,
+        results: Sequence[CandidateResult],
+        last: CandidateResult | None,
+        *,
+        tries_left: int,
+        control: CandidateResult | None = None,
+    ) -> Decision:
         """Return the smallest of the best, which joins if one of them gains more than noise."""
         usable = [result for result in results if result.finished and not result.score.diverged]
         if not usable:
             winner = min(results, key=self.rank)
             sentence = f"step {winner.candidate.step}: every candidate diverged, {_what_follows(0)}"
-            return Decision(winner, False, sentence, self._evidence(results, None, last))
+            return Decision(winner, False, sentence, self._evidence(results, None, last, control))
+        base = measured_from(last, control)
         contenders = self.may_win(usable)
-        gaining = [each for each in contenders if last is None or self._gains(each, last, len(results))]
+        gaining = [each for each in contenders if base is None or self._gains(each, base, len(results))]
         winner = self._smallest_of_the_best(gaining or contenders)
-        evidence = self._evidence(results, winner, last)
-        sentence = self._sentence(results, winner, last, evidence.gain, joins=bool(gaining), tries_left=tries_left)
+        evidence = self._evidence(results, winner, last, control)
+        sentence = self._sentence(
+            results, winner, last, control, evidence.gain, joins=bool(gaining), tries_left=tries_left
+        )
         return Decision(winner, bool(gaining), sentence, evidence)
 
     def difference(self, one: CandidateResult, other: CandidateResult) -> Estimate:
@@ -170,19 +196,24 @@ class PairedEvidence(Rule):
         return self._estimate(mine - theirs)
 
     def _evidence(
-        self, results: Sequence[CandidateResult], winner: CandidateResult | None, last: CandidateResult | None
+        self,
+        results: Sequence[CandidateResult],
+        winner: CandidateResult | None,
+        last: CandidateResult | None,
+        control: CandidateResult | None,
     ) -> Evidence:
-        values = []
+        values, base = [], measured_from(last, control)
         for result in results:
             mean = self._mean(_values(self._measure, result))
             noise = UNKNOWN
             if not result.score.diverged:
                 noise = (
-                    self._estimate(_values(self._measure, result)) if last is None else self.difference(result, last)
+                    self._estimate(_values(self._measure, result)) if base is None else self.difference(result, base)
                 )
             values.append(replace(noise, mean=abs(mean)))
-        gain = self.difference(winner, last) if winner and last else None
-        return Evidence(self._measure, gain, tuple(values))
+        gain = self.difference(winner, base) if winner and base else None
+        of_control = None if control is None else abs(self._mean(_values(self._measure, control)))
+        return Evidence(self._measure, gain, tuple(values), of_control)
 
     def _gains(self, result: CandidateResult, last: CandidateResult, candidates: int) -> bool:
         return self.difference(result, last).above(self._min_delta, (1 - self._confidence) / candidates)
@@ -234,6 +265,7 @@ class PairedEvidence(Rule):
         results: Sequence[CandidateResult],
         winner: CandidateResult,
         last: CandidateResult | None,
+        control: CandidateResult | None,
         gain: Estimate | None,
         *,
         joins: bool,
@@ -246,9 +278,11 @@ class PairedEvidence(Rule):
             head = f"step {step}: {label} joins: {value}"
         elif joins:
             brought = _brought_along(winner, last)
-            head = f"step {step}: {label} joins{brought}: {value}, {gain.mean:.4f} +- {gain.error:.4f} {better}"
+            difference = f"{gain.mean:.4f} +- {gain.error:.4f} {better}{_than(winner, last, control)}"
+            head = f"step {step}: {label} joins{brought}: {value}, {difference}"
         else:
             difference = f"{abs(gain.mean):.4f} +- {gain.error:.4f} {better if gain.mean >= 0 else worse}"
+            difference += _than(winner, last, control)
             why = ""
             if gain.mean > 0:
                 why = (
@@ -275,13 +309,18 @@ class PairedEvidence(Rule):
         return f"{difference.mean:.4f} +- {difference.error:.4f} worse"
 
 
-def rule_of(settings: SearchSettings, folds: Sequence[Fold]) -> Rule:
-    """Return the rule that ``settings`` ask for.
+def measured_from(last: CandidateResult | None, control: CandidateResult | None) -> CandidateResult | None:
+    """Return what a step's gains are measured from; none at the first step.
 
-    The accuracy on a single split is compared as it is: with one verdict a sample, and most of them the same for both
-    networks, there is too little to tell a gain from noise.
+    That is the last whose block joined; or its ``control``, so that a gain is that of the block alone, and not also
+    that of the epochs for which every candidate learned since. A control that diverged measures nothing.
     """
-    if settings.decides == "accuracy" and len(folds) == 1:
+    return last if control is None or control.score.diverged else control
+
+
+def rule_of(settings: SearchSettings, folds: Sequence[Fold]) -> Rule:
+    """Return the rule that ``settings`` ask for."""
+    if not settings.knows_noise(len(folds)):
         return HighestAccuracy(settings.min_delta)
     return PairedEvidence(settings.decides, settings.confidence, settings.min_delta, folds)
 
@@ -297,9 +336,24 @@ def _of_outcomes(measure: Measure, outcomes: Outcomes) -> NDArray[np.float64]:
 
 def _brought_along(winner: CandidateResult, last: CandidateResult) -> str:
     """Return which blocks come with the winner's, of the steps without gain since ``last`` joined; may be empty."""
-    tried = [each.candidate for each in winner.path[:-1] if each.candidate.step > last.candidate.step]
-    below = [f"{candidate.label} of step {candidate.step}" for candidate in tried]
+    below = [f"{candidate.label} of step {candidate.step}" for candidate in _tried(winner, last)]
     return f", and with it {' and '.join(below)}" if below else ""
+
+
+def _tried(winner: CandidateResult, last: CandidateResult) -> list[Candidate]:
+    """Return the candidates of the steps without gain since ``last`` joined that ``winner`` stands on."""
+    return [each.candidate for each in winner.path[:-1] if each.candidate.step > last.candidate.step]
+
+
+def _than(winner: CandidateResult, last: CandidateResult, control: CandidateResult | None) -> str:
+    """Return what the winner's gain is measured from, where a step has a control."""
+    if control is None:
+        return ""
+    if control.score.diverged:
+        return " than before (the control diverged)"
+    steps = [str(candidate.step) for candidate in (*_tried(winner, last), winner.candidate)]
+    without = "it" if len(steps) == 1 else f"the blocks of steps {' and '.join(steps)}"
+    return f" than without {without} after as many epochs"
 
 
 def _what_follows(tries_left: int) -> str:

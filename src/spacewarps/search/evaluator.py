@@ -221,9 +221,11 @@ def _alone(work: Sequence[_Work]) -> list[_Job]:
 
 def _jobs(work: Sequence[_Work], workers: int) -> list[_Job]:
     """Return jobs of evaluations of one trunk and fold each, as many as keep ``workers`` busy, the widest first."""
-    trunks: dict[tuple[int, int], _Job] = {}
+    trunks: dict[tuple[bool, int, int], _Job] = {}
     for [each] in _alone(work):
-        trunks.setdefault((each.evaluation.candidate.trunk, each.evaluation.fold), []).append(each)
+        candidate = each.evaluation.candidate
+        # A control has a trunk of its own.
+        trunks.setdefault((candidate.control, candidate.trunk, each.evaluation.fold), []).append(each)
     share = -(-workers // len(trunks))
     return [job for trunk in sorted(trunks) for first in range(share) if (job := trunks[trunk][first::share])]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from spacewarps.search.candidate import Checkpoint, Evaluation
-from spacewarps.search.decisions import Rule
+from spacewarps.search.candidate import Checkpoint, Evaluation, Grows
+from spacewarps.search.decisions import Rule, measured_from
 from spacewarps.search.evaluator import Evaluator
 from spacewarps.search.history import Candidate, CandidateResult, FoldResult
 from spacewarps.search.observer import SearchObserver
@@ -28,6 +28,19 @@ class Network:
         return self.result
 
 
+@dataclass(frozen=True)
+class Control:
+    """The last network that joined, which learns on beside the candidates of a step without a new block.
+
+    Args:
+        candidate: stands for it in the step.
+        before: the network with the weights that it goes on from.
+    """
+
+    candidate: Candidate
+    before: Network
+
+
 @dataclass
 class Growth:
     """One step: candidates are evaluated, in waves where siblings follow each other, in rungs where some stop.
@@ -37,6 +50,7 @@ class Growth:
         rule: ranks them.
         trunks: the networks that the step grows from, the best first.
         last: the last whose block joined; none at the first step.
+        control: is evaluated beside them, and goes through all rungs; gains are measured from it.
         settings: how candidates are trained.
         compute: where, and in which precision.
         ladder: the rungs, and who goes on.
@@ -51,6 +65,7 @@ class Growth:
     rule: Rule
     trunks: list[Network]
     last: CandidateResult | None
+    control: Control | None
     settings: CandidateSettings
     compute: Compute
     ladder: Ladder
@@ -60,9 +75,10 @@ class Growth:
     observer: SearchObserver
     channels: int
 
-    def grow(self, candidates: Sequence[Candidate]) -> dict[CandidateResult, Network | None]:
-        """Return every candidate's result in order, and its network where the next step may grow from it."""
+    def grow(self, candidates: Sequence[Candidate]) -> tuple[dict[CandidateResult, Network | None], Network | None]:
+        """Return each candidate's result, with its network where the next step may grow from it, and the control."""
         networks: dict[CandidateResult, Network] = {}
+        control: Network | None = None
         results: dict[Candidate, CandidateResult] = {}
         siblings: dict[Family, Network] = {}
         widens = self.settings.warm_start.mode == "siblings"
@@ -71,7 +87,9 @@ class Growth:
             for network in self._evaluate([(each, siblings.get(family_of(each))) for each in wave]):
                 result = network.known
                 results[result.candidate] = result
-                if result.finished and not result.score.diverged:
+                if result.candidate.control:
+                    control = network
+                elif result.finished and not result.score.diverged:
                     networks[result] = network
                     family = family_of(result.candidate)
                     if family not in siblings or self.rule.rank(result) < self.rule.rank(siblings[family].known):
@@ -79,7 +97,7 @@ class Growth:
                 # Memory does not grow with the number of candidates.
                 networks = {each: networks[each] for each in self._worth_keeping(list(networks))}
                 self.observer.candidate_finished(result)
-        return {results[candidate]: networks.get(results[candidate]) for candidate in candidates}
+        return {results[candidate]: networks.get(results[candidate]) for candidate in candidates}, control
 
     def _worth_keeping(self, results: Sequence[CandidateResult]) -> set[CandidateResult]:
         if not results:
@@ -87,7 +105,15 @@ class Growth:
         return {*sorted(results, key=self.rule.rank)[: self.width], *self.rule.may_win(results)}
 
     def _evaluate(self, wave: Sequence[tuple[Candidate, Network | None]]) -> Iterator[Network]:
-        going = {candidate: self._evaluations(candidate, sibling) for candidate, sibling in wave}
+        going = {
+            candidate: self._evaluations(
+                candidate, sibling or self.trunks[candidate.trunk], "deeper" if sibling is None else "wider"
+            )
+            for candidate, sibling in wave
+        }
+        # Where siblings follow each other there is none, so a step with a control has one wave.
+        if self.control is not None:
+            going[self.control.candidate] = self._evaluations(self.control.candidate, self.control.before, "control")
         ended: dict[Candidate, dict[int, Checkpoint]] = {candidate: {} for candidate in going}
         for rung in self.ladder.rungs:
             last = rung == self.ladder.rungs[-1]
@@ -97,7 +123,9 @@ class Growth:
                 if last:
                     yield Network(result, tuple(ended[candidate][fold].network for fold in sorted(ended[candidate])))
             if not last:
-                go_on = self.ladder.go_on([results[candidate] for candidate in going], self.rule, self.last)
+                control = None if self.control is None else results.pop(self.control.candidate)
+                on_trial = [results[candidate] for candidate in going if candidate in results]
+                go_on = self.ladder.go_on(on_trial, self.rule, measured_from(self.last, control))
                 for result in results.values():
                     if result not in go_on:
                         del going[result.candidate], ended[result.candidate]
@@ -120,15 +148,14 @@ class Growth:
             if not left[candidate]:
                 yield candidate
 
-    def _evaluations(self, candidate: Candidate, sibling: Network | None) -> list[Evaluation]:
+    def _evaluations(self, candidate: Candidate, source: Network, grows: Grows) -> list[Evaluation]:
         """Return the candidate's evaluation in each fold."""
-        source = sibling or self.trunks[candidate.trunk]
         return [
             Evaluation(
                 candidate,
                 fold,
                 packed,
-                grows="deeper" if sibling is None else "wider",
+                grows=grows,
                 batches=candidate.seed if self.batches is None else self.batches,
                 settings=self.settings,
                 compute=self.compute,
@@ -143,6 +170,9 @@ class Growth:
     ) -> CandidateResult:
         parent = self.trunks[candidate.trunk].result
         channels = parent.candidate.block.k if parent else self.channels
+        if self.control is not None and candidate.control:
+            # It has the blocks that it had.
+            parent, channels = self.control.before.known.parent, self.control.before.known.channels
         in_order = [checkpoints[fold] for fold in sorted(checkpoints)]
         folds = tuple(FoldResult(each.epochs[:epochs], each.outcomes[epochs - 1]) for each in in_order)
         return CandidateResult(candidate, channels, in_order[0].parameters, folds, parent, finished)

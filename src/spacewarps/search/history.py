@@ -14,21 +14,27 @@ from spacewarps.training.score import Epoch, Outcomes, Score, pooled_epochs
 class Candidate:
     """One block on trial at a step: the block, its seed, and the trunk that it stands on.
 
+    Or the control of a step: the last network that joined, which learns on without a new block.
+
     Args:
         step: the step, from 1.
-        block: its kind, its number of output channels ``k``, its kernel size.
+        block: its kind, its number of output channels ``k``, its kernel size; of a control, those of the last block.
         seed: decides its first weights, its batches and dropout.
         trunk: which of the trunks that grow side by side, from 0.
+        control: whether it is the control.
     """
 
     step: int
     block: BlockSpec
     seed: int
     trunk: int = 0
+    control: bool = False
 
     @property
     def label(self) -> str:
         """What people call it."""
+        if self.control:
+            return "control"
         label = block_label(self.block.kind, self.block.k, self.block.kernel_size)
         return f"{label} on trunk {self.trunk + 1}" if self.trunk else label
 
@@ -99,14 +105,17 @@ class Evidence:
 
     Args:
         measure: what candidates are compared by.
-        gain: how much better the winner is than the last that joined; none at the first step.
-        values: the measure of each candidate, in the order of the step, with the standard error of its difference from
-            the last that joined; at the first step, with its own.
+        gain: how much better the winner is than the last that joined, or than the control where there is one; none at
+            the first step.
+        values: the measure of each candidate, in the order of the step, with the standard error of that difference; at
+            the first step, with its own.
+        control: the measure of the control, where there is one.
     """
 
     measure: Measure
     gain: Estimate | None
     values: tuple[Estimate, ...]
+    control: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ class Step:
         kept: those that the next step grows from, the winner first; none in the step that ended the search.
         predicted: the accuracy that the strategy expected of each candidate, if it predicts.
         decision: which of them won, and whether its block joined.
+        control: the last network that joined, after as many epochs; where ``control`` asks for it, from step 2 on.
     """
 
     number: int
@@ -143,6 +153,7 @@ class Step:
     kept: tuple[CandidateResult, ...]
     predicted: tuple[float | None, ...]
     decision: Decision
+    control: CandidateResult | None = None
 
     @property
     def rank_correlation(self) -> float | None:
@@ -232,6 +243,7 @@ class History:
                     "gain": None if evidence is None or evidence.gain is None else finite(evidence.gain.mean),
                     "gain_error": None if evidence is None or evidence.gain is None else finite(evidence.gain.error),
                     "sentence": decision.sentence,
+                    **_control_as_json(step.control, evidence),
                 }
                 for step, decision, evidence in found
             ],
@@ -244,6 +256,19 @@ def _value_as_json(step: Step, position: int) -> dict[str, Any]:
         return {}
     value = step.decision.evidence.values[position]
     return {"value": finite(value.mean), "error": finite(value.error), "folds": len(step.candidates[position].folds)}
+
+
+def _control_as_json(control: CandidateResult | None, evidence: Evidence | None) -> dict[str, Any]:
+    """Return what the control of a step came to, where there is one."""
+    if control is None or evidence is None or evidence.control is None:
+        return {}
+    told = {
+        "epochs": len(control.epochs),
+        "val_accuracy": control.score.accuracy,
+        "val_loss": finite(control.score.loss),
+        "value": finite(evidence.control),
+    }
+    return {"control": told}
 
 
 def block_as_json(block: BlockSpec) -> dict[str, Any]:

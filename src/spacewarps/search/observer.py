@@ -11,7 +11,7 @@ class SearchObserver:
         """A search of at most ``steps`` steps begins."""
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
-        """The candidates of ``step`` are about to be evaluated, on ``samples`` samples in all."""
+        """The candidates of ``step`` and its control are about to be evaluated, on ``samples`` samples in all."""
 
     def candidate_started(self, candidate: Candidate) -> None:
         """The evaluation of ``candidate`` begins. Others may begin before it ends."""

@@ -16,8 +16,8 @@ from spacewarps.search.evaluator import Evaluator
 from spacewarps.search.executors.base import Executor
 from spacewarps.search.executors.inline import InlineExecutor
 from spacewarps.search.folds import Fold
-from spacewarps.search.growth import Growth, Network
-from spacewarps.search.history import Candidate, History, Step
+from spacewarps.search.growth import Control, Growth, Network
+from spacewarps.search.history import Candidate, CandidateResult, History, Step
 from spacewarps.search.journal import Journal
 from spacewarps.search.observer import SearchObserver
 from spacewarps.search.rungs import ladder_of
@@ -138,6 +138,10 @@ def search_folds(
     :func:`progressive_architecture_search`, where the arguments are explained.
     """
     _check_folds(folds)
+    try:
+        settings.check_folds(len(folds))
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
     blocks_by_step = settings.blocks_by_step()
     stamp_shape = folds[0].train.stamp_shape
     check_depth(stamp_shape, settings.max_layers)
@@ -156,18 +160,25 @@ def search_folds(
     steps: list[Step] = []
     # The network so far: where steps without gain are tried, the trunks are ahead of it.
     grown, tries_left = trunks[0], settings.patience
+    # The same network as the control goes on with it, so that it has as many epochs behind it as the trunks.
+    learned_on = grown
     observer.search_started(settings.max_layers)
     for number, blocks in enumerate(blocks_by_step, start=1):
         proposals = _proposals(strategy, number, trunks, blocks, steps)
         candidates = [
             Candidate(number, each.block, _seed_of(seed, number, each.block), each.trunk) for each in proposals
         ]
-        observer.step_started(number, candidates, ladder.samples(folds, len(candidates)))
+        control = None
+        if settings.control and grown.result is not None:
+            control = Control(_as_control(grown.result, number, seed), learned_on)
+        samples = ladder.samples(folds, len(candidates), control=control is not None)
+        observer.step_started(number, [*candidates, *([control.candidate] if control else [])], samples)
         growth = Growth(
             evaluator,
             rule,
             trunks,
             grown.result,
+            control,
             settings.of_candidate(optimiser),
             compute,
             ladder,
@@ -177,9 +188,17 @@ def search_folds(
             observer,
             channels=stamp_shape[0],
         )
-        networks = growth.grow(candidates)
+        networks, controlled = growth.grow(candidates)
+        of_control = controlled.result if controlled else None
+        if controlled and not controlled.known.score.diverged:
+            learned_on = controlled
         tries_left -= 1
-        decision = rule.decide(list(networks), grown.result, tries_left=min(tries_left, settings.max_layers - number))
+        decision = rule.decide(
+            list(networks),
+            grown.result,
+            tries_left=min(tries_left, settings.max_layers - number),
+            control=of_control,
+        )
         if not decision.joins and not steps:
             raise SpaceWarpsError(
                 f"no candidate of step {number} ended with a finite loss on validation, as their training diverged; "
@@ -192,10 +211,10 @@ def search_folds(
             others.sort(key=lambda each: rule.rank(each.known))
             trunks = [winner, *others][: strategy.width]
             if decision.joins:
-                grown, tries_left = winner, settings.patience
+                grown, learned_on, tries_left = winner, winner, settings.patience
         predicted = tuple(each.predicted for each in proposals)
         kept = tuple(trunk.known for trunk in trunks) if goes_on else ()
-        steps.append(Step(number, tuple(networks), kept, predicted, decision))
+        steps.append(Step(number, tuple(networks), kept, predicted, decision, of_control))
         observer.step_finished(steps[-1])
         if not goes_on:
             break
@@ -235,6 +254,10 @@ def _proposals(
 
 def _seed_of(seed: int, step: int, block: BlockSpec) -> int:
     return derive_seed(seed, "candidate", step, block.kind, block.k, block.kernel_size)
+
+
+def _as_control(last: CandidateResult, step: int, seed: int) -> Candidate:
+    return Candidate(step, last.candidate.block, derive_seed(seed, "control", step), control=True)
 
 
 def _check_folds(folds: Sequence[Fold]) -> None:

@@ -31,11 +31,16 @@ class Ladder(ABC):
     def go_on(
         self, results: Sequence[CandidateResult], rule: Rule, last: CandidateResult | None
     ) -> list[CandidateResult]:
-        """Return those of ``results`` that are trained further; ``last`` is the last whose block joined."""
+        """Return those of ``results`` that are trained further; ``last`` is what gains are measured from."""
+
+    def samples(self, folds: Sequence[Fold], candidates: int, *, control: bool) -> int:
+        """Return how many samples as many candidates learn from in a step, at most, and the ``control`` beside them."""
+        epochs = self._epochs(candidates) + control * self.rungs[-1].epochs
+        return epochs * sum(len(fold.train) for fold in folds)
 
     @abstractmethod
-    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
-        """Return how many samples as many candidates learn from in a step, at most."""
+    def _epochs(self, candidates: int) -> int:
+        """Return the epochs of as many candidates together, in each fold, at most."""
 
 
 class Halving(Ladder):
@@ -63,13 +68,12 @@ class Halving(Ladder):
         """Return the better half, rounded up."""
         return sorted(results, key=rule.rank)[: _half(len(results))]
 
-    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
-        """Return how many samples as many candidates learn from in a step."""
+    def _epochs(self, candidates: int) -> int:
         epochs = begun = 0
         for rung in self.rungs:
             epochs += candidates * (rung.epochs - begun)
             candidates, begun = _half(candidates), rung.epochs
-        return epochs * sum(len(fold.train) for fold in folds)
+        return epochs
 
 
 class Racing(Ladder):
@@ -95,9 +99,8 @@ class Racing(Ladder):
         """Return the best, and those that may still be preferred to it."""
         return rule.in_the_race(results, last, len(self.rungs))
 
-    def samples(self, folds: Sequence[Fold], candidates: int) -> int:
-        """Return how many samples as many candidates learn from in a step if none stops."""
-        return candidates * self.rungs[0].epochs * sum(len(fold.train) for fold in folds)
+    def _epochs(self, candidates: int) -> int:
+        return candidates * self.rungs[0].epochs
 
 
 def ladder_of(settings: SearchSettings, folds: int) -> Ladder:

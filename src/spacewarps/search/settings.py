@@ -102,6 +102,8 @@ class SearchSettings:
             quarter and at half of them, and so on (successive halving: Li et al. 2018, arXiv:1603.06560).
         warm_start: how a candidate starts from networks that were trained before.
         trains: ``all`` weights, or the new ``block``, projector and head only.
+        control: from the second step on, the last network that joined learns beside the candidates for as many epochs
+            as they do, without a new block, and gains are measured from it; otherwise from that network as it was.
 
     Raises:
         SettingsError: an argument is out of range, or two do not go together.
@@ -125,6 +127,7 @@ class SearchSettings:
     halving: Annotated[int, Field(ge=0, le=_MOST_HALVINGS)] = 0
     warm_start: WarmStart = field(default_factory=WarmStart)
     trains: Trains = "all"
+    control: bool = False
 
     def __post_init__(self) -> None:
         self._check_blocks()
@@ -139,6 +142,32 @@ class SearchSettings:
                 "racing to false, or halving to 0 and warm_start.mode to previous"
             )
         _check_trains(self.trains, self.warm_start)
+        if self.control and self.warm_start.mode != "previous":
+            raise ValueError(
+                "control lets the last network that joined learn for as many epochs as every candidate has behind it, "
+                f"but warm_start.mode is {self.warm_start.mode}, with which these differ; set warm_start.mode to "
+                "previous, or control to false"
+            )
+
+    def knows_noise(self, folds: int) -> bool:
+        """Say whether decisions over as many folds know their noise.
+
+        The accuracy on a single split is compared as it is: with one verdict a sample, and most of them the same for
+        both networks, there is too little to tell a gain from noise.
+        """
+        return self.decides != "accuracy" or folds > 1
+
+    def check_folds(self, folds: int) -> None:
+        """Check that these settings go with as many folds.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if self.control and not self.knows_noise(folds):
+            raise ValueError(
+                "control goes with decisions that know their noise, but decides is accuracy on one fold; set control "
+                "to false, decides to loss, or folds to 2 or more"
+            )
 
     def candidates_by_step(self) -> tuple[tuple[int, ...], ...]:
         """Return the ``k`` on trial at each step, ``max_layers`` times."""

@@ -38,12 +38,17 @@ class _Candidate(_Block):
     error: float | None = None
 
 
+class _Control(Report):
+    value: float | None = None
+
+
 class _Decision(Report):
     sentence: str
     layer: _Count | None = None
     joins: bool | None = None
     gain: float | None = None
     gain_error: float | None = None
+    control: _Control | None = None
 
 
 class SearchReport(Report):

@@ -25,7 +25,9 @@ class SearchDisplay(SearchObserver):
 
     def step_started(self, step: int, candidates: list[Candidate], samples: int) -> None:
         self._bar.close()
-        self._advance = self._bar.enter_context(progress_bar(f"step {step}, {len(candidates)} candidates", samples))
+        on_trial = sum(not candidate.control for candidate in candidates)
+        beside = " and the control" if on_trial < len(candidates) else ""
+        self._advance = self._bar.enter_context(progress_bar(f"step {step}, {on_trial} candidates{beside}", samples))
 
     def batch_trained(self, samples: int) -> None:
         self._advance(samples)

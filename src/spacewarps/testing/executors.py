@@ -32,7 +32,7 @@ class ExecutorConformance(ABC):
 
     @pytest.mark.parametrize(
         ("folds", "changes"),
-        [(1, {}), (2, {"trains": "block"}), (3, {"decides": "loss", "racing": True, "patience": 2})],
+        [(1, {}), (2, {"trains": "block", "control": True}), (3, {"decides": "loss", "racing": True, "patience": 2})],
         ids=["all", "block", "race"],
     )
     def test_a_search_has_the_bits_that_it_has_in_this_process(self, folds: int, changes: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The search as nested MLflow runs: one for each step, and below it one for each candidate."""
+"""The search as nested MLflow runs: one for each step, and below it one for each candidate and its control."""
 
 import time
 
@@ -43,7 +43,8 @@ class SearchRuns(SearchObserver):
             candidate.label,
             self.step_id,
             {
-                "spacewarps.level": "candidate",
+                # A control is not listed among the candidates.
+                "spacewarps.level": "control" if candidate.control else "candidate",
                 # Where candidates stand side by side, those of two experiments have the same names.
                 PIPELINE_NAME_TAG: self.stage.pipeline_name,
                 "spacewarps.step": str(candidate.step),
@@ -59,8 +60,7 @@ class SearchRuns(SearchObserver):
             run_id,
             params={
                 "step": candidate.step,
-                "trunk": candidate.trunk + 1,
-                **block_as_json(candidate.block),
+                **({} if candidate.control else {"trunk": candidate.trunk + 1, **block_as_json(candidate.block)}),
                 "epochs": len(result.epochs),
             },
             curves={
@@ -75,7 +75,8 @@ class SearchRuns(SearchObserver):
             },
         )
         self.tracker.end_run(run_id)
-        self._ended[candidate] = run_id
+        if not candidate.control:
+            self._ended[candidate] = run_id
 
     def step_finished(self, step: Step) -> None:
         joined = [result.candidate.label for result in step.kept] if step.decision.joins else []

@@ -106,7 +106,6 @@ def _passes(
         optimiser=optimiser,
         compute=compute,
         seed=seed,
-        trains="all",
         average=average,
     )
     for _ in range(epochs):

@@ -16,7 +16,7 @@ from spacewarps.training.compute import Compute, check_surroundings, named_rando
 from spacewarps.training.prediction import score_side_by_side
 from spacewarps.training.schedule import one_cycle
 from spacewarps.training.score import Epoch, Outcomes, Score, finite_or_infinite
-from spacewarps.training.settings import Optimiser, Trains
+from spacewarps.training.settings import Optimiser
 
 
 class Training:
@@ -29,8 +29,7 @@ class Training:
         optimiser: how weights change.
         compute: where, and in which precision.
         seed: decides dropout.
-        trains: ``all`` weights, or all but those of the trunk below the last ``block``, which stays as it is: its
-            weights and its statistics.
+        frozen_depth: how many blocks of the trunk, from the first, stay as they are: their weights and statistics.
         average: the decay of a moving average of the weights (:func:`move_average`), which then is what was learned; 0
             for the weights themselves.
     """
@@ -44,14 +43,14 @@ class Training:
         optimiser: Optimiser,
         compute: Compute,
         seed: int,
-        trains: Trains,
+        frozen_depth: int = 0,
         average: float = 0.0,
     ) -> None:
         check_surroundings()
         compute.place(model)
         self.model = model
         self.compute = compute
-        self.frozen_depth = max(0, len(model.trunk) - 1) if trains == "block" else 0
+        self.frozen_depth = frozen_depth
         self.history: list[Epoch] = []
         #: On each sample that the last epoch was scored on.
         self.outcomes: Outcomes | None = None
