@@ -23,3 +23,11 @@ class SurveyError(SpaceWarpsError):
 
 class ModelError(SpaceWarpsError):
     """A network cannot be built, grown or loaded as asked."""
+
+
+def extra_missing(extra: str, *modules: str) -> str:
+    """Return in words that ``modules`` are not there, which ``extra`` of this package would install."""
+    return (
+        f"the extra `{extra}` is not installed ({', '.join(modules)}): pip install 'spacewarps[{extra}]', "
+        f"or '.[{extra}]' in the repository"
+    )

@@ -1,4 +1,4 @@
-"""Imports that take seconds, in less; and what to do about those that are missing."""
+"""Imports that take seconds, in less."""
 
 import gc
 import importlib
@@ -19,11 +19,3 @@ def import_quickly(name: str) -> ModuleType:
         if was_enabled:
             gc.freeze()
             gc.enable()
-
-
-def extra_missing(extra: str, *modules: str) -> str:
-    """Return in words that ``modules`` are not there, which ``extra`` of this package would install."""
-    return (
-        f"the extra `{extra}` is not installed ({', '.join(modules)}): pip install 'spacewarps[{extra}]', "
-        f"or '.[{extra}]' in the repository"
-    )

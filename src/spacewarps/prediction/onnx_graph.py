@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spacewarps.errors import SpaceWarpsError
-from spacewarps.importing import extra_missing
+from spacewarps.errors import SpaceWarpsError, extra_missing
 from spacewarps.model.ensemble import Ensemble, Network, oriented
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.prediction.classifier import Classifier

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spacewarps.errors import SpaceWarpsError, SurveyError
+from spacewarps.errors import SpaceWarpsError, SurveyError, extra_missing
 from spacewarps.files import outputs
-from spacewarps.importing import extra_missing
 from spacewarps.interrupts import children_spared
 from spacewarps.prediction.classifier import Classifier
 from spacewarps.prediction.parts import Job, Part, answer_part

@@ -7,8 +7,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from spacewarps.errors import SpaceWarpsError
-from spacewarps.importing import extra_missing
+from spacewarps.errors import SpaceWarpsError, extra_missing
 
 _NEEDED = ("flask_wtf", "moto.server", "psycopg", "boto3")
 

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Sequence
 
-from spacewarps.importing import extra_missing
+from spacewarps.errors import extra_missing
 from spacewarps.search.executors.base import Executor, ExecutorError
 from spacewarps.search.executors.settings import EXECUTORS
 from spacewarps.search.folds import Fold
