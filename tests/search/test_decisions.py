@@ -144,6 +144,11 @@ def test_a_decision_is_a_sentence_with_its_figures() -> None:
     assert decision.sentence.startswith(f"step 2: conv k=8 joins: loss 0.5000, 0.5000 +- {error:.4f} lower; ")
     assert "; conv k=16 no better; conv k=4 0.4000 +- " in decision.sentence
     assert decision.sentence.endswith(" worse")
+    # The smallest of those that are alike wins, though another is better.
+    better = result(16, noisy(0.495, 0.2, 1))
+    told = rule().decide([best, better], LAST, tries_left=0)
+    assert told.winner is best
+    assert re.search(r"; conv k=16 0\.0050 \+- 0\.0\d+ lower, which is alike$", told.sentence)
     none = rule("accuracy").decide([best], LAST, tries_left=2)
     assert none.sentence == (
         "step 2: no block joins: conv k=8 has accuracy 1.0000, 0.0000 +- 0.0000 higher; up to 2 more steps may be tried"
@@ -255,6 +260,10 @@ def test_steps_without_gain_are_tried_and_the_last_that_gained_ends_the_network(
     assert [pack_model(model) for model in goes_on.models] == [pack_model(model) for model in ends.models]
     assert len(goes_on.model.trunk) == len(goes_on.history.blocks) == 1
     assert goes_on.history.stopped == "no gain"
+    # A third step might have gained, had it been allowed.
+    cut = small_search(folds, replace(settings, patience=3))
+    assert [step.decision.joins for step in cut.history.steps] == [True, False, False]
+    assert cut.history.stopped == "max_layers"
     third = goes_on.history.steps[2].best
     assert third.path[:2] == (goes_on.history.steps[0].best, goes_on.history.steps[1].best)
 

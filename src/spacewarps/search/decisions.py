@@ -304,9 +304,15 @@ class PairedEvidence(Rule):
         if not other.finished:
             return f"stopped after {len(other.epochs)} epochs"
         difference = self.difference(winner, other)
-        if difference.mean <= difference.error:
+        told = f"{abs(difference.mean):.4f} +- {difference.error:.4f}"
+        if difference.mean > difference.error:
+            return f"{told} worse"
+        if difference.mean >= 0:
             return "no better"
-        return f"{difference.mean:.4f} +- {difference.error:.4f} worse"
+        # Smaller ones win over those that are alike, and those that have gained over those that may not have.
+        better = "lower" if self._measure == "loss" else "higher"
+        alike = -difference.mean <= difference.error
+        return f"{told} {better}, which is {'alike' if alike else 'no gain beyond noise'}"
 
 
 def measured_from(last: CandidateResult | None, control: CandidateResult | None) -> CandidateResult | None:

@@ -142,7 +142,8 @@ class Step:
     Args:
         number: from 1.
         candidates: all of its candidates.
-        kept: those that the next step grows from, the winner first; none in the step that ended the search.
+        kept: those that the next step grows from, or would if it were allowed, the winner first; none where growth ended
+            for lack of gain.
         predicted: the accuracy that the strategy expected of each candidate, if it predicts.
         decision: which of them won, and whether its block joined.
         control: the last network that joined, after as many epochs; where ``control`` asks for it, from step 2 on.
@@ -191,7 +192,7 @@ class History:
     @property
     def stopped(self) -> str:
         """Why the search ended."""
-        return "no gain" if self.steps and not self.steps[-1].decision.joins else "max_layers"
+        return "no gain" if self.steps and not self.steps[-1].kept else "max_layers"
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary that ``reports/search.json`` holds."""
