@@ -106,6 +106,8 @@ def sound_catalogues() -> dict[str, bytes]:
     """Return a catalogue of three rows in each format, by its suffix."""
     table = Table(_ROWS)
     binary, parquet, plain, packed = (io.BytesIO() for _ in range(4))
+    ecsv = io.StringIO()
+    table.write(ecsv, format="ascii.ecsv")
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table)]).writeto(binary)
     pq.write_table(pa.table(_ROWS), parquet)
     votable.from_table(table).to_xml(plain)
@@ -115,6 +117,11 @@ def sound_catalogues() -> dict[str, bytes]:
     return {
         ".csv": text,
         ".csv.gz": gzip.compress(text, mtime=0),
+        ".csv utf-16": text.decode().encode("utf-16"),
+        ".csv utf-32": text.decode().encode("utf-32"),
+        ".csv windows": text.replace(b"STAR", b"\xc9toile"),
+        ".dat": text.replace(b",", b"   "),
+        ".ecsv": ecsv.getvalue().encode(),
         ".fits table": binary.getvalue(),
         ".parquet": parquet.getvalue(),
         ".vot": plain.getvalue(),

@@ -18,7 +18,7 @@ from spacewarps.survey.feature_values import read_feature
 from spacewarps.survey.labels import CONTROL_CHARACTER, read_labels
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.positions import read_positions
-from spacewarps.survey.table_files import SUFFIXES, is_catalogue, read_tables
+from spacewarps.survey.table_files import SUFFIXES, is_catalogue, is_other_text, read_tables
 
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
@@ -160,6 +160,10 @@ def catalogue_files(path: Path, audit: Audit) -> list[Path]:
         if not file.is_file():
             what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
             raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
+    other = [file for file in files if is_other_text(file)]
+    if other:
+        audit.notes.append(f"text without a table, so not read: {_first_of([file.name for file in other])}")
+    files = [file for file in files if file not in other]
     if not files:
         raise SurveyError(
             f"{path}: the folder holds no catalogue ({', '.join(SUFFIXES)}); point `catalog` at one or a folder of them"
@@ -173,6 +177,9 @@ def _note_oddities(tables: Sequence[Table], audit: Audit) -> None:
         names = [table.name for table in tables if table.delimiter == delimiter != ","]
         if names:
             audit.notes.append(f"separated by {what}: {_first_of(names)}")
+    windows = [table.name for table in tables if table.is_windows]
+    if windows:
+        audit.notes.append(f"not UTF-8, so read as Windows-1252 (Latin-1): {_first_of(windows)}; check its names")
     commented = [table for table in tables if table.comments]
     if commented:
         lines = sum(table.comments for table in commented)
