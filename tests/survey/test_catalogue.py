@@ -369,15 +369,18 @@ def test_a_comment_of_as_many_words_as_the_rows_have_cells_may_be_the_header(tmp
 
 
 @pytest.mark.parametrize("delimiter", [" ", ","])
-def test_a_table_of_astropy_is_read_without_its_comments(tmp_path: Path, delimiter: str) -> None:
+def test_a_table_of_astropy_is_read_and_its_description_is_a_comment(tmp_path: Path, delimiter: str) -> None:
     table = AstropyTable({"id": [2**62, 1], "class": ["A B", "C"], "ra": [1.5, 2], "dec": [3.0, 4], "z": [0.1, 0.2]})
     table["z"] = np.ma.masked_array(table["z"], [True, False])
-    table.write(tmp_path / "c.ecsv", delimiter=delimiter)
+    path = tmp_path / "c.ecsv"
+    table.write(path, delimiter=delimiter)
     samples, audit = read(tmp_path, ("z",))
     assert samples["id"].tolist() == ["1", str(2**62)]
     assert samples["label"].tolist() == ["C", "A B"]
     assert samples["z"].isna().tolist() == [False, True]
-    assert audit.notes == (["separated by spaces: 'c.ecsv'"] if delimiter == " " else [])
+    comments = path.read_text().count("#")
+    told = f"lines that begin with # and were taken for comments: {comments} in 'c.ecsv'"
+    assert audit.notes == ["separated by spaces: 'c.ecsv'", told][delimiter == "," :]
 
 
 def test_in_a_folder_a_text_without_a_table_is_told_and_left_alone(tmp_path: Path) -> None:

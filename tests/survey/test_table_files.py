@@ -54,13 +54,15 @@ def in_votable(rows: dict[str, Any], kind: str = "tabledata") -> bytes:
     return file.getvalue()
 
 
-def in_csv(rows: dict[str, Any]) -> bytes:
-    lines = zip(*({**rows, "clean": [1, 0], "unread": ["", ""]}.values()), strict=True)
-    return "\n".join([",".join(rows), *(",".join(map(str, line)) for line in lines)]).encode()
+def in_csv(rows: dict[str, Any], delimiter: str = ",") -> bytes:
+    lines = zip(*({**rows, "clean": [1, 0], "unread": ['""', '""']}.values()), strict=True)
+    return "\n".join([delimiter.join(rows), *(delimiter.join(map(str, line)) for line in lines)]).encode()
 
 
 FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "c.csv": in_csv,
+    "c.dat": lambda rows: in_csv(rows, "   "),
+    "c.txt": lambda rows: in_csv(rows).decode().encode("utf-16"),
     "c.csv.gz": lambda rows: gzip.compress(in_csv(rows)),
     "c.fits": in_fits,
     "c.fits.gz": lambda rows: gzip.compress(in_fits(rows)),
@@ -190,7 +192,7 @@ FITS_TABLE = in_fits(ROWS)
         (in_parquet(ROWS)[:-20] + b"PAR1", "damaged Parquet ("),
         (gzip.compress(bytes(2**29 + 1)), "gzip of more than 536,870,912 bytes; unpack it yourself if it is sound"),
         (gzip.compress(in_csv(ROWS))[:-10], "gzip that was cut off"),
-        (gzip.compress(b"\xff\xfe\0"), "UTF-16 text, not UTF-8"),
+        (gzip.compress(b"\xff\xfe\0"), "UTF-16-LE text that is damaged or was cut off"),
     ],
     ids=range(16),
 )

@@ -28,8 +28,6 @@ _ONE_CHARACTER = [delimiter for delimiter in DELIMITERS if delimiter != SPACES]
 _LONGEST_LINE = 2**24
 # What a spreadsheet reads in the first line as the delimiter of the rest.
 _SPREADSHEETS_WORD = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
-# How the header of a table begins whose comments say what its columns are (ECSV).
-_ECSV = "# %ECSV"
 # How files begin that somebody may take for a catalogue.
 _SIGNATURES = {
     b"PK\x03\x04": "a zip archive or a spreadsheet, not text; save it as a UTF-8 CSV",
@@ -113,8 +111,7 @@ def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
     while first and (not first.strip() or first.startswith("#") or _SPREADSHEETS_WORD.fullmatch(first)):
         above.append(first)
         first = next(lines, "")
-    is_ecsv = bool(above) and above[0].startswith(_ECSV)
-    comments = [line for line in above if line.startswith("#") and not is_ecsv]
+    comments = [line for line in above if line.startswith("#")]
     # Of lines that name as many columns this is the first in the list, so a comment has to be the better header.
     header = max([first, *comments], key=lambda line: _most_named(line, first, wanted))
     if not header:
