@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits, votable
 from astropy.table import Table
 from PIL import Image
+from pyarrow import ipc
 
 from tests.survey.array_files import in_hdf5
 from tests.survey.sky import gradient, image, world
@@ -124,9 +127,22 @@ def sound_catalogues() -> dict[str, bytes]:
         ".ecsv": ecsv.getvalue().encode(),
         ".fits table": binary.getvalue(),
         ".parquet": parquet.getvalue(),
+        ".arrow": in_arrow(_ROWS),
+        ".arrow stream": in_arrow(_ROWS, is_file=False),
+        ".arrow packed": in_arrow(_ROWS, compression="zstd"),
+        ".feather": in_arrow({**_ROWS, "class": pa.array(_ROWS["class"]).dictionary_encode()}, compression="lz4"),
         ".vot": plain.getvalue(),
         ".vot binary": packed.getvalue(),
     }
+
+
+def in_arrow(columns: Mapping[str, Any], *, is_file: bool = True, compression: str | None = None) -> bytes:
+    """Return a table in the IPC format of Arrow, two rows a batch."""
+    file, table = io.BytesIO(), pa.table(dict(columns))
+    options = ipc.IpcWriteOptions(compression=compression)
+    with (ipc.new_file if is_file else ipc.new_stream)(file, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return file.getvalue()
 
 
 def damage(content: bytes, rng: np.random.Generator) -> bytes:

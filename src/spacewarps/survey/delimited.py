@@ -32,6 +32,7 @@ _SPREADSHEETS_WORD = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
 _SIGNATURES = {
     b"PK\x03\x04": "a zip archive or a spreadsheet, not text; save it as a UTF-8 CSV",
     b"\x89HDF": "an HDF5 file, not text; save its table as FITS, Parquet or a UTF-8 CSV",
+    b"FEA1": "Feather of version 1, not text; save its table as Arrow, Parquet or a UTF-8 CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the catalogue; fetch it with git lfs pull",
     b"<!DOCTYPE": "an HTML page or XML, not a table; fetch it again, or save it as a VOTable without a document type",
 }

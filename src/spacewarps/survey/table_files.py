@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spacewarps.errors import SurveyError
 from spacewarps.reading import check_file, read_bytes
-from spacewarps.survey import gzipped
+from spacewarps.survey import arrow_tables, gzipped
 from spacewarps.survey.delimited import Table, looks_like_table, read_table
 from spacewarps.survey.encodings import marked_encoding
 from spacewarps.survey.fits_tables import read_fits_tables
@@ -15,7 +15,21 @@ from spacewarps.survey.typed_tables import TableError
 from spacewarps.survey.votables import read_votables
 
 #: How the names of catalogues in a folder end, in small letters; ``.gz`` may follow.
-SUFFIXES = (".csv", ".tsv", ".parquet", ".fits", ".fit", ".vot", ".votable", ".xml", ".ecsv", ".dat", ".txt")
+SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".fits",
+    ".fit",
+    ".vot",
+    ".votable",
+    ".xml",
+    ".ecsv",
+    ".arrow",
+    ".feather",
+    ".dat",
+    ".txt",
+)
 # Of files of these names, those that hold tables are catalogues.
 _OF_ANY_TEXT = (".dat", ".txt")
 # What gzip unpacks to, and a VOTable, which is held in memory as a whole.
@@ -56,7 +70,7 @@ def text_head(path: Path) -> str:
 
 
 def read_tables(path: Path, wanted: Collection[str], id_column: str) -> list[Table]:
-    """Read the tables in ``path``: delimited text, FITS, Parquet or VOTable, or one of them packed by gzip.
+    """Read the tables in ``path``: delimited text, FITS, Parquet, Arrow or VOTable, or one of them packed by gzip.
 
     Args:
         path: the file.
@@ -74,6 +88,8 @@ def read_tables(path: Path, wanted: Collection[str], id_column: str) -> list[Tab
             return read_fits_tables(path.name, path if content is None else content, wanted, id_column)
         if start.startswith(b"PAR1"):
             return read_parquet(path.name, path if content is None else io.BytesIO(content), wanted, id_column)
+        if start.startswith((arrow_tables.MAGIC, arrow_tables.STREAM)):
+            return arrow_tables.read_arrow(path.name, path if content is None else content, wanted, id_column)
         if start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith((b"<?xml", b"<VOTABLE")):
             whole = read_bytes(path, at_most=_MOST_BYTES) if content is None else content
             return read_votables(path.name, whole, wanted, id_column)
