@@ -108,6 +108,7 @@ def sound_images() -> dict[str, bytes]:
 def sound_catalogues() -> dict[str, bytes]:
     """Return a catalogue of three rows in each format, by its suffix."""
     table = Table(_ROWS)
+    table["ra"].unit = table["dec"].unit = "deg"
     binary, parquet, plain, packed = (io.BytesIO() for _ in range(4))
     ecsv = io.StringIO()
     table.write(ecsv, format="ascii.ecsv")
@@ -136,9 +137,10 @@ def sound_catalogues() -> dict[str, bytes]:
     }
 
 
-def in_arrow(columns: Mapping[str, Any], *, is_file: bool = True, compression: str | None = None) -> bytes:
+def in_arrow(columns: Mapping[str, Any] | pa.Table, *, is_file: bool = True, compression: str | None = None) -> bytes:
     """Return a table in the IPC format of Arrow, two rows a batch."""
-    file, table = io.BytesIO(), pa.table(dict(columns))
+    file = io.BytesIO()
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     options = ipc.IpcWriteOptions(compression=compression)
     with (ipc.new_file if is_file else ipc.new_stream)(file, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import ipc
 
-from spacewarps.survey.arrow_columns import cells_of_column, is_float
+from spacewarps.survey.arrow_columns import cells_of_column, is_float, units_in
 from spacewarps.survey.arrow_messages import describe_batch
 from spacewarps.survey.delimited import Table
 from spacewarps.survey.typed_tables import TableError, check_id, check_rows, table_of, wanted_columns
@@ -48,7 +48,7 @@ def _read(name: str, content: pa.Buffer, wanted: Collection[str], id_column: str
     cells: dict[str, list[str]] = {column: [] for column in chosen}
     if chosen:
         _read_cells(content, [schema.names.index(column) for column in chosen], cells)
-    return table_of(name, schema.names, cells)
+    return table_of(name, schema.names, cells, units_in(schema))
 
 
 def _rows(content: pa.Buffer) -> int:

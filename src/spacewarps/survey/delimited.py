@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from spacewarps.errors import SurveyError
 from spacewarps.reading import check_file
 from spacewarps.survey.columns import shown
+from spacewarps.survey.described_columns import ECSV, DescriptionError, units_described
 from spacewarps.survey.encodings import WINDOWS, EncodingError, check_windows, marked_encoding
 from spacewarps.survey.spaced import SpacedRows, cells_of_line
 
@@ -45,6 +46,7 @@ class Table:
     ``faults`` are the lines that do not fit the header: the reason and the place of each. ``comments`` counts the lines
     that begin with ``#`` and are neither header nor row. ``columns`` are the names of all columns in the file, where
     only those of ``header`` were read. ``is_windows`` says that the text is not UTF-8, and was read as Windows-1252.
+    ``units`` are those that the file names, by column, in its words.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Table:
     comments: int = 0
     columns: list[str] = field(default_factory=list)
     is_windows: bool = False
+    units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.columns = self.columns or self.header
@@ -74,6 +77,8 @@ def read_table(path: Path, wanted: Collection[str], content: bytes | None = None
     try:
         check_file(path)
         table = _read_encoded(path, content, wanted)
+    except DescriptionError as error:
+        raise SurveyError(f"{path}: {error}") from None
     except EncodingError as error:
         raise SurveyError(f"{path}: {error}; save it as a UTF-8 CSV") from None
     except OSError as error:
@@ -133,6 +138,9 @@ def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
     except csv.Error as error:
         raise SurveyError(f"{path}: line {len(above) + 1} is not a header of column names ({error})") from None
     table = Table(path.name, names, delimiter, comments=len(comments) - commented)
+    if above and above[0].startswith(ECSV):
+        described = units_described("".join(line[1:].removeprefix(" ") for line in comments[1:]))
+        table.units = {name: unit for name, unit in described.items() if name in names}
     # A header from above the rows was put before them, and is one line that does not stand there.
     _read_rows(reader, table, len(above) - commented)
     return table

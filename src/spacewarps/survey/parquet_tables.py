@@ -7,7 +7,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spacewarps.survey.arrow_columns import cells_of_column, is_float
+from spacewarps.survey.arrow_columns import cells_of_column, is_float, units_in
 from spacewarps.survey.delimited import Table
 from spacewarps.survey.typed_tables import TableError, check_id, check_rows, table_of, wanted_columns
 
@@ -39,7 +39,7 @@ def read_parquet(name: str, source: Path | BinaryIO, wanted: Collection[str], id
                     raise TableError(f"unpacks to more than {_MOST_BYTES:,} bytes; is it damaged?")
                 for column in chosen:
                     cells[column] += cells_of_column(column, batch.column(column))
-            return [table_of(name, schema.names, cells)]
+            return [table_of(name, schema.names, cells, units_in(schema))]
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise TableError(f"damaged Parquet ({' '.join(str(error).split()):.120})") from None
 

@@ -101,4 +101,5 @@ def _table(name: str, table: Any, wanted: Collection[str], id_column: str) -> Ta
         absent = np.ma.getmaskarray(values)
         known = np.ma.getdata(values).tolist()
         cells[column] = cells_of(column, (None if no else value for value, no in zip(known, absent, strict=True)))
-    return table_of(name, names, cells)
+    units = {field.name: None if field.unit is None else str(field.unit) for field in table.fields}
+    return table_of(name, names, cells, units)
