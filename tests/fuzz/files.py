@@ -133,6 +133,7 @@ def sound_catalogues() -> dict[str, bytes]:
         ".arrow packed": in_arrow(_ROWS, compression="zstd"),
         ".feather": in_arrow({**_ROWS, "class": pa.array(_ROWS["class"]).dictionary_encode()}, compression="lz4"),
         ".vot": plain.getvalue(),
+        ".vot utf-16": plain.getvalue().decode().replace("utf-8", "utf-16").encode("utf-16"),
         ".vot binary": packed.getvalue(),
     }
 

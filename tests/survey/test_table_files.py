@@ -77,6 +77,7 @@ FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "c.arrow.gz": lambda rows: gzip.compress(in_arrow(_plain(rows), is_file=False)),
     "c.feather": lambda rows: in_arrow(_plain(rows), compression="lz4"),
     "c.vot": in_votable,
+    "utf-16.vot": lambda rows: in_votable(rows).decode().replace("utf-8", "utf-16").encode("utf-16"),
     "c.xml": lambda rows: in_votable(rows, "binary2"),
     "c.votable.gz": lambda rows: gzip.compress(in_votable(rows, "binary")),
 }

@@ -36,7 +36,6 @@ _OF_ANY_TEXT = (".dat", ".txt")
 _MOST_BYTES = 2**29
 _HEAD = 64
 _TEXT_HEAD = 2**16
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def is_catalogue(name: str) -> bool:
@@ -90,7 +89,7 @@ def read_tables(path: Path, wanted: Collection[str], id_column: str) -> list[Tab
             return read_parquet(path.name, path if content is None else io.BytesIO(content), wanted, id_column)
         if start.startswith((arrow_tables.MAGIC, arrow_tables.STREAM)):
             return arrow_tables.read_arrow(path.name, path if content is None else content, wanted, id_column)
-        if start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith((b"<?xml", b"<VOTABLE")):
+        if start.decode(marked_encoding(start) or "utf-8", "ignore").lstrip().startswith(("<?xml", "<VOTABLE")):
             whole = read_bytes(path, at_most=_MOST_BYTES) if content is None else content
             return read_votables(path.name, whole, wanted, id_column)
     except TableError as error:
