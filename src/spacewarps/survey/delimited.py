@@ -217,8 +217,8 @@ def _read_rows(reader: "_Reader", table: Table, lines_above: int) -> None:
             too_long = "field larger than" in str(error)
             fault = f"cell of more than {csv.field_size_limit()} characters" if too_long else "not a line of CSV"
         else:
-            is_comment = bool(row) and row[0].startswith("#") and lines_above + reader.line_num == begin
-            if table.delimiter == SPACES and is_comment:
+            # Among spaces a comment may have as many words as a row has cells.
+            if table.delimiter == SPACES and row and row[0].startswith("#"):
                 table.comments += 1
                 continue
             if _swallows_rows(row, table):
@@ -229,7 +229,7 @@ def _read_rows(reader: "_Reader", table: Table, lines_above: int) -> None:
                 continue
             elif not "".join(row).strip() and len(row) < 2:
                 continue
-            elif is_comment:
+            elif row[0].startswith("#") and lines_above + reader.line_num == begin:
                 table.comments += 1
                 continue
             else:
