@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from outer_folds import losses_of
+from spacewarps.formulas import table_from_text
 from spacewarps.search.clustered import estimate
 
 
@@ -36,7 +37,7 @@ def main() -> None:
 
 def read(path: Path) -> pd.DataFrame:
     """Return the answers in ``path``, in an order of their own."""
-    table = pd.read_csv(path, dtype={"id": str, "source": str, "label": str})
+    table = table_from_text(pd.read_csv(path, dtype={"id": str, "source": str, "label": str}))
     return table.sort_values(["seed", "id"], ignore_index=True)
 
 

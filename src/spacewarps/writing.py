@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spacewarps.formulas import table_as_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,8 +21,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a data frame to ``path``, without its index."""
-    table.to_csv(path, index=False, lineterminator="\n")
+    """Write a data frame to ``path``, without its index, and what would be a formula as text."""
+    table_as_text(table).to_csv(path, index=False, lineterminator="\n")
 
 
 def in_percent(share: float) -> str:

@@ -50,6 +50,13 @@ def test_the_order_of_a_table_changes_nothing_and_another_source_does() -> None:
     assert answers.fingerprint() != other.fingerprint()
 
 
+def test_ids_and_labels_that_were_written_as_text_are_what_they_were() -> None:
+    lines = f"{HEADER.replace('p_A', 'p_=A')}\n'=s1,''=s1,'=A,B,0.25,0.75\n-7,-7,B,B,0.25,0.75\n"
+    answers = read_answers(lines.encode())
+    assert answers.samples.to_numpy().tolist() == [["-7", "-7", "B"], ["=s1", "'=s1", "=A"]]
+    assert answers.right.tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -150,6 +150,32 @@ def test_tables_of_several_formats_are_looked_at_together(survey: Delivery, caps
     assert "To have errors such as 'e_gmag' beside what they are of, give them its name with _err." in said
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding", "change"),
+    [
+        ("catalog.dat", "utf-8", ("# ", " ")),
+        ("catalog.txt", "utf-16", ("#", "\t")),
+        ("catalog.csv", "cp1252", ("", ",")),
+    ],
+)
+def test_text_of_any_encoding_and_separation_is_looked_at(
+    survey: Delivery, capsys: pytest.CaptureFixture[str], name: str, encoding: str, change: tuple[str, str]
+) -> None:
+    names = {"GALAXY": "g\u00e9ante", "QSO": "QSO", "STAR": "\u00e9toile"}
+    write(survey, [row | {"class": names[row["class"]]} for row in survey.rows])
+    plain = survey.catalog / "catalog.csv"
+    text = change[0] + plain.read_text(encoding="utf-8").replace(",", change[1])
+    plain.unlink()
+    (survey.catalog / name).write_bytes(text.encode(encoding))
+    (survey.catalog / "README.txt").write_text("Made by hand\n\nLook at the pictures before use.\n")
+    params, said, audit = written(capsys, survey)
+    assert (params.data.columns.id, params.data.columns.label, params.data.features) == ("id", "class", ("z", "z_err"))
+    assert "has 3 classes: " in said
+    assert all(f"{label} (20)" in said for label in names.values())
+    assert audit.rows_kept == 60
+    assert "text without a table, so not read: 'README.txt'" in audit.notes
+
+
 def test_what_gives_the_class_away_is_said_and_left_out_unless_it_is_named(
     survey: Delivery, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits, votable
 from astropy.table import Table
 from PIL import Image
+from pyarrow import ipc
 
 from tests.survey.array_files import in_hdf5
 from tests.survey.sky import gradient, image, world
@@ -105,7 +108,10 @@ def sound_images() -> dict[str, bytes]:
 def sound_catalogues() -> dict[str, bytes]:
     """Return a catalogue of three rows in each format, by its suffix."""
     table = Table(_ROWS)
+    table["ra"].unit = table["dec"].unit = "deg"
     binary, parquet, plain, packed = (io.BytesIO() for _ in range(4))
+    ecsv = io.StringIO()
+    table.write(ecsv, format="ascii.ecsv")
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table)]).writeto(binary)
     pq.write_table(pa.table(_ROWS), parquet)
     votable.from_table(table).to_xml(plain)
@@ -115,11 +121,31 @@ def sound_catalogues() -> dict[str, bytes]:
     return {
         ".csv": text,
         ".csv.gz": gzip.compress(text, mtime=0),
+        ".csv utf-16": text.decode().encode("utf-16"),
+        ".csv utf-32": text.decode().encode("utf-32"),
+        ".csv windows": text.replace(b"STAR", b"\xc9toile"),
+        ".dat": text.replace(b",", b"   "),
+        ".ecsv": ecsv.getvalue().encode(),
         ".fits table": binary.getvalue(),
         ".parquet": parquet.getvalue(),
+        ".arrow": in_arrow(_ROWS),
+        ".arrow stream": in_arrow(_ROWS, is_file=False),
+        ".arrow packed": in_arrow(_ROWS, compression="zstd"),
+        ".feather": in_arrow({**_ROWS, "class": pa.array(_ROWS["class"]).dictionary_encode()}, compression="lz4"),
         ".vot": plain.getvalue(),
+        ".vot utf-16": plain.getvalue().decode().replace("utf-8", "utf-16").encode("utf-16"),
         ".vot binary": packed.getvalue(),
     }
+
+
+def in_arrow(columns: Mapping[str, Any] | pa.Table, *, is_file: bool = True, compression: str | None = None) -> bytes:
+    """Return a table in the IPC format of Arrow, two rows a batch."""
+    file = io.BytesIO()
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    options = ipc.IpcWriteOptions(compression=compression)
+    with (ipc.new_file if is_file else ipc.new_stream)(file, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return file.getvalue()
 
 
 def damage(content: bytes, rng: np.random.Generator) -> bytes:

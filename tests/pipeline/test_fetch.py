@@ -88,6 +88,21 @@ def test_a_catalogue_gets_its_stamps_and_a_list_of_the_rows_without(
     assert before == {path: path.read_bytes() for path in before}
 
 
+def test_ids_that_a_spreadsheet_would_run_are_written_as_text_and_known_again(
+    project: Project, archive: Archive, spacewarps_here: SpacewarpsHere
+) -> None:
+    with (project.folder / "mine/catalog.csv").open("a") as file:
+        file.write("=1+1,60,5\n'=1+1,61,5\n@a/b,62,5\n")
+    assert spacewarps_here(project, "fetch")[0] == 0
+    first = table(project, "stamps.csv")[:2]
+    assert [(row["id"], row["file"]) for row in first] == [("''=1+1", "''=1+1.fits"), ("'=1+1", "'=1+1.fits")]
+    assert {"=1+1.fits", "'=1+1.fits"} <= {*files(project)}
+    assert {"row": "'@a/b", "reason": "id that is not a file name"} in table(project, "left_out.csv")
+    archive.requests.clear()
+    assert spacewarps_here(project, "fetch")[0] == 0
+    assert archive.ids() == []
+
+
 def test_the_survey_reads_what_was_fetched(project: Project, archive: Archive, spacewarps_here: SpacewarpsHere) -> None:
     assert spacewarps_here(project, "fetch")[0] == 0
     lines = [f"{key},{'AB'[number % 2]},{number},5" for number, key in enumerate(IDS)]

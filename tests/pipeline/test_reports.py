@@ -185,7 +185,11 @@ def test_learning_curves_that_are_none_are_damaged(tmp_path: Path, text: str) ->
 
 
 DOUBTED = pd.DataFrame(
-    [["007", "007", "NA", "<b>", 0.25, 0.5, True], ["b", "c", "QSO", "NA", 0.0001, 1.0, False]],
+    [
+        ["007", "007", "NA", "<b>", 0.25, 0.5, True],
+        ["b", "c", "QSO", "NA", 0.0001, 1.0, False],
+        ["=1+1", "'=1+1", "-7", "@", 0.0001, 1.0, False],
+    ],
     columns=["id", "source", "label", "suggested", "p_label", "p_suggested", "source_disagrees"],
 )
 

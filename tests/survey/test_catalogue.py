@@ -1,3 +1,4 @@
+import gzip
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -5,8 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table as AstropyTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -212,18 +215,23 @@ def test_a_pair_of_stray_quotes_counts_every_line_between_them(tmp_path: Path) -
         ("name,class\na,STAR\n", ["no id column 'id'", "'name', 'class'", "`columns.id`"]),
         ("name;class\na;STAR\n", ["no id column 'id'", "'name', 'class'"]),
         ("ID,Class\na,STAR\n", ["no id column 'id'", "did you mean 'ID'?"]),
-        ("# id class ra dec\na STAR 1 2\n", ["separated by spaces"]),
+        ("id class\tra dec\na STAR\t1 2\n", ["separated by spaces as well as by tabs; save it as a CSV"]),
+        ("objID class ra dec\na STAR 1 2\n", ["no id column 'id'", "did you mean 'objID'?"]),
         ("# no header\n# at all\n", ["empty"]),
         ("id,type\na,STAR\n", ["no label column 'class'", "`columns.label`"]),
         ("id,class,z,z\na,STAR,1,2\n", ["'z'", "twice"]),
         ("id,class,ra\na,STAR,1\n", ["no column 'dec'"]),
         ("id,class,ra,dec,redshift,z_er\na,STAR,1,2,1,2\n", ["no column 'z'", "`features`"]),
         ("id,class,ra,dec,z,z_er\na,STAR,1,2,1,2\n", ["no column 'z_err'", "did you mean 'z_er'"]),
-        (HEADER.encode() + GOOD.encode() + b"\xff\xfe,STAR,1,2,3,4\n", ["not UTF-8 text (byte 0xff in line 5)"]),
-        ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\xe9,1,2,3,4\r", ["byte 0xe9 in line 5"]),
-        ((HEADER + "x" * 70_000 + "\n").encode() + b'"\n\n\xe9"\n', ["byte 0xe9 in line 5"]),
-        (HEADER.encode("utf-16"), ["UTF-16 text, not UTF-8"]),
-        (HEADER.encode("utf-32"), ["UTF-32 text, not UTF-8"]),
+        (HEADER.encode() + GOOD.encode() + b"\xff\x81,STAR,1,2,3,4\n", ["nor Windows-1252 (byte 0x81 in line 5)"]),
+        (HEADER.encode() + b"\xff\0,STAR,1,2,3,4\n", ["not UTF-8 text, nor Windows-1252 (byte 0x00 in line 2)"]),
+        ((HEADER + GOOD).replace("\n", "\r").encode() + b"a,\x8d,1,2,3,4\r", ["byte 0x8d in line 5"]),
+        ((HEADER + "x" * 70_000 + "\n").encode() + b'"\n\n\x9d"\n', ["byte 0x9d in line 5"]),
+        (f"{HEADER}a,\xc9,1,2,3,4\n".encode() + b"b,\xc9,1,2,3,4", ["UTF-8 text (byte 0xc9 in line 3) nor another"]),
+        (b"\xef\xbb\xbf" + HEADER.encode() + b"a,\xc9,1,2,3,4\n", ["UTF-8 text that is damaged or was cut off"]),
+        ((HEADER + GOOD).encode("utf-16")[:-1], ["UTF-16-LE text that is damaged or was cut off"]),
+        ((HEADER + GOOD).encode("utf-32")[:-3], ["UTF-32-LE text that is damaged or was cut off"]),
+        (HEADER.encode("utf-16"), ["header but no rows"]),
         (HEADER.encode("utf-16-le"), ["NUL characters", "UTF-16"]),
         (b"\x1f\x8b\x08\0", ["gzip that was cut off"]),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ["a pointer of Git LFS", "git lfs pull"]),
@@ -293,6 +301,97 @@ def test_other_delimiters_comments_and_hidden_files_are_told(tmp_path: Path) -> 
         "separated by tabs: 'c.csv'",
         "lines that begin with # and were taken for comments: 1 in 'b.csv'",
     ]
+
+
+MARKED = {
+    "utf-8-sig": "",
+    "utf-16": "",
+    "utf-32": "",
+    "utf-16-le": "\ufeff",
+    "utf-16-be": "\ufeff",
+    "utf-32-be": "\ufeff",
+    "utf-8": "",
+    "cp1252": "",
+}
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_is_read_in_the_encoding_that_it_has(tmp_path: Path, encoding: str, packed: bool) -> None:
+    names = ["\u00c9toile", "QSO \u2013 1"]
+    text = MARKED[encoding] + f"{HEADER}caf\u00e9,{names[0]},1,2,3,4\r\nb,{names[1]},1,2,3,4\r\n"
+    content = text.encode(encoding)
+    samples, audit = read(write(tmp_path / "c.csv", gzip.compress(content) if packed else content))
+    assert samples["id"].tolist() == ["b", "caf\u00e9"]
+    assert samples["label"].tolist() == names[::-1]
+    told = "not UTF-8, so read as Windows-1252 (Latin-1): 'c.csv'; check its names"
+    assert audit.notes == ([told] if encoding == "cp1252" else [])
+
+
+SPACED = """\
+# made for the eye
+  id     class   ra      dec    z    z_err
+# a0 STAR 1 2 3
+  a1     STAR    10.5   -20.0   0.1  0.01
+  a2     "A B"   11     +21     0.2  0.02
+
+  "a 3"  QSO     300.25   0     --   0.03
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "  \n"])
+def test_columns_may_be_separated_by_runs_of_spaces(tmp_path: Path, end: str) -> None:
+    samples, audit = read(write(tmp_path / "c.dat", SPACED.replace("\n", end)))
+    assert samples["id"].tolist() == ["a 3", "a1", "a2"]
+    assert samples["label"].tolist() == ["QSO", "STAR", "A B"]
+    assert samples["dec"].tolist() == [0, -20, 21]
+    assert samples["z"].isna().tolist() == [True, False, False]
+    assert audit.notes[:2] == [
+        "separated by spaces: 'c.dat'",
+        "lines that begin with # and were taken for comments: 2 in 'c.dat'",
+    ]
+    assert audit.rows_in == 3
+
+
+def test_rows_separated_by_spaces_that_do_not_fit_the_header_are_told(tmp_path: Path) -> None:
+    rows = 'a b STAR 1 2\n"c STAR 1 2\nd" STAR 1 2\ne STAR 1 2\n"f"g STAR 1 2\n'
+    samples, audit = read(write(tmp_path / "c.dat", f"id class ra dec\n{rows}"), ())
+    # A quote that is not closed costs its own line alone.
+    assert samples["id"].tolist() == ['d"', "e"]
+    assert audit.left_out == {"wrong number of columns": ["c.dat:2"], "not a line of CSV": ["c.dat:3", "c.dat:6"]}
+
+
+def test_a_comment_of_as_many_words_as_the_rows_have_cells_may_be_the_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.txt", "# the id class ra dec of each\n#id  class ra dec\na STAR 1 2\nb STAR 1\n")
+    samples, audit = read(path, ())
+    assert samples["id"].tolist() == ["a"]
+    assert audit.left_out == {"wrong number of columns": ["c.txt:4"]}
+
+
+@pytest.mark.parametrize("delimiter", [" ", ","])
+def test_a_table_of_astropy_is_read_and_its_description_is_a_comment(tmp_path: Path, delimiter: str) -> None:
+    table = AstropyTable({"id": [2**62, 1], "class": ["A B", "C"], "ra": [1.5, 2], "dec": [3.0, 4], "z": [0.1, 0.2]})
+    table["z"] = np.ma.masked_array(table["z"], [True, False])
+    path = tmp_path / "c.ecsv"
+    table.write(path, delimiter=delimiter)
+    samples, audit = read(tmp_path, ("z",))
+    assert samples["id"].tolist() == ["1", str(2**62)]
+    assert samples["label"].tolist() == ["C", "A B"]
+    assert samples["z"].isna().tolist() == [False, True]
+    comments = path.read_text().count("#")
+    told = f"lines that begin with # and were taken for comments: {comments} in 'c.ecsv'"
+    assert audit.notes == ["separated by spaces: 'c.ecsv'", told][delimiter == "," :]
+
+
+def test_in_a_folder_a_text_without_a_table_is_told_and_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", (HEADER + GOOD).replace(",", "\t").encode("utf-16"))
+    write(tmp_path / "b.DAT.gz", gzip.compress((HEADER + GOOD.replace("a", "b")).replace(",", "  ").encode()))
+    write(tmp_path / "readme.txt", "Stars and quasars\n=================\nThe id is that of the spectrum.\n")
+    write(tmp_path / "empty.txt", "")
+    samples, audit = read(tmp_path)
+    assert samples["id"].tolist() == ["a1", "a2", "a3", "b1", "b2", "b3"]
+    assert audit.notes[0] == "text without a table, so not read: 'empty.txt' and 1 more"
+    assert "there is no id column 'id'" in message_of(tmp_path / "readme.txt")
 
 
 @pytest.mark.parametrize(

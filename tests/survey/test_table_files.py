@@ -1,5 +1,6 @@
 import gzip
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
+from pyarrow import feather, ipc
 
 from spacewarps.errors import SurveyError
 from spacewarps.survey.audit import Audit
@@ -17,6 +19,7 @@ from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.table_files import read_tables
 from tests.complaints import complaint
+from tests.fuzz.files import in_arrow
 
 # Integers of 64 bits that no float holds; the second is none without its sign bit.
 IDS = [1237660025035096479, 10305620092273317889]
@@ -40,10 +43,13 @@ def in_fits(rows: dict[str, Any]) -> bytes:
 
 def in_parquet(rows: dict[str, Any]) -> bytes:
     file = io.BytesIO()
-    pq.write_table(
-        pa.table({name: [*values] if np.ndim(values) > 1 else values for name, values in rows.items()}), file
-    )
+    pq.write_table(pa.table(_plain(rows)), file)
     return file.getvalue()
+
+
+def _plain(rows: dict[str, Any]) -> dict[str, Any]:
+    # Arrow has lists, and no arrays of several dimensions.
+    return {name: [*values] if np.ndim(values) > 1 else values for name, values in rows.items()}
 
 
 def in_votable(rows: dict[str, Any], kind: str = "tabledata") -> bytes:
@@ -54,18 +60,24 @@ def in_votable(rows: dict[str, Any], kind: str = "tabledata") -> bytes:
     return file.getvalue()
 
 
-def in_csv(rows: dict[str, Any]) -> bytes:
-    lines = zip(*({**rows, "clean": [1, 0], "unread": ["", ""]}.values()), strict=True)
-    return "\n".join([",".join(rows), *(",".join(map(str, line)) for line in lines)]).encode()
+def in_csv(rows: dict[str, Any], delimiter: str = ",") -> bytes:
+    lines = zip(*({**rows, "clean": [1, 0], "unread": ['""', '""']}.values()), strict=True)
+    return "\n".join([delimiter.join(rows), *(delimiter.join(map(str, line)) for line in lines)]).encode()
 
 
 FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "c.csv": in_csv,
+    "c.dat": lambda rows: in_csv(rows, "   "),
+    "c.txt": lambda rows: in_csv(rows).decode().encode("utf-16"),
     "c.csv.gz": lambda rows: gzip.compress(in_csv(rows)),
     "c.fits": in_fits,
     "c.fits.gz": lambda rows: gzip.compress(in_fits(rows)),
     "c.parquet": in_parquet,
+    "c.arrow": lambda rows: in_arrow(_plain(rows)),
+    "c.arrow.gz": lambda rows: gzip.compress(in_arrow(_plain(rows), is_file=False)),
+    "c.feather": lambda rows: in_arrow(_plain(rows), compression="lz4"),
     "c.vot": in_votable,
+    "utf-16.vot": lambda rows: in_votable(rows).decode().replace("utf-8", "utf-16").encode("utf-16"),
     "c.xml": lambda rows: in_votable(rows, "binary2"),
     "c.votable.gz": lambda rows: gzip.compress(in_votable(rows, "binary")),
 }
@@ -86,14 +98,14 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
         ]
 
 
-@pytest.mark.parametrize("name", ["c.fits", "c.parquet", "c.vot", "c.csv.gz"])
+@pytest.mark.parametrize("name", ["c.fits", "c.parquet", "c.arrow", "c.vot", "c.csv.gz"])
 def test_an_integer_of_64_bits_is_the_same_id_as_its_text(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FORMATS[name]({key: ROWS[key] for key in ("objID", "mag", "clean", "unread")}))
     (tmp_path / "labels.csv").write_text("class;RA_deg;DE_deg;objID\n" + "".join(f"STAR;1;2;{key}\n" for key in IDS))
     assert [row[0] for row in read(tmp_path, ("mag",))] == sorted(map(str, IDS))
 
 
-@pytest.mark.parametrize("name", ["c.fits", "c.parquet"])
+@pytest.mark.parametrize("name", ["c.fits", "c.parquet", "c.feather"])
 def test_an_id_that_is_a_float_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FORMATS[name]({**ROWS, "objID": np.array(IDS, np.float64)}))
     assert complaint(SurveyError, read, tmp_path / name) == (
@@ -128,7 +140,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_bytes(in_parquet(ROWS))
     (table,) = read_tables(tmp_path / "c.parquet", {"objID", "class"}, "objID")
     assert (table.header, table.columns) == (["objID", "class"], list(ROWS))
-    for name in ("c.fits", "c.parquet"):
+    for name in ("c.fits", "c.parquet", "c.feather"):
         (tmp_path / name).write_bytes(FORMATS[name](ROWS))
         assert "column 'unread' holds arrays" in complaint(SurveyError, read, tmp_path / name, ("unread",))
 
@@ -153,6 +165,10 @@ def votable_of(inside: str, before: str = "") -> bytes:
 FIELD = '<FIELD name="objID" datatype="char" arraysize="*"/>'
 CELLS = "<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA>"
 FITS_TABLE = in_fits(ROWS)
+ROW: dict[str, Any] = {"objID": [1, 2], "class": ["STAR", "QSO"]}
+ARROW = in_arrow(ROW)
+# Two integers of 64 bits, and how Zstandard begins.
+PACKED = struct.pack("<q", 16) + b"\x28\xb5\x2f\xfd"
 
 
 @pytest.mark.parametrize(
@@ -188,11 +204,22 @@ FITS_TABLE = in_fits(ROWS)
         (FITS_TABLE[:2880], "FITS without a table"),
         (b"PAR1" + bytes(100), "damaged Parquet ("),
         (in_parquet(ROWS)[:-20] + b"PAR1", "damaged Parquet ("),
+        (b"ARROW1\0\0" + bytes(100) + b"ARROW1", "has columns but no rows"),
+        (ARROW[:-1], "Arrow that was cut off"),
+        (ARROW[: len(ARROW) // 2] + b"ARROW1", "damaged Arrow ("),
+        (in_arrow(ROW, is_file=False)[:-60], "damaged Arrow ("),
+        (ARROW.replace(struct.pack("<3i", 0, 4, 7), struct.pack("<3i", 0, 4, 2**30)), "damaged Arrow ("),
+        (
+            in_arrow(ROW, compression="zstd").replace(PACKED, struct.pack("<q", 2**29) + PACKED[8:]),
+            "Arrow with a batch of more than 536,870,912 bytes; write it in smaller batches",
+        ),
+        (in_arrow({name: values[:0] for name, values in ROW.items()}), "has columns but no rows"),
+        (b"FEA1" + bytes(100), "Feather of version 1, not text; save its table as Arrow, Parquet or a UTF-8 CSV"),
         (gzip.compress(bytes(2**29 + 1)), "gzip of more than 536,870,912 bytes; unpack it yourself if it is sound"),
         (gzip.compress(in_csv(ROWS))[:-10], "gzip that was cut off"),
-        (gzip.compress(b"\xff\xfe\0"), "UTF-16 text, not UTF-8"),
+        (gzip.compress(b"\xff\xfe\0"), "UTF-16-LE text that is damaged or was cut off"),
     ],
-    ids=range(16),
+    ids=range(24),
 )
 def test_a_file_that_asks_for_too_much_or_is_damaged_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "c.any"
@@ -208,3 +235,24 @@ def test_a_text_that_a_small_parquet_repeats_in_every_row_takes_its_room_once(tm
     (table,) = read_tables(tmp_path / "c", {"objID", "class"}, "objID")
     assert len(table.rows) == rows
     assert len({id(row[1]) for row in table.rows}) < 10
+
+
+def test_a_text_that_a_small_arrow_file_repeats_in_every_row_takes_its_room_once(tmp_path: Path) -> None:
+    rows = {"objID": np.arange(1000), "class": ["x" * 100_000] * 1000}
+    feather.write_feather(pa.table(rows), tmp_path / "c", compression="zstd")
+    assert (tmp_path / "c").stat().st_size < 2**19
+    (table,) = read_tables(tmp_path / "c", {"objID", "class"}, "objID")
+    assert len(table.rows) == 1000
+    assert len({id(row[1]) for row in table.rows}) == 1
+
+
+def test_columns_of_arrow_keep_their_gaps_and_its_dictionaries_may_grow(tmp_path: Path) -> None:
+    sink = tmp_path / "c.arrow"
+    schema = pa.schema({"objID": pa.uint64(), "n": pa.int8(), "class": pa.dictionary(pa.int8(), pa.string())})
+    with ipc.new_stream(sink, schema, options=ipc.IpcWriteOptions(emit_dictionary_deltas=True)) as stream:
+        for classes in (["STAR"], ["STAR", "QSO"]):
+            known = pa.DictionaryArray.from_arrays(pa.array([None, len(classes) - 1], pa.int8()), classes)
+            ids, numbers = pa.array([IDS[1], None], pa.uint64()), pa.array([None, 3], pa.int8())
+            stream.write_batch(pa.record_batch([ids, numbers, known], schema=schema))
+    (table,) = read_tables(sink, {"objID", "n", "class"}, "objID")
+    assert table.rows == [[str(IDS[1]), "", ""], ["", "3", "STAR"], [str(IDS[1]), "", ""], ["", "3", "QSO"]]

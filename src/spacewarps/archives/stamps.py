@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from spacewarps.archives.faults import NoImageError, PassingError
 from spacewarps.archives.services import SERVICES, Cutout
 from spacewarps.archives.settings import FetchSettings
+from spacewarps.formulas import as_text, from_text
 from spacewarps.reading import check_file, read_json, sha256_of
 from spacewarps.survey.images import StampError
 from spacewarps.survey.pixels import MAX_MASKED
@@ -152,7 +153,7 @@ def stamps_of_earlier_run(folder: Path) -> Mapping[str, Stamp]:
         with (folder / TABLE).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 # Only names of this very folder.
-                path = folder / IMAGES / Path(row["file"]).name
+                path = folder / IMAGES / Path(from_text(row["file"])).name
                 found[row["asked"]] = Stamp(path, row["sha256"], row["url"])
     return found
 
@@ -178,7 +179,7 @@ def put_together(folder: Path, rows: Iterable[Sequence[str]], stamps: Mapping[st
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for row in rows:
-            table.writerow(row)
+            table.writerow(map(as_text, row))
             source, target = stamps[row[-1]].path, folder / IMAGES / row[2]
             try:
                 os.link(source, target)

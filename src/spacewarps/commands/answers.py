@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spacewarps.evaluation.losses import sample_losses
+from spacewarps.formulas import table_from_text
 
 # A test split of millions of samples.
 MAX_TABLE_BYTES = 1 << 30
@@ -78,7 +79,7 @@ def read_answers(content: bytes) -> Answers:
         ValueError: it is damaged or of another shape; the message is one line.
     """
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+        table = table_from_text(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False))
         header = [name for name in table.columns if name != _UNUSUAL]
         names = header[len(_COLUMNS) :]
         if header[: len(_COLUMNS)] != _COLUMNS or not all(name.startswith(_PROBABILITY) for name in names):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spacewarps.errors import ParamsError
+from spacewarps.formulas import table_as_text
 
 Append = Callable[[pd.DataFrame], None]
 
@@ -28,7 +29,8 @@ def check_name(path: Path) -> None:
 def written_table(path: Path, kind: Path) -> Iterator[Append]:
     """Give a function that appends rows to a new table at ``path``, of the format that the suffix of ``kind`` names.
 
-    A truth value is 1 or 0 in a CSV, as spreadsheets and other programs write it in many ways.
+    In a CSV a truth value is 1 or 0, as spreadsheets and other programs write it in many ways, and what would be a
+    formula is text (:func:`~spacewarps.formulas.as_text`).
     """
     with _WRITERS[kind.suffix.lower()](path) as append:
         yield append
@@ -42,7 +44,7 @@ def _csv(path: Path) -> Iterator[Append]:
         def append(rows: pd.DataFrame) -> None:
             nonlocal is_new
             truth = rows.select_dtypes("bool").columns
-            numbered = rows.astype(dict.fromkeys(truth, "int8"))
+            numbered = table_as_text(rows.astype(dict.fromkeys(truth, "int8")))
             numbered.to_csv(file, index=False, header=is_new, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
             is_new = False
 

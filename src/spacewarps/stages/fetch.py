@@ -11,6 +11,7 @@ from spacewarps.archives.settings import FetchSettings
 from spacewarps.archives.stamps import IMAGES, Store, put_together, stamps_of_earlier_run
 from spacewarps.errors import ParamsError, SurveyError
 from spacewarps.files import check_replaceable
+from spacewarps.formulas import as_text
 from spacewarps.progress import progress_bar, say
 from spacewarps.settings import part_of
 from spacewarps.stages.context import Stage
@@ -108,4 +109,5 @@ def _counted(rows: Iterable[tuple[str, str]]) -> str:
 def _write_left_out(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerows([("row", "reason"), *rows])
+        table.writerow(("row", "reason"))
+        table.writerows(map(as_text, row) for row in rows)

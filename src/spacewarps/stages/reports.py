@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spacewarps.errors import SpaceWarpsError
+from spacewarps.formulas import table_from_text
 from spacewarps.reading import MAX_JSON_BYTES, read_bytes, read_json
 
 DOUBTED = "doubted_labels.csv"
@@ -208,7 +209,7 @@ def read_doubted_labels(path: Path) -> pd.DataFrame:
     columns = ["id", "source", "label", "suggested", *probabilities, "source_disagrees"]
     try:
         text = io.BytesIO(read_bytes(path, at_most=MAX_JSON_BYTES))
-        table = pd.read_csv(text, dtype="str", keep_default_na=False)[columns]
+        table = table_from_text(pd.read_csv(text, dtype="str", keep_default_na=False)[columns])
         disagrees = table["source_disagrees"]
         if not disagrees.isin(["True", "False"]).all():
             raise ValueError("source_disagrees should be True or False")

@@ -18,7 +18,8 @@ from spacewarps.survey.feature_values import read_feature
 from spacewarps.survey.labels import CONTROL_CHARACTER, read_labels
 from spacewarps.survey.numbers import NO_VALUE
 from spacewarps.survey.positions import read_positions
-from spacewarps.survey.table_files import SUFFIXES, is_catalogue, read_tables
+from spacewarps.survey.table_files import SUFFIXES, is_catalogue, is_other_text, read_tables
+from spacewarps.survey.units import read_units
 
 # A spreadsheet or a careless reader turns a long id into a number, and loses its last digits.
 # Digits around one bare "e" are no such number: an id of hexadecimal digits looks like that.
@@ -51,9 +52,9 @@ def read_catalogue(
 
     Files with the same columns are chunks of one table and stack; files with different columns join on the id, which
     is read as text, also where one holds it as an integer. The table has the columns ``id``, ``label`` (if the survey
-    has labels), ``ra``, ``dec`` (degrees; NaN where it has no positions) and one float64 column for each of
-    ``features`` (NaN where there is no number), and :data:`STAMP_INDEX` where ``stamp_index`` names a column. Rows that
-    cannot be used are left out and noted in ``audit``.
+    has labels), ``ra``, ``dec`` (degrees, whatever angle a file names as their unit; NaN where the survey has no
+    positions) and one float64 column for each of ``features`` (NaN where there is no number), and :data:`STAMP_INDEX`
+    where ``stamp_index`` names a column. Rows that cannot be used are left out and noted in ``audit``.
 
     Args:
         path: one catalogue (:func:`~spacewarps.survey.table_files.read_tables`), or a folder of them.
@@ -66,12 +67,14 @@ def read_catalogue(
 
     Raises:
         SurveyError: a file is missing, empty or no table with the columns that are needed; ids were read as numbers
-            by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number.
+            by whatever wrote the file; one class is spelled as two numbers; too much of a feature is no number; a
+            position has a unit that is no angle, or a feature has two.
     """
     named = (columns.id, columns.label, columns.ra, columns.dec, stamp_index, *features)
     wanted = {name for name in named if name is not None}
     chunks = [table for file in catalogue_files(path, audit) for table in read_tables(file, wanted, columns.id)]
     _note_oddities(chunks, audit)
+    read_units(chunks, columns.positions or (), features, audit)
     tables = _stack(chunks, columns.id)
     _check_columns(path, tables, columns, features, stamp_index)
     main = _main_table(tables, columns, features)
@@ -160,6 +163,10 @@ def catalogue_files(path: Path, audit: Audit) -> list[Path]:
         if not file.is_file():
             what = "a folder" if file.is_dir() else "not a file" if file.exists() else "a link to nothing"
             raise SurveyError(f"{file}: {what} among the catalogues; put the file there or take this away")
+    other = [file for file in files if is_other_text(file)]
+    if other:
+        audit.notes.append(f"text without a table, so not read: {_first_of([file.name for file in other])}")
+    files = [file for file in files if file not in other]
     if not files:
         raise SurveyError(
             f"{path}: the folder holds no catalogue ({', '.join(SUFFIXES)}); point `catalog` at one or a folder of them"
@@ -173,6 +180,9 @@ def _note_oddities(tables: Sequence[Table], audit: Audit) -> None:
         names = [table.name for table in tables if table.delimiter == delimiter != ","]
         if names:
             audit.notes.append(f"separated by {what}: {_first_of(names)}")
+    windows = [table.name for table in tables if table.is_windows]
+    if windows:
+        audit.notes.append(f"not UTF-8, so read as Windows-1252 (Latin-1): {_first_of(windows)}; check its names")
     commented = [table for table in tables if table.comments]
     if commented:
         lines = sum(table.comments for table in commented)

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from spacewarps.errors import SurveyError
 from spacewarps.reading import check_file
 from spacewarps.survey.columns import shown
+from spacewarps.survey.described_columns import ECSV, DescriptionError, units_described
+from spacewarps.survey.encodings import WINDOWS, EncodingError, check_windows, marked_encoding
+from spacewarps.survey.spaced import SpacedRows, cells_of_line
 
 if TYPE_CHECKING:
     import _csv
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+    _Reader = _csv.Reader | SpacedRows
+
+SPACES = " "
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", SPACES: "spaces"}
+_ONE_CHARACTER = [delimiter for delimiter in DELIMITERS if delimiter != SPACES]
 # No line of a catalogue is as long; a file without lines must not fill memory.
 _LONGEST_LINE = 2**24
 # What a spreadsheet reads in the first line as the delimiter of the rest.
@@ -26,11 +33,9 @@ _SPREADSHEETS_WORD = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
 _SIGNATURES = {
     b"PK\x03\x04": "a zip archive or a spreadsheet, not text; save it as a UTF-8 CSV",
     b"\x89HDF": "an HDF5 file, not text; save its table as FITS, Parquet or a UTF-8 CSV",
+    b"FEA1": "Feather of version 1, not text; save its table as Arrow, Parquet or a UTF-8 CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the catalogue; fetch it with git lfs pull",
     b"<!DOCTYPE": "an HTML page or XML, not a table; fetch it again, or save it as a VOTable without a document type",
-    b"\xff\xfe\0\0": "UTF-32 text, not UTF-8; save it as a UTF-8 CSV",
-    b"\xff\xfe": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
-    b"\xfe\xff": "UTF-16 text, not UTF-8; save it as a UTF-8 CSV",
 }
 
 
@@ -40,7 +45,8 @@ class Table:
 
     ``faults`` are the lines that do not fit the header: the reason and the place of each. ``comments`` counts the lines
     that begin with ``#`` and are neither header nor row. ``columns`` are the names of all columns in the file, where
-    only those of ``header`` were read.
+    only those of ``header`` were read. ``is_windows`` says that the text is not UTF-8, and was read as Windows-1252.
+    ``units`` are those that the file names, by column, in its words.
     """
 
     name: str
@@ -51,6 +57,8 @@ class Table:
     faults: list[tuple[str, str]] = field(default_factory=list)
     comments: int = 0
     columns: list[str] = field(default_factory=list)
+    is_windows: bool = False
+    units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.columns = self.columns or self.header
@@ -60,18 +68,19 @@ def read_table(path: Path, wanted: Collection[str], content: bytes | None = None
     """Read the table in ``path``, or in ``content``, which was packed there.
 
     The header is the first line that is no comment, or a comment above it that names more columns of ``wanted``. Its
-    delimiter is the one of ``DELIMITERS`` that finds most of ``wanted`` there.
+    delimiter is the one of ``DELIMITERS`` that finds most of ``wanted`` there. Its encoding is that of a byte-order
+    mark, or UTF-8, or Windows-1252 if it cannot be UTF-8.
 
     Raises:
-        SurveyError: ``path`` is not a regular file of UTF-8 text with a header and rows.
+        SurveyError: ``path`` is not a regular file of text with a header and rows, or may be read in several ways.
     """
     try:
         check_file(path)
-        _refuse_signature(path, content)
-        with io.TextIOWrapper(_opened(path, content), encoding="utf-8-sig", newline="") as file:
-            table = _read(path, file, wanted)
-    except UnicodeDecodeError:
-        raise SurveyError(f"{path}: {_undecodable(path, content)}; save it as a UTF-8 CSV") from None
+        table = _read_encoded(path, content, wanted)
+    except DescriptionError as error:
+        raise SurveyError(f"{path}: {error}") from None
+    except EncodingError as error:
+        raise SurveyError(f"{path}: {error}; save it as a UTF-8 CSV") from None
     except OSError as error:
         raise SurveyError(f"{path}: cannot be read ({error.strerror})") from None
     repeated = [name for name, count in Counter(table.header).items() if count > 1 and name]
@@ -82,6 +91,25 @@ def read_table(path: Path, wanted: Collection[str], content: bytes | None = None
     return table
 
 
+def _read_encoded(path: Path, content: bytes | None, wanted: Collection[str]) -> Table:
+    marked = _encoding(path, content)
+    try:
+        return _read_as(marked or "utf-8", path, content, wanted)
+    except UnicodeDecodeError as error:
+        if marked:
+            raise EncodingError(f"{error.encoding.upper()} text that is damaged or was cut off") from None
+    with _opened(path, content) as file:
+        check_windows(iter(lambda: file.readline(_LONGEST_LINE), b""))
+    table = _read_as(WINDOWS, path, content, wanted)
+    table.is_windows = True
+    return table
+
+
+def _read_as(encoding: str, path: Path, content: bytes | None, wanted: Collection[str]) -> Table:
+    with io.TextIOWrapper(_opened(path, content), encoding=encoding, newline="") as file:
+        return _read(path, file, wanted)
+
+
 def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
     lines = _lines(path, file)
     above: list[str] = []
@@ -89,11 +117,9 @@ def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
     while first and (not first.strip() or first.startswith("#") or _SPREADSHEETS_WORD.fullmatch(first)):
         above.append(first)
         first = next(lines, "")
-    candidates = [first, *(line for line in above if line.startswith("#"))]
+    comments = [line for line in above if line.startswith("#")]
     # Of lines that name as many columns this is the first in the list, so a comment has to be the better header.
-    header = max(candidates, key=lambda line: max(_named(line, wanted).values()))
-    if not any(_named(header, wanted).values()) and any(_by_spaces(line, wanted) > 1 for line in candidates):
-        raise SurveyError(f"{path}: its columns are separated by spaces; save it as a CSV, separated by commas")
+    header = max([first, *comments], key=lambda line: _most_named(line, first, wanted))
     if not header:
         raise SurveyError(f"{path}: empty; a catalogue starts with a line of column names")
     if "\0" in header:
@@ -101,14 +127,20 @@ def _read(path: Path, file: TextIO, wanted: Collection[str]) -> Table:
             f"{path}: its header holds NUL characters, so it is UTF-16 or no text; save it as a UTF-8 CSV"
         )
     commented = header is not first
-    delimiter = _delimiter(header, wanted)
+    delimiter = _delimiter(path, header, wanted)
     source = chain([_without_mark(header)], [first] if commented else [], lines)
-    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True, strict=True)
+    if delimiter == SPACES:
+        reader: _Reader = SpacedRows(source)
+    else:
+        reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise SurveyError(f"{path}: line {len(above) + 1} is not a header of column names ({error})") from None
-    table = Table(path.name, names, delimiter, comments=len(candidates) - 1 - commented)
+    table = Table(path.name, names, delimiter, comments=len(comments) - commented)
+    if above and above[0].startswith(ECSV):
+        described = units_described("".join(line[1:].removeprefix(" ") for line in comments[1:]))
+        table.units = {name: unit for name, unit in described.items() if name in names}
     # A header from above the rows was put before them, and is one line that does not stand there.
     _read_rows(reader, table, len(above) - commented)
     return table
@@ -132,24 +164,48 @@ def _named(line: str, wanted: Collection[str]) -> dict[str, int]:
     return {delimiter: len(set(_cells(line, delimiter)) & set(wanted)) for delimiter in DELIMITERS}
 
 
+def _most_named(line: str, first: str, wanted: Collection[str]) -> int:
+    """Return how many columns a header finds at most, if ``first`` is it or the first row below it."""
+    named = _named(line, wanted)
+    # Words of a sentence may be names of columns, but not as many as the row has cells.
+    if len(_cells(line, SPACES)) != len(_cells(first, SPACES)):
+        del named[SPACES]
+    return max(named.values())
+
+
 def _cells(line: str, delimiter: str) -> list[str]:
+    line = _without_mark(line)
     try:
-        cells = next(csv.reader([_without_mark(line)], delimiter=delimiter, skipinitialspace=True), [])
+        if delimiter == SPACES:
+            return cells_of_line(line)
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:
         return []
     return [cell.strip() for cell in cells]
 
 
-def _by_spaces(line: str, wanted: Collection[str]) -> int:
-    return len(set(_without_mark(line).split()) & set(wanted))
-
-
-def _delimiter(header: str, wanted: Collection[str]) -> str:
+def _delimiter(path: Path, header: str, wanted: Collection[str]) -> str:
     named = _named(header, wanted)
-    return max(DELIMITERS, key=lambda delimiter: (named[delimiter], len(_cells(header, delimiter))))
+    best = max(_ONE_CHARACTER, key=lambda delimiter: (named[delimiter], len(_cells(header, delimiter))))
+    is_alone = len(_cells(header, best)) < 2
+    if named[SPACES] > named[best] and not is_alone:
+        raise SurveyError(
+            f"{path}: its header is separated by spaces as well as by {DELIMITERS[best]}; save it as a CSV, separated "
+            "by commas"
+        )
+    by_spaces = named[SPACES] > named[best] or (not named[best] and len(_cells(header, SPACES)) > 1)
+    return SPACES if is_alone and by_spaces else best
 
 
-def _read_rows(reader: "_csv.Reader", table: Table, lines_above: int) -> None:
+def looks_like_table(text: str) -> bool:
+    """Say whether the first two lines of ``text`` that are no comments have as many cells, two or more."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")][:2]
+    return len(lines) == 2 and any(
+        len(_cells(lines[0], delimiter)) == len(_cells(lines[1], delimiter)) > 1 for delimiter in DELIMITERS
+    )
+
+
+def _read_rows(reader: "_Reader", table: Table, lines_above: int) -> None:
     while True:
         begin = lines_above + reader.line_num + 1
         try:
@@ -161,6 +217,10 @@ def _read_rows(reader: "_csv.Reader", table: Table, lines_above: int) -> None:
             too_long = "field larger than" in str(error)
             fault = f"cell of more than {csv.field_size_limit()} characters" if too_long else "not a line of CSV"
         else:
+            # Among spaces a comment may have as many words as a row has cells.
+            if table.delimiter == SPACES and row and row[0].startswith("#"):
+                table.comments += 1
+                continue
             if _swallows_rows(row, table):
                 fault = "quote that is not closed, which swallows the rows after it"
             elif len(row) == len(table.header):
@@ -195,23 +255,11 @@ def _opened(path: Path, content: bytes | None) -> BinaryIO:
     return path.open("rb") if content is None else io.BytesIO(content)
 
 
-def _refuse_signature(path: Path, content: bytes | None) -> None:
+def _encoding(path: Path, content: bytes | None) -> str | None:
+    """Return the encoding that the file's mark names, if it has one and is not known to be no text."""
     with _opened(path, content) as file:
         start = file.read(max(map(len, _SIGNATURES)))
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             raise SurveyError(f"{path}: {what}")
-
-
-def _undecodable(path: Path, content: bytes | None) -> str:
-    """Return which byte of the file is the first that is not UTF-8."""
-    before = 0
-    with _opened(path, content) as file:
-        for line in file:
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                number = before + len(line[: error.start + 1].splitlines())
-                return f"not UTF-8 text (byte 0x{line[error.start]:02x} in line {number})"
-            before += len(line.splitlines())
-    return "not UTF-8 text"
+    return marked_encoding(start)

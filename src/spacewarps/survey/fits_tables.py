@@ -67,7 +67,7 @@ def _table(name: str, hdu: Any, length: int, wanted: Collection[str], id_column:
             raise TableError(f"column {column!r:.80} holds arrays, where one value a row is needed")
         check_id(column, id_column, values.dtype.kind == "f")
         cells[column] = cells_of(column, _without_nulls(values, definition))
-    return table_of(name, names, cells)
+    return table_of(name, names, cells, dict(zip(names, hdu.columns.units, strict=True)))
 
 
 def _without_nulls(values: Any, definition: Any) -> list[Any]:

@@ -38,3 +38,15 @@ def gunzip(content: bytes, *, at_most: int) -> bytes:
                 raise GzipError(f"gzip of more than {at_most:,} bytes")
         rest = member.unused_data
     return b"".join(parts)
+
+
+def beginning_of(content: bytes, *, at_most: int) -> bytes:
+    """Return the first ``at_most`` bytes of what ``content``, the beginning of a gzip, unpacks to.
+
+    Raises:
+        GzipError: it is damaged.
+    """
+    try:
+        return zlib.decompressobj(_GZIP).decompress(content, at_most)
+    except zlib.error:
+        raise GzipError("damaged gzip") from None

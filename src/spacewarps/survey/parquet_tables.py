@@ -7,8 +7,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spacewarps.survey.arrow_columns import cells_of_column, is_float, units_in
 from spacewarps.survey.delimited import Table
-from spacewarps.survey.typed_tables import TableError, cells_of, check_id, check_rows, table_of, wanted_columns
+from spacewarps.survey.typed_tables import TableError, check_id, check_rows, table_of, wanted_columns
 
 _ROWS_AT_ONCE = 65_536
 # Of the columns that are read, unpacked; a small file can unpack to any number.
@@ -27,16 +28,18 @@ def read_parquet(name: str, source: Path | BinaryIO, wanted: Collection[str], id
             chosen = wanted_columns(schema.names, wanted)
             check_rows(file.metadata.num_rows)
             for column in chosen:
-                check_id(column, id_column, pa.types.is_floating(_value_type(schema.field(column).type)))
+                check_id(column, id_column, is_float(schema.field(column).type))
             cells: dict[str, list[str]] = {column: [] for column in chosen}
             size = 0
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen) if chosen else ():
+                # Arrow believes a damaged file which entry of a dictionary is meant.
+                batch.validate(full=True)
                 size += batch.nbytes
                 if size > _MOST_BYTES:
                     raise TableError(f"unpacks to more than {_MOST_BYTES:,} bytes; is it damaged?")
                 for column in chosen:
-                    cells[column] += _cells(column, batch.column(column))
-            return [table_of(name, schema.names, cells)]
+                    cells[column] += cells_of_column(column, batch.column(column))
+            return [table_of(name, schema.names, cells, units_in(schema))]
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise TableError(f"damaged Parquet ({' '.join(str(error).split()):.120})") from None
 
@@ -48,14 +51,3 @@ def _texts(source: Path | BinaryIO, wanted: Collection[str]) -> list[str]:
     if not isinstance(source, Path):
         source.seek(0)
     return found
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _cells(name: str, values: pa.Array) -> list[str]:
-    if not pa.types.is_dictionary(values.type):
-        return cells_of(name, values.to_pylist())
-    known = cells_of(name, values.dictionary.to_pylist())
-    return ["" if number is None else known[number] for number in values.indices.to_pylist()]

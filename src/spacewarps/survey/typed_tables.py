@@ -68,11 +68,14 @@ def cells_of(name: str, values: Iterable[Any]) -> list[str]:
     return [_cell(name, value) for value in values]
 
 
-def table_of(name: str, names: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Table:
+def table_of(
+    name: str, names: Sequence[str], cells: Mapping[str, Sequence[str]], units: Mapping[str, str | None]
+) -> Table:
     """Return the table called ``name``, with the columns ``names``, of which ``cells`` were read."""
     rows = [list(row) for row in zip(*cells.values(), strict=True)]
     places = [f"{name}:row {number}" for number in range(1, len(rows) + 1)]
-    return Table(name, list(cells), "", rows, places, columns=list(names))
+    known = {column: unit for column in cells if (unit := units.get(column))}
+    return Table(name, list(cells), "", rows, places, columns=list(names), units=known)
 
 
 def _cell(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Collection
 from typing import Any
@@ -10,6 +11,7 @@ from xml.parsers import expat
 import numpy as np
 from astropy.io import votable
 
+from spacewarps.survey.columns import shown
 from spacewarps.survey.delimited import Table
 from spacewarps.survey.typed_tables import TableError, cells_of, check_id, check_rows, table_of, wanted_columns
 
@@ -18,6 +20,8 @@ _LARGEST_VALUE = 16
 # Rows for which astropy makes room at least.
 _ROWS_AT_ONCE = 512
 _MOST_BYTES = 2**31
+# Astropy computes the powers of ten that a unit has, with all of their digits.
+_ENDLESS_UNIT = re.compile(r"(?<![.\d])\d{5,}|.{256,}", re.DOTALL)
 
 
 def read_votables(name: str, content: bytes, wanted: Collection[str], id_column: str) -> list[Table]:
@@ -68,6 +72,8 @@ class _Looked:
         self._is_first = False
         if name == "FITS" or (name == "STREAM" and "href" in attributes):
             raise TableError("VOTable whose data are in another file, which is not fetched; save it in one piece")
+        if _ENDLESS_UNIT.search(attributes.get("unit", "")):
+            raise TableError(f"VOTable with the unit {shown(attributes['unit'])}, which is none; mend or remove it")
         if name == "TABLE":
             self._claimed += max(0, int(attributes.get("nrows", 0)))
         elif name == "FIELD":
@@ -95,4 +101,5 @@ def _table(name: str, table: Any, wanted: Collection[str], id_column: str) -> Ta
         absent = np.ma.getmaskarray(values)
         known = np.ma.getdata(values).tolist()
         cells[column] = cells_of(column, (None if no else value for value, no in zip(known, absent, strict=True)))
-    return table_of(name, names, cells)
+    units = {field.name: None if field.unit is None else str(field.unit) for field in table.fields}
+    return table_of(name, names, cells, units)

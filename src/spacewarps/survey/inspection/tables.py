@@ -2,27 +2,24 @@
 
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spacewarps.errors import SurveyError
-from spacewarps.survey import gzipped
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import catalogue_files
 from spacewarps.survey.columns import habitual, positions_among
 from spacewarps.survey.delimited import DELIMITERS, Table
 from spacewarps.survey.inspection.stamp_names import StampNames
 from spacewarps.survey.numbers import NO_VALUE, read_number
-from spacewarps.survey.table_files import read_tables
+from spacewarps.survey.table_files import read_tables, text_head
 
 #: Of a column with more, no value is counted, as it is no class.
 MOST_VALUES = 100
 # Columns that are held as text at a time, of formats that give some of them.
 _AT_ONCE = 16
-_HEAD = 2**16
 # Of the cells that are not missing, as many may be no numbers in a column of numbers.
 MOST_UNREADABLE = 0.05
 _NEARLY_A_NUMBER = re.compile(
@@ -175,17 +172,7 @@ def _parts(file: Path, table: Table, number: int, id_column: str) -> Iterator[Ta
 
 def _likely_names(file: Path) -> Collection[str]:
     """Return what looks like a column's name in the first lines of a text whose header may be a comment."""
-    if not file.is_file():
-        # A pipe might never come to an end; whoever reads the file refuses it.
-        return ()
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD)
-    if head.startswith(gzipped.MAGIC):
-        try:
-            head = zlib.decompressobj(31).decompress(head, _HEAD)
-        except zlib.error:
-            return ()
-    text = head.decode("utf-8-sig", "ignore")
+    text = text_head(file)
     if "#" not in text or "\0" in text:
         return ()
     found: set[str] = set()
