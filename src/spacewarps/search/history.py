@@ -142,7 +142,7 @@ class Step:
     Args:
         number: from 1.
         candidates: all of its candidates.
-        kept: those that the next step grows from, or would grow from, the winner first; none where growth ended for lack
+        kept: those that the next step grows from, or would grow from, the winner first; none where growth ended for want
             of gain.
         predicted: the accuracy that the strategy expected of each candidate, if it predicts.
         decision: which of them won, and whether its block joined.
