@@ -142,8 +142,8 @@ class Step:
     Args:
         number: from 1.
         candidates: all of its candidates.
-        kept: those that the next step grows from, or would grow from, the winner first; none where growth ended for want
-            of gain.
+        kept: those that the next step grows from, or would grow from, the winner first; none where growth ended for
+            want of gain.
         predicted: the accuracy that the strategy expected of each candidate, if it predicts.
         decision: which of them won, and whether its block joined.
         control: the last network that joined, after as many epochs; where ``control`` asks for it, from step 2 on.
