@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -177,6 +178,19 @@ def test_the_page_and_the_card_say_what_the_result_was_made_from(finished: Proje
     evaluated = the_only(runs, **{"spacewarps.stage": "evaluate"})
     client = MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
     assert {"report.html", "card.md"} <= {file.path for file in client.list_artifacts(evaluated.info.run_id)}
+
+
+def test_when_and_where_a_result_was_made_stands_beside_it(finished: Project) -> None:
+    reports = finished.folder / "reports"
+    about = json.loads((reports / "run.json").read_text(encoding="utf-8"))
+    made = {name: hashlib.sha256((reports / name).read_bytes()).hexdigest() for name in ("report.html", "card.md")}
+    assert about["of"] == made
+    # The commit that it ran from; what it made was committed afterwards.
+    assert about["commit"] == finished.git("rev-parse", "HEAD~1").strip()
+    assert about["not_in_the_commit"] == []
+    assert about["began"] < about["ended"]
+    assert about["seconds"]["evaluate"] > about["seconds"]["features_alone"] > 0
+    assert "run.json" not in finished.git("status", "--porcelain", "--ignored=no")
 
 
 def beginnings(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,20 +38,25 @@ _BATCHES = 12
 # Of the final training. Workers start in the first of each network, so the two after it are measured.
 _EPOCHS = 3
 _MEGABYTE = 1_000_000
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def run(stage: Stage) -> None:
     """Say how many candidates there are at most, how many the journal knows, and the time and memory that they take.
 
-    The time is measured: every step is done on a few batches, by the executor of the params, on trunks of blocks of the
-    middle ``k``. Nothing is written.
+    The time is measured: every step is done on a few batches, by the executor of the params, on trunks of the narrowest
+    blocks and on trunks of the widest, as nobody knows which of them will win. Nothing is written.
     """
     if not (stage.prepared / SURVEY_FILE).exists():
         raise SurveyError(f"{stage.prepared}: no survey is prepared there yet; run `dvc repro prepare` first")
     search, folds, parts = stage.params.search, open_folds(stage, "search"), parts_to_learn(stage)
     check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     known = _known(stage, folds)
-    steps, found, memory, workers = _measure_search(stage, folds)
+    with _Memory() as memory:
+        measured = [_measure_search(stage, folds, widest=widest) for widest in _ways(stage)]
+        networks = [each.found for each in measured] if known.found is None else [known.found]
+        trainings = [_measure_training(stage, found, parts) for found in networks]
+    steps, workers = measured[0].steps, measured[0].workers
     candidates, samples = sum(step.candidates for step in steps), sum(step.samples for step in steps)
     controls = len(steps) - 1 if search.control else 0
     beside = f" and {controls} control{'s' * (controls != 1)}" if search.control else ""
@@ -59,15 +65,18 @@ def run(stage: Stage) -> None:
         f"search: at most {len(steps)} steps, {candidates} candidates{beside}{in_folds}, "
         f"{samples:,} stamps to learn from (each counts once an epoch)"
     )
-    say(f"  the journal knows {known} of these candidates")
-    say(
-        f"  {_as_time(sum(step.seconds for step in steps))} at most on {workers} worker{'s' * (workers != 1)}"
-        f"{', less where candidates are dropped' * search.racing}: "
-        f"{', '.join(_as_time(step.seconds) for step in steps)}"
-    )
-    train = stage.params.train
-    say(f"final training: {train.epochs} epochs, {_as_time(_measure_training(stage, found, parts))}")
-    say(f"memory: about {memory / _MEGABYTE:,.0f} MB, all processes together")
+    say(f"  the journal knows {known.candidates} of these candidates")
+    left = [_left(each.steps, known) for each in measured]
+    if known.found is not None:
+        say("  it knows all that the search asks for, which takes no time")
+    else:
+        say(
+            f"  {_as_times([sum(seconds) for seconds in left])} on {workers} worker{'s' * (workers != 1)} if all steps "
+            f"are tried{', less where candidates are dropped' * search.racing}: "
+            f"{', '.join(_as_times(of_step) for of_step in zip(*left, strict=True))}"
+        )
+    say(f"final training: {stage.params.train.epochs} epochs, {_as_times(trainings)}")
+    say(f"memory: about {memory.most / _MEGABYTE:,.0f} MB, all processes together")
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,45 @@ class _Cost:
     seconds: float
 
 
-def _known(stage: Stage, folds: Sequence[Fold]) -> int:
-    """Return how many candidates of this search are in the journal, up to the first step that has others."""
-    watch = _Watch()
+@dataclass(frozen=True)
+class _Measured:
+    """A search on a few batches: what each step costs, the last network, and the number of workers."""
+
+    steps: list[_Cost]
+    found: SearchResult
+    workers: int
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the journal has: candidates up to the first step that has others, and the whole search if it has that."""
+
+    candidates: int
+    found: SearchResult | None
+
+
+def _ways(stage: Stage) -> list[bool]:
+    """Return whether trunks are of the widest blocks, for each way to measure; where there is one width, for one."""
+    search = stage.params.search
+    width = make_strategy(search.strategy, search).width
+    one = all(len(ks) <= width for ks in search.candidates_by_step())
+    return [False] if one else [False, True]
+
+
+def _left(steps: Sequence[_Cost], known: _Known) -> list[float]:
+    """Return the seconds of each step without the candidates that the journal knows."""
+    left, seconds = known.candidates, []
+    for step in steps:
+        new = max(0, step.candidates - left)
+        left = max(0, left - step.candidates)
+        seconds.append(step.seconds * new / step.candidates)
+    return seconds
+
+
+def _known(stage: Stage, folds: Sequence[Fold]) -> _Known:
+    watch, found = _Watch(), None
     with contextlib.suppress(_UnknownError):
-        run_search(
+        found = run_search(
             stage,
             stage.params.search,
             folds,
@@ -93,11 +136,10 @@ def _known(stage: Stage, folds: Sequence[Fold]) -> int:
             journal=ReadOnlyJournal(stage.journal),
             observer=watch,
         )
-    return watch.finished
+    return _Known(watch.finished, found)
 
 
-def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], SearchResult, int, int]:
-    """Return what each step costs, the last network, the memory of all processes, and the number of workers."""
+def _measure_search(stage: Stage, folds: Sequence[Fold], *, widest: bool) -> _Measured:
     search = stage.params.search
     # Every fold has its part, so that as many trainings wait for the workers as will.
     small = [Fold(*(_part(data, _share(stage, fold.train)) for data in fold)) for fold in folds]
@@ -112,7 +154,7 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
             short = replace(
                 search,
                 max_layers=number,
-                k_candidates=(*(_middle(ks, width) for ks in lists[: number - 1]), lists[number - 1]),
+                k_candidates=(*(_outer(ks, width, widest) for ks in lists[: number - 1]), lists[number - 1]),
                 epochs_per_eval=1,
                 halving=0,
                 racing=False,
@@ -126,9 +168,7 @@ def _measure_search(stage: Stage, folds: Sequence[Fold]) -> tuple[list[_Cost], S
             control = search.control and number > 1
             samples = ladder_of(search, len(folds)).samples(folds, watch.candidates, control=control)
             costs.append(_Cost(watch.candidates, samples, watch.seconds * samples / watch.samples))
-        own = psutil.Process()
-        memory = sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
-        return costs[1:], found, memory, executor.workers
+        return _Measured(costs[1:], found, executor.workers)
 
 
 def _measure_training(stage: Stage, found: SearchResult, parts: Sequence[Part]) -> float:
@@ -165,11 +205,16 @@ def _part(data: Space_Galaxi, share: float) -> Space_Galaxi:
     return data.subset(chosen, data.augmentation)
 
 
-def _middle(ks: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Return the ``count`` middle ones of ``ks``, as many trunks as grow."""
-    ordered = sorted(ks)
-    first = max(0, (len(ordered) - count) // 2)
-    return tuple(ordered[first : first + count])
+def _outer(ks: tuple[int, ...], count: int, widest: bool) -> tuple[int, ...]:
+    """Return the ``count`` lowest or highest of ``ks``, as many trunks as grow."""
+    ordered = sorted(ks, reverse=widest)
+    return tuple(ordered[:count])
+
+
+def _as_times(seconds: Sequence[float]) -> str:
+    """Return a range of times, or one time where both ends read alike."""
+    low, high = _as_time(min(seconds)), _as_time(max(seconds))
+    return low if low == high else f"{low} to {high}"
 
 
 def _as_time(seconds: float) -> str:
@@ -193,6 +238,33 @@ class _Watch(SearchObserver):
 
     def step_finished(self, step: Step) -> None:  # noqa: ARG002
         self.seconds = time.perf_counter() - self._start
+
+
+class _Memory:
+    """Watches how much memory this process and its children take together, pages that they share counted once."""
+
+    def __init__(self) -> None:
+        #: The most that there was, in bytes.
+        self.most = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+            total = 0
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+            self.most = max(self.most, total)
 
 
 class _EpochWatch(FinalObserver):

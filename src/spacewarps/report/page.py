@@ -67,8 +67,8 @@ def _page(facts: Facts) -> Markup:
             ),
             element(
                 "footer",
-                "Written by Space Warps. This file needs no network. Commit, time and machine stand in MLflow beside "
-                "it, so that it has the same bytes whenever the same is computed again.",
+                "Written by Space Warps. This file needs no network. Commit, time and machine stand in run.json beside "
+                "it and in MLflow, so that it has the same bytes whenever the same is computed again.",
             ),
             element("script", Markup(SCRIPT)),
         ),

@@ -1,5 +1,6 @@
 """The stage ``evaluate``: the final network on the test split, once."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from spacewarps.stages.reports import (
     read_learning_curves,
     read_report,
 )
+from spacewarps.stages.run_facts import facts_of_run
 from spacewarps.survey.audit import AUDIT_FILE
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
@@ -39,11 +41,13 @@ from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import write_csv, write_json
 
 PAGE, CARD = "report.html", "card.md"
+#: What DVC knows nothing of, as no two runs have the same.
+RUN = "run.json"
 
 
 def run(stage: Stage) -> None:
     """Write ``reports/metrics.json``, ``result.json``, the tables of the plots, the report, the page and the card."""
-    reports = stage.reports
+    reports, began = stage.reports, datetime.now(UTC)
     with stage.tracked() as tracked:
         check_replaceable(reports / "report")
         compute = set_up(stage, stage.params.compute.threads)
@@ -100,17 +104,20 @@ def run(stage: Stage) -> None:
                 curves=curves,
             )
             write_csv(folder / "predictions.csv", evaluation.predictions)
-            write_page(out.file(reports / PAGE), facts)
-            write_card(out.file(reports / CARD), facts)
+            page, card = (out.file(reports / name) for name in (PAGE, CARD))
+            write_page(page, facts)
+            write_card(card, facts)
             write_csv(out.file(reports / "plots" / "confusion.csv"), confusion_table(evaluation))
             write_csv(out.file(reports / "plots" / "roc.csv"), roc_table(evaluation))
             write_json(out.file(reports / "metrics.json"), evaluation.metrics)
             write_json(out.file(reports / "result.json"), _for_tables(evaluation.metrics["test"], search))
+            about = facts_of_run(began, compute, tracked.tags, baselines.seconds, {PAGE: page, CARD: card})
+            write_json(out.file(reports / RUN), about)
         times = {f"baseline.{name}.seconds": seconds for name, seconds in baselines.seconds.items()}
         tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
         warnings = [*tracked.warnings, *blind_spots(evaluation.metrics, markdown_text)]
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
-        for written in ("report", PAGE, CARD):
+        for written in ("report", PAGE, CARD, RUN):
             tracked.log_artifacts(reports / written)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spacewarps.processes import name_of
@@ -34,6 +34,7 @@ class StageRun:
         pipeline_id: the id of the pipeline's run.
         run_id: that of the stage's own.
         pipeline_name: what MLflow calls the former.
+        tags: the commit, what is not of it, and the DVC experiment, as far as they are known.
         warnings: what the params on the pipeline's run hide, as Markdown.
     """
 
@@ -41,6 +42,7 @@ class StageRun:
     pipeline_id: str
     run_id: str
     pipeline_name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def log_metrics(self, metrics: Mapping[str, float], *, final: bool = False) -> None:
@@ -86,7 +88,7 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
         own = {STAGE_TAG: stage, "mlflow.source.name": f"spacewarps {stage}"}
         run_id = tracker.start_run(stage, pipeline_id, {**common, **own})
         tracker.log(run_id, params=params)
-        yield StageRun(tracker, pipeline_id, run_id, name, _warnings(around, params))
+        yield StageRun(tracker, pipeline_id, run_id, name, common, _warnings(around, params))
         status = "FINISHED"
         if stage in stages and _log_outputs(tracker, run_id, stages[stage]) == around.own:
             for other, outputs in around.after.items():
