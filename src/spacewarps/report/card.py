@@ -50,7 +50,7 @@ def _details(facts: Facts) -> list[str]:
         f"- Output: the probability of each of {len(facts.classes)} classes.",
         *(f"- {name}: {value}" for name, value in facts.origins.hashes.items()),
         f"- Computed with {versions}.",
-        f"- Repeated by `{facts.origins.command}`. The commit stands in MLflow.",
+        f"- Repeated by `{facts.origins.command}`. The commit stands in run.json beside this file, and in MLflow.",
     ]
 
 
