@@ -38,7 +38,8 @@ _BATCHES = 12
 # Of the final training. Workers start in the first of each network, so the two after it are measured.
 _EPOCHS = 3
 _MEGABYTE = 1_000_000
-_SECONDS_BETWEEN_LOOKS = 0.2
+# A look takes some milliseconds of every process.
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run(stage: Stage) -> None:
@@ -53,7 +54,7 @@ def run(stage: Stage) -> None:
     check_orientations(stage.params.train.orientations, folds[0].train.stamp_shape)
     known = _known(stage, folds)
     with _Memory() as memory:
-        measured = [_measure_search(stage, folds, widest=widest) for widest in _ways(stage)]
+        measured = [_measure_search(stage, folds, widest=widest) for widest in _ways(stage, known)]
         networks = [each.found for each in measured] if known.found is None else [known.found]
         trainings = [_measure_training(stage, found, parts) for found in networks]
     steps, workers = measured[0].steps, measured[0].workers
@@ -105,12 +106,12 @@ class _Known:
     found: SearchResult | None
 
 
-def _ways(stage: Stage) -> list[bool]:
-    """Return whether trunks are of the widest blocks, for each way to measure; where there is one width, for one."""
+def _ways(stage: Stage, known: _Known) -> list[bool]:
+    """Return whether trunks are of the widest blocks, for each way to measure: one if that makes no difference."""
     search = stage.params.search
     width = make_strategy(search.strategy, search).width
-    one = all(len(ks) <= width for ks in search.candidates_by_step())
-    return [False] if one else [False, True]
+    one_width = all(len(ks) <= width for ks in search.candidates_by_step())
+    return [False] if one_width or known.found is not None else [False, True]
 
 
 def _left(steps: Sequence[_Cost], known: _Known) -> list[float]:
@@ -261,6 +262,7 @@ class _Memory:
         own = psutil.Process()
         while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
             total = 0
+            # Of each page its share, where several have it.
             for process in (own, *own.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     total += process.memory_full_info().pss
