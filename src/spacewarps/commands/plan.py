@@ -260,13 +260,15 @@ class _Memory:
 
     def _watch(self) -> None:
         own = psutil.Process()
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+        while True:
             total = 0
             # Of each page its share, where several have it.
             for process in (own, *own.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     total += process.memory_full_info().pss
             self.most = max(self.most, total)
+            if self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+                return
 
 
 class _EpochWatch(FinalObserver):
