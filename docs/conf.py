@@ -41,7 +41,7 @@ python_maximum_signature_line_length = 100
 nitpick_ignore = [("py:data", name) for name in ("BLOCK_KINDS", "EXECUTORS", "READERS", "STRATEGIES")]
 nitpick_ignore += [("py:class", "spacewarps.settings._T")]
 nitpick_ignore_regex = [
-    (r"py:.*", r"(abc|astropy|collections|contextlib|csv|pathlib|typing|numpy|pandas|pyarrow|ray|sklearn|torch|PIL)\..*")
+    (r"py:.*", r"(abc|astropy|collections|contextlib|csv|pathlib|typing|numpy|pandas|pd|pyarrow|ray|sklearn|torch|PIL)\..*")
 ]
 
 
