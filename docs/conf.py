@@ -40,7 +40,23 @@ python_maximum_signature_line_length = 100
 # Tables without a description of their own, and a type variable.
 nitpick_ignore = [("py:data", name) for name in ("BLOCK_KINDS", "EXECUTORS", "READERS", "STRATEGIES")]
 nitpick_ignore += [("py:class", "spacewarps.settings._T")]
-_FOREIGN = "abc astropy collections contextlib csv pathlib typing numpy pandas pd pyarrow ray sklearn torch PIL".split()
+_FOREIGN = [
+    "abc",
+    "astropy",
+    "collections",
+    "contextlib",
+    "csv",
+    "pathlib",
+    "typing",
+    "numpy",
+    "pandas",
+    "pd",
+    "pyarrow",
+    "ray",
+    "sklearn",
+    "torch",
+    "PIL",
+]
 nitpick_ignore_regex = [(r"py:.*", rf"({'|'.join(_FOREIGN)})\..*")]
 
 
