@@ -48,6 +48,9 @@ def test_a_clone_that_pulls_has_every_result_and_nothing_left_to_do(shared: Proj
     # The last line leads to MLflow, which the clone has no runs in.
     said = [done.stdout.splitlines()[:-1] for done in results]
     assert said[0] == said[1] != []
+    # When and where it was made is no part of a result.
+    assert not (clone.folder / "reports/run.json").exists()
+    (shared.folder / "reports/run.json").unlink()
     for name in ("data/prepared", "models/search", "models/final", "reports"):
         assert files_of(clone.folder / name) == files_of(shared.folder / name), name
 
