@@ -44,7 +44,7 @@ def features_of(data: Space_Galaxi) -> NDArray[np.float64]:
     from class to class would give the classes away.
     """
     values: NDArray[np.float64] = data.features.double().numpy()
-    return np.where(np.array(are_errors(data.feature_names)) & (values <= 0), np.nan, values)
+    return np.where(np.array(are_errors(data.feature_names), dtype=bool) & (values <= 0), np.nan, values)
 
 
 def _finite_or_missing(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,13 +33,13 @@ def check_page(classifier: Classifier, runtime: Path) -> None:
     pixels = classifier.reference.pixels
     if pixels != "uint8":
         raise ParamsError(f"the network takes stamps of {pixels}, which no browser reads; leave out --page")
+    if classifier.network.inputs.mask_channel:
+        raise ParamsError("the network takes stamps with a mask, which the page does not make; leave out --page")
     channels = classifier.network.inputs.stamp_shape[0]
     if channels not in _CHANNELS:
         raise ParamsError(
             f"the network takes stamps of {channels} channels, and a browser reads pictures of 1 or 3; leave out --page"
         )
-    if classifier.network.inputs.mask_channel:
-        raise ParamsError("the network takes stamps with a mask, which the page does not make; leave out --page")
 
 
 def page_of(classifier: Classifier, content: bytes, runtime: Path) -> str:
