@@ -12,7 +12,7 @@ from typing import Any
 from configobj import ConfigObj
 from dvc.config import Config, merge
 
-from spacewarps.commands.recorded_outputs import differing_outputs, read_outputs
+from spacewarps.commands.recorded_outputs import commits_with, differing_outputs, read_outputs
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.git import run_git
 from spacewarps.progress import say
@@ -102,10 +102,7 @@ def _commit_with_results(tree: Path, recorded: RecordedRun) -> str | None:
         return None
     # The last that was written tells most.
     newest = list(recorded.outputs.values())[-1]
-    names = map(str, _LOCKS)
-    found = run_git(tree, "log", "--all", "--format=%H", f"-S{newest}", "--", *names).stdout.split()
-    for commit in found:
-        locks = [run_git(tree, "show", f"{commit}:./{lock}", may_fail=True).stdout for lock in _LOCKS]
+    for commit, locks in commits_with(newest, tree, _LOCKS):
         if not differing_outputs(recorded.outputs, *locks):
             return commit
     return None

@@ -1,7 +1,9 @@
-"""The outputs that a ``dvc.lock`` records, against those of a run."""
+"""The outputs that a ``dvc.lock`` records, against those of a run; and the commits that have some."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from spacewarps.git import run_git
 from spacewarps.tracking.lock_file import read_lock
 
 
@@ -20,3 +22,18 @@ def differing_outputs(outputs: Mapping[str, str], *locks: str) -> list[str]:
     """
     found = {path: digest for lock in locks for path, digest in read_outputs(lock).items()}
     return [path for path, digest in outputs.items() if found.get(path) != digest]
+
+
+def commits_with(digest: str, folder: Path, locks: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each commit, of whatever branch or experiment, that added ``digest`` to one of ``locks`` or took it away.
+
+    The last comes first, each with what ``locks`` hold there: nothing where there is none.
+
+    Args:
+        digest: the hash of an output.
+        folder: the project's, in git.
+        locks: relative to it.
+    """
+    found = run_git(folder, "log", "--all", "--format=%H", f"-S{digest}", "--", *map(str, locks)).stdout
+    for commit in found.split():
+        yield commit, [run_git(folder, "show", f"{commit}:./{lock}", may_fail=True).stdout for lock in locks]

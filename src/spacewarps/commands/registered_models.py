@@ -3,19 +3,16 @@
 import re
 from pathlib import Path
 
+from spacewarps.commands.recorded_outputs import commits_with, read_outputs
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.git import run_git
 from spacewarps.tracking.artifacts import MODEL_TAG
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
-from spacewarps.tracking.lock_file import LOCK, read_lock
+from spacewarps.tracking.lock_file import LOCK
 from spacewarps.tracking.registry import Registry
 from spacewarps.tracking.store import URI_VARIABLE, find_store, project_root
 
-#: What an address of MLflow begins with that names a registered model.
-SCHEME = "models:/"
-
-_ADDRESS = re.compile(rf"{SCHEME}(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<number>[0-9]+))")
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<number>[0-9]+))")
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -38,9 +35,8 @@ def commit_of_model(address: str) -> str:
     digest = version.tags.get(MODEL_TAG, "")
     if not _DIGEST.fullmatch(digest):
         raise SpaceWarpsError(f"{address}: version {version.version} does not say which network it is ({MODEL_TAG})")
-    # As git finds a text: what added it, or took it away.
-    for commit in run_git(Path.cwd(), "log", "--all", "--format=%H", f"-S{digest}", "--", str(LOCK)).stdout.split():
-        if _has(commit, digest):
+    for commit, [lock] in commits_with(digest, Path.cwd(), [LOCK]):
+        if digest in read_outputs(lock).values():
             return commit
     raise SpaceWarpsError(
         f"{address}: no commit here has the network of version {version.version} in its {LOCK}; commit it, or "
@@ -66,11 +62,3 @@ def open_registry(name: str, *, may_make: bool) -> Registry:
         return Registry(*open_experiment(root, store, destination(store, root)), name)
     except UnansweredError as error:
         raise TrackingError(f"MLflow at {without_password(store.uri)}: no answer ({error})") from None
-
-
-def _has(commit: str, digest: str) -> bool:
-    text = run_git(Path.cwd(), "show", f"{commit}:./{LOCK}", may_fail=True).stdout
-    try:
-        return digest in read_lock(text).outputs.values()
-    except ValueError:
-        return False

@@ -15,7 +15,6 @@ from dvc.scm import RevError, resolve_rev
 from dvc_data.index import DataIndexDirError
 from scmrepo.git import Git
 
-from spacewarps.commands.registered_models import SCHEME, commit_of_model
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.git import run_git
 from spacewarps.reading import read_bytes
@@ -27,6 +26,8 @@ logging.getLogger("dvc").setLevel(logging.CRITICAL)
 WORKSPACE = "workspace"
 
 _NAMED = 5
+# What an address of MLflow begins with that names a registered model.
+_MODEL = "models:/"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def find_revision(name: str) -> Revision:
         if not isinstance(repo.scm, Git):
             raise SpaceWarpsError(f"{Path.cwd()}: not under git, so there is no {name!r:.80}")
         try:
-            named = commit_of_model(name) if name.startswith(SCHEME) else name
+            named = _commit_of_model(name) if name.startswith(_MODEL) else name
             # An empty name would be the last commit.
             if not name.isprintable() or not name.strip():
                 raise RevError(f"unknown Git revision {name!r}")
@@ -107,6 +108,13 @@ def find_revision(name: str) -> Revision:
         files, top = _files_at(repo, commit)
     folder = PurePosixPath(top, Path.cwd().resolve().relative_to(Path(repo.root_dir).resolve()).as_posix())
     return Revision(name, commit, files, str(folder))
+
+
+def _commit_of_model(address: str) -> str:
+    # Takes seconds to import, for what is seldom asked for.
+    from spacewarps.commands.registered_models import commit_of_model
+
+    return commit_of_model(address)
 
 
 def _files_at(repo: Repo, commit: str) -> tuple[DVCFileSystem, str]:
