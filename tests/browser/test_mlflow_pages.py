@@ -90,6 +90,9 @@ def test_the_name_of_a_run_leads_to_result_architecture_and_decisions(
     for block in search["architecture"]:
         row = ["conv", f"k={block['k']}", "{} to {}".format(*block["channels"]), f"{block['val_accuracy']:.4f}"]
         assert " ".join(row) in " ".join(on_runs.page.locator("table").first.inner_text().split())
+    picture = on_runs.page.locator("img[src*='get-artifact']").first
+    picture.wait_for(state="visible")
+    on_runs.page.wait_for_function("image => image.naturalWidth > 100", arg=picture.element_handle())
     on_runs.sees("What can be done next")
     on_runs.sees("What each step decided")
     for block in search["architecture"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from spacewarps.tracking.notes import OWN_ID
 from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.tracker import Tracker
 from tests.tracking.runs import run_of
@@ -42,6 +43,13 @@ def test_what_is_too_long_is_cut(tracker: Tracker) -> None:
     assert len(run.info.run_name) == 250
     assert len(run.data.params["p"]) == 6000
     assert {len(run.data.tags[name]) for name in ("tag", "architecture")} == {5000}
+
+
+def test_a_tag_may_hold_the_id_that_mlflow_gives_its_run(tracker: Tracker) -> None:
+    run_id = tracker.start_run("with a picture", None, {})
+    tracker.log(run_id, tags={"picture": f"of {OWN_ID}"})
+    run = run_of(tracker, run_id)
+    assert run.data.tags["picture"] == f"of {run.info.run_id}"
 
 
 def test_one_value_that_is_refused_does_not_take_the_others_with_it(

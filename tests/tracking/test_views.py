@@ -134,6 +134,7 @@ def test_a_description_has_result_architecture_decisions_and_what_is_next() -> N
         "| 1 | conv 5x5 k=8 | 1 to 8 | 0.5000 |",
         "`dvc exp run --set-param search.max_layers=3`",
         "- step 1: conv 5x5 k=8 joins: loss 0.5",
+        "](get-artifact?path=depth.png&run_uuid={run_id})",
     ):
         assert part in note
 
@@ -142,3 +143,4 @@ def test_a_description_before_the_test_split_says_so() -> None:
     note = pipeline_tags(SEARCH)["mlflow.note.content"]
     assert note.startswith("The test split was not met yet.")
     assert "report" not in note
+    assert "get-artifact" not in note

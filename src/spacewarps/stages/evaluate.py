@@ -34,7 +34,7 @@ from spacewarps.stages.run_facts import facts_of_run
 from spacewarps.survey.audit import AUDIT_FILE
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.tracking.artifacts import log_survey
-from spacewarps.tracking.description import pipeline_tags
+from spacewarps.tracking.description import PICTURE, pipeline_tags
 from spacewarps.tracking.groups import in_groups
 from spacewarps.training.conformal import prediction_sets
 from spacewarps.training.prediction import predict_probabilities
@@ -116,6 +116,7 @@ def run(stage: Stage) -> None:
         times = {f"baseline.{name}.seconds": seconds for name, seconds in baselines.seconds.items()}
         tracked.log_metrics(in_groups(flatten(evaluation.metrics) | times), final=True)
         warnings = [*tracked.warnings, *blind_spots(evaluation.metrics, markdown_text)]
+        tracked.tracker.log_artifacts(tracked.pipeline_id, reports / "report" / PICTURE)
         tracked.tracker.log(tracked.pipeline_id, tags=pipeline_tags(search, evaluation.metrics, warnings))
         for written in ("report", PAGE, CARD, RUN):
             tracked.log_artifacts(reports / written)

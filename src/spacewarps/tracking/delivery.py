@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from spacewarps.tracking.failures import TrackingError, UnansweredError, barred, cause, reason
 from spacewarps.tracking.notes import (
     COMPUTED_TAG,
+    OWN_ID,
     OWNER_TAG,
     PARENT_TAG,
     RUN_TAG,
@@ -199,7 +200,7 @@ class Delivery:
                 entries = [
                     *(Metric(*metric) for metric in note.metrics),
                     *(Param(*param) for param in note.params),
-                    *(RunTag(*tag) for tag in note.tags),
+                    *(RunTag(key, value.replace(OWN_ID, run_id)) for key, value in note.tags),
                 ]
                 self._write(run_id, entries)
             case Data():

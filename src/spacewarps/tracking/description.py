@@ -4,16 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spacewarps.model.settings import block_label
+from spacewarps.tracking.notes import OWN_ID
 from spacewarps.tracking.views import NOTE_TAG
 from spacewarps.writing import in_percent
 
 ARCHITECTURE_TAG = "spacewarps.architecture"
+#: The picture in the description: an artifact of the pipeline's run, which this page of MLflow shows by its address.
+PICTURE = "depth.png"
+_PICTURE = [f"![how the network grew](get-artifact?path={PICTURE}&run_uuid={OWN_ID})", ""]
 
 
 def pipeline_tags(
     search: Mapping[str, Any], metrics: Mapping[str, Any] | None = None, warnings: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the tags of the pipeline's run: its description, and its architecture in one line.
+
+    Once the test split was met, the description shows :data:`PICTURE`, which the run has to have as an artifact.
 
     Args:
         search: what ``reports/search.json`` holds.
@@ -23,6 +29,7 @@ def pipeline_tags(
     parts = [
         _result(metrics, warnings) if metrics else ["The test split was not met yet.", ""],
         _architecture(search),
+        _PICTURE if metrics else [],
         _what_next(search, tested=metrics is not None),
         # Last, as MLflow's limit on a tag may cut off its end.
         _decisions(search),

@@ -19,6 +19,8 @@ PARENT_TAG = "mlflow.parentRunId"
 OWNER_TAG = "spacewarps.process"
 #: The id that a run has in the notes: MLflow gives ids of its own, in answers that may be lost.
 RUN_TAG = "spacewarps.run"
+#: In a tag, stands for the id that MLflow gives the run: only who delivers the note knows it.
+OWN_ID = "{run_id}"
 
 
 @dataclass(frozen=True)
