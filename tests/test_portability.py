@@ -61,12 +61,25 @@ def portable_bits() -> dict[str, str]:
     return bits("portable")
 
 
+@pytest.fixture(scope="module")
+def native_bits() -> dict[str, str]:
+    return bits("native")
+
+
 @on_linux
 @pytest.mark.long
-def test_this_processors_own_kernels_give_other_bits(portable_bits: dict[str, str]) -> None:
-    native = bits("native")
-    assert native.keys() == portable_bits.keys()
-    assert [name for name in native if native[name] == portable_bits[name]] == []
+def test_this_processors_own_kernels_give_other_bits(
+    native_bits: dict[str, str], portable_bits: dict[str, str]
+) -> None:
+    assert native_bits.keys() == portable_bits.keys()
+    assert [name for name in native_bits if native_bits[name] == portable_bits[name]] == []
+
+
+@on_linux
+@pytest.mark.long
+def test_this_processors_own_kernels_repeat_to_the_bit(native_bits: dict[str, str]) -> None:
+    # In bfloat16, where the processor computes in that.
+    assert bits("native") == native_bits
 
 
 @on_linux
