@@ -354,13 +354,19 @@ def _parser() -> argparse.ArgumentParser:
     journal.set_defaults(action=None)
     actions = journal.add_subparsers(dest="action", metavar="ACTION")
     for action, what in {
-        "push": "copy what the journal knows to FOLDER, for others to pull",
-        "pull": "copy what FOLDER knows into the journal",
+        "push": "copy what the journal knows to PLACE, for others to pull",
+        "pull": "copy what PLACE knows into the journal",
     }.items():
         copying = actions.add_parser(
             action, help=what, description=f"{what[0].upper()}{what[1:]}. Each entry is checked."
         )
-        copying.add_argument("folder", type=_folder, metavar="FOLDER")
+        copying.add_argument(
+            "place",
+            type=_place,
+            metavar="PLACE",
+            help="a folder; remote://NAME, the remote NAME of DVC, or remote://NAME/PATH; or an address such as "
+            "s3://BUCKET/PATH",
+        )
     journal.add_argument("--older-than", type=_positive, metavar="DAYS", help="delete what was not used for as long")
     journal.add_argument("--larger-than", type=_positive, metavar="MB", help="delete the oldest beyond this size")
     commands.add_parser(
@@ -377,6 +383,10 @@ def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("name a folder; `.` is this one")
     return Path(text)
+
+
+def _place(text: str) -> str:
+    return text if "://" in text else str(_folder(text))
 
 
 def _count(text: str) -> int:

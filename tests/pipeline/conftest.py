@@ -1,6 +1,7 @@
 import fcntl
 import shutil
 import signal
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -100,3 +101,29 @@ def spacewarps_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """The address of an S3 server on this machine, whose bucket ``survey`` is empty."""
+    pytest.importorskip("dvc_s3")
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        address = f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/survey", method="PUT")) as answer:
+            assert answer.status == 200
+        yield address
+    finally:
+        server.stop()
+
+
+def without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the keys of whoever runs the tests."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

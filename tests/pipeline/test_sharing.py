@@ -1,13 +1,12 @@
-"""Results that one clone has, in another: data through DVC's remote, candidates through a folder."""
+"""Results that one clone has, in another: data through DVC's remote, candidates through it or through a folder."""
 
 import json
 import shutil
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.conftest import without_keys
 from tests.pipeline.project import Project
 
 pytestmark = pytest.mark.long
@@ -96,32 +95,6 @@ def test_a_search_finds_the_candidates_of_a_colleague(shared: Project, tmp_path:
     assert theirs.git("status", "--porcelain") == ""
 
 
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    """The address of an S3 server on this machine, whose bucket ``survey`` is empty."""
-    pytest.importorskip("dvc_s3")
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        address = f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(urllib.request.Request(f"{address}/survey", method="PUT")) as answer:
-            assert answer.status == 200
-        yield address
-    finally:
-        server.stop()
-
-
-def without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the keys of whoever runs the tests."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
 def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_keys(tmp_path, monkeypatch)
     project = finished.copy(tmp_path / "project")
@@ -141,6 +114,31 @@ def test_a_clone_pulls_from_s3(finished: Project, bucket: str, tmp_path: Path, m
     clone.dvc("pull")
     assert nothing_is_left_to_do(clone)
     assert files_of(clone.folder / "models") == files_of(project.folder / "models")
+
+
+def test_a_search_finds_the_candidates_of_a_colleague_on_s3(
+    shared: Project, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_keys(tmp_path, monkeypatch)
+    mine, theirs = shared.copy(tmp_path / "mine"), clone_of(shared, tmp_path / "theirs")
+    theirs.dvc("pull")
+    for project in (mine, theirs):
+        project.dvc("remote", "add", "--local", "cloud", "s3://survey/demo")
+        for name, value in {"endpointurl": bucket, "access_key_id": "me", "secret_access_key": "a word"}.items():
+            project.dvc("remote", "modify", "--local", "cloud", name, value)
+    mine.dvc("push", "--remote", "cloud")
+    for known in (0, 4):
+        pushed = mine.spacewarps("journal", "push", "remote://cloud")
+        assert (pushed.returncode, pushed.stderr) == (0, "")
+        assert pushed.stdout == f"{4 - known} entries copied to remote://cloud, {known} known there already\n"
+    # DVC's own data lies beside them, and neither touches the other.
+    mine.dvc("gc", "--workspace", "--cloud", "--remote", "cloud", "--force")
+    pulled = theirs.spacewarps("journal", "pull", "remote://cloud")
+    assert (pulled.returncode, pulled.stderr, pulled.stdout.split(" copied")[0]) == (0, "", "4 entries")
+    assert theirs.entries() == mine.entries()
+    said = theirs.dvc("repro", "--force", "--single-item", "search").stdout
+    assert "0 candidates evaluated, 4 found in the journal" in said
+    assert theirs.git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,6 @@ def test_a_folder_without_a_journal_is_refused_in_one_line(shared: Project, tmp_
         (("push", str(tmp_path / "file")), "no folder can be made there"),
         (("push", str(tmp_path / "file/below")), "no folder can be made there"),
         (("pull", ".spacewarps/journal"), "this project's own journal"),
-        (("pull", "s3://survey/journal"), "an address, not a folder"),
     ]:
         done = project.spacewarps("journal", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), arguments

@@ -1,6 +1,5 @@
 import hashlib
 import json
-import math
 import os
 import platform
 import shutil
@@ -20,13 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacewarps.model.blocks import BLOCKS, ConvBlock
-from spacewarps.model.network import ProgressiveModel
-from spacewarps.model.settings import BlockSpec, Configuration
-from spacewarps.model.storage import pack_model
+from spacewarps.model.settings import BlockSpec
 from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search import keys as keys_module
 from spacewarps.search.candidate import Checkpoint, Evaluation
-from spacewarps.search.entries import Copied, copy_entries, list_entries, prune
+from spacewarps.search.entries import Copied, FolderEntries, copy_entries, list_entries, prune
 from spacewarps.search.folds import Fold
 from spacewarps.search.history import Candidate
 from spacewarps.search.journal import FolderJournal, Journal, JournalError, ReadOnlyJournal
@@ -35,31 +32,17 @@ from spacewarps.search.settings import CandidateSettings, WarmStart
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.dataset import Space_Galaxi
 from spacewarps.survey.prepared import PreparedSurvey
-from spacewarps.training.compute import Compute, kind_of_machine, named_random_state
+from spacewarps.training.compute import Compute, kind_of_machine
 from spacewarps.training.score import Epoch, Outcomes, Score
 from spacewarps.training.settings import Optimiser
+from tests.search.checkpoints import HALF, NETWORK, WHOLE, evaluation_on, network
 
 KEY, OTHER_KEY = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))
 
 
-def network(k: int = 1) -> bytes:
-    with named_random_state(k, "initialisation"):
-        model = ProgressiveModel((1, 4, 4), (), ("a", "b"), Configuration(1, 1, 0.0))
-        model.add_block(k)
-    return pack_model(model)
-
-
-NETWORK = network()
-EPOCHS = (Epoch(1, math.inf, Score(0.1, math.inf)), Epoch(2, 1 / 3, Score(2 / 3, 1e-300)))
-OUTCOMES = (Outcomes(bytes(range(15))), Outcomes(bytes(range(15, 30))))
-HALF = Checkpoint(EPOCHS[:1], OUTCOMES[:1], 17, NETWORK, b"state \n\n\x00\xff")
-WHOLE = Checkpoint(EPOCHS, OUTCOMES, 17, NETWORK, None)
-
-
 @pytest.fixture
 def evaluation(compute: Compute) -> Evaluation:
-    settings = CandidateSettings(4, WarmStart("siblings"), Optimiser(), "all")
-    return Evaluation(Candidate(2, BlockSpec(4, "conv", 3), 11), 0, NETWORK, "deeper", 12, settings, compute, 4)
+    return evaluation_on(compute)
 
 
 @pytest.fixture
@@ -67,6 +50,10 @@ def journal(tmp_path: Path) -> Iterator[FolderJournal]:
     found = FolderJournal(tmp_path / "journal")
     yield found
     found.close()
+
+
+def copied(source: Path, target: Path) -> Copied:
+    return copy_entries(FolderEntries(source), FolderEntries(target), lambda _: None)
 
 
 def entry(journal: FolderJournal, key: str = KEY) -> Path:
@@ -111,10 +98,10 @@ def test_entries_are_copied_where_the_other_journal_does_not_know_them_or_not_as
             journal.write(key, evaluation, mine)
             if theirs is not None:
                 other.write(key, evaluation, theirs)
-        assert copy_entries(journal.folder, other.folder) == Copied(new=2, known=1, damaged=0)
+        assert copied(journal.folder, other.folder) == Copied(new=2, known=1, damaged=0)
         assert [other.find(key) for key in (KEY, OTHER_KEY, third)] == [WHOLE] * 3
         assert entry(other).read_bytes() == entry(journal).read_bytes()
-        assert copy_entries(journal.folder, other.folder) == Copied(new=0, known=3, damaged=0)
+        assert copied(journal.folder, other.folder) == Copied(new=0, known=3, damaged=0)
 
 
 @pytest.mark.parametrize("fault", ["torn", "altered", "of another name", "a folder"])
@@ -136,10 +123,10 @@ def test_a_damaged_entry_is_not_copied_and_one_in_the_other_journal_is_replaced(
             case _:
                 damaged.mkdir()
         expected = Copied(new=0, known=0, damaged=0 if fault == "a folder" else 1)
-        assert copy_entries(other.folder, tmp_path) == expected
+        assert copied(other.folder, tmp_path) == expected
         assert not list(tmp_path.glob("*.candidate"))
         if fault != "a folder":
-            assert copy_entries(journal.folder, other.folder) == Copied(new=1, known=0, damaged=0)
+            assert copied(journal.folder, other.folder) == Copied(new=1, known=0, damaged=0)
             assert damaged.read_bytes() == good
 
 

@@ -186,7 +186,7 @@ def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[
         say(f"  `{repro}` there has nothing to do")
         return
     say(f"  `{repro}` there runs {', '.join(left)}, and what depends on {'them' if len(left) > 1 else 'it'}")
-    say("  `spacewarps journal pull FOLDER` there brings candidates that another journal knows; the same checkout")
+    say("  `spacewarps journal pull PLACE` there brings candidates that another journal knows; the same checkout")
     say("  command then says whether the hashes are those of the run")
 
 

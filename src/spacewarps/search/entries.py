@@ -5,10 +5,13 @@ import itertools
 import json
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +23,10 @@ from spacewarps.search.sealed import read_sealed, sweep, write_sealed
 from spacewarps.training.score import Epoch, Outcomes, Score
 
 SUFFIX = ".candidate"
-_HEADER_AT_MOST = 1 << 20
+#: No header of an entry, with the hash before it, is longer, in bytes.
+HEADER_AT_MOST = 1 << 20
+# A place that is far away takes its time for each; more of them would only share the line.
+_AT_ONCE = 8
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,6 +45,35 @@ class _Header(BaseModel):
     parameters: int = Field(ge=0)
     epochs: list[tuple[_Loss, _Share, _Loss]] = Field(min_length=1)
     of_epochs: int
+
+    def parts(self) -> list[int]:
+        """Return the sizes of what follows it, in bytes: the network, its optimiser's state, outcomes of each epoch."""
+        return [self.network, self.optimiser_state or 0, *[self.outcomes] * len(self.epochs)]
+
+    def is_of(self, key: str) -> bool:
+        """Return whether it is that of the evaluation called ``key``, in the format of today."""
+        return (self.format, self.key) == (FORMAT, key)
+
+
+class Entries(Protocol):
+    """The entries of a journal, wherever they are, each by the name of its file."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all entries that are there."""
+
+    def epochs(self, name: str) -> int:
+        """Return of how many epochs an entry is; of none if it is missing, or known for damaged without much ado."""
+
+    def read(self, name: str) -> bytes:
+        """Return what an entry holds, without its seal.
+
+        Raises:
+            OSError: it is not there.
+            ValueError: it is torn or altered.
+        """
+
+    def write(self, name: str, content: bytes) -> None:
+        """Seal ``content``, and let it be there in full under ``name``, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +162,9 @@ def _unpacked(content: bytes, key: str) -> Checkpoint:
         header = _Header.model_validate_json(line, strict=False)
     except ValidationError as error:
         raise ValueError(str(error)) from None
-    if (header.format, header.key) != (FORMAT, key):
+    if not header.is_of(key):
         raise ValueError("an entry of another candidate")
-    epochs_of = [header.outcomes] * len(header.epochs)
-    network, state, *outcomes = _parts(body, [header.network, header.optimiser_state or 0, *epochs_of])
+    network, state, *outcomes = _parts(body, header.parts())
     unpack_model(network)
     epochs = tuple(
         Epoch(number, train_loss, Score(accuracy, loss))
@@ -156,41 +190,106 @@ def list_entries(folder: Path) -> Iterator[Entry]:
     """Yield the entries of the journal in ``folder`` that can be read, the last used first."""
     for modified, size, path in _files(folder):
         with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
-            file.readline(_HEADER_AT_MOST)
-            header = _Header.model_validate_json(file.readline(_HEADER_AT_MOST), strict=False)
+            file.readline(HEADER_AT_MOST)
+            header = _Header.model_validate_json(file.readline(HEADER_AT_MOST), strict=False)
             accuracy = header.epochs[-1][1]
             yield Entry(path, header.what, accuracy, len(header.epochs), header.of_epochs, size, modified)
 
 
-def copy_entries(source: Path, target: Path) -> Copied:
-    """Copy what the journal in ``source`` knows, and the one in ``target`` does not, or not as far.
+class FolderEntries:
+    """The entries of the journal in a folder.
 
-    Each entry is read as a search reads it: one that is torn, altered or that of another candidate than its name says
-    is left out, and one of these in ``target`` is replaced. Searches may use both journals meanwhile.
+    Args:
+        folder: of the journal; entries are written only where it is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all entries that are there, the last used first."""
+        return [path.name for _, _, path in _files(self.folder)]
+
+    def epochs(self, name: str) -> int:
+        """Return of how many epochs an entry is; of none if it is missing or damaged."""
+        try:
+            return len(_unpacked(self.read(name), name.removesuffix(SUFFIX)).epochs)
+        except (OSError, ValueError, ModelError):
+            return 0
+
+    def read(self, name: str) -> bytes:
+        """Return what an entry holds, without its seal.
+
+        Raises:
+            OSError: it is not there.
+            ValueError: it is torn or altered.
+        """
+        return read_sealed(self.folder / name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Seal ``content``, and let it be there in full under ``name``, or not at all.
+
+        Raises:
+            OSError: it cannot be written; nothing is left of it.
+        """
+        write_sealed(self.folder / name, content)
+
+
+def copy_entries(source: Entries, target: Entries, advance: Callable[[int], object]) -> Copied:
+    """Copy what ``source`` knows, and ``target`` does not, or not as far.
+
+    Each entry is read as a search reads it before it is copied: one that is torn, altered or that of another candidate
+    than its name says is left out, and one of these in ``target`` is replaced. Searches may use both meanwhile.
+
+    Args:
+        source: what is copied.
+        target: where it is copied to.
+        advance: is told of each entry that is done.
 
     Raises:
-        OSError: an entry cannot be written; those before it are there, and nothing is left of it.
+        OSError, SpaceWarpsError: an entry cannot be written; those before it are there, and nothing is left of it.
     """
-    new = known = damaged = 0
-    for _, _, path in _files(source):
-        content, epochs = _content_of(path)
-        if not epochs:
-            damaged += 1
-        elif epochs <= _content_of(target / path.name)[1]:
-            known += 1
-        else:
-            write_sealed(target / path.name, content)
-            new += 1
-    return Copied(new, known, damaged)
+    counts: Counter[str] = Counter(new=0, known=0, damaged=0)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for what in threads.map(partial(_copy, source, target), source.names()):
+            counts[what] += 1
+            advance(1)
+    return Copied(**counts)
 
 
-def _content_of(path: Path) -> tuple[bytes, int]:
-    """Return what an entry holds, and of how many epochs; of none if it is missing or damaged."""
+def _copy(source: Entries, target: Entries, name: str) -> Literal["new", "known", "damaged"]:
+    known = target.epochs(name)
+    # What both have need not be read in full to see which has come further.
+    if known and (there := source.epochs(name)) <= known:
+        return "known" if there else "damaged"
     try:
-        content = read_sealed(path)
-        return content, len(_unpacked(content, path.name.removesuffix(SUFFIX)).epochs)
+        content = source.read(name)
+        _unpacked(content, name.removesuffix(SUFFIX))
     except (OSError, ValueError, ModelError):
-        return b"", 0
+        return "damaged"
+    target.write(name, content)
+    return "new"
+
+
+def epochs_by_header(beginning: bytes, size: int, name: str) -> int:
+    """Return of how many epochs an entry is, as its header has it; of none if its size or its name is not as that says.
+
+    Args:
+        beginning: the first bytes of its file, the whole header among them.
+        size: of the file, in bytes.
+        name: of the file.
+    """
+    digest, _, rest = beginning.partition(b"\n")
+    line, _, _ = rest.partition(b"\n")
+    try:
+        header = _Header.model_validate_json(line, strict=False)
+    except ValidationError:
+        return 0
+    is_whole = size == len(digest) + 1 + len(line) + 1 + sum(header.parts())
+    return len(header.epochs) if is_whole and header.is_of(name.removesuffix(SUFFIX)) else 0
 
 
 def prune(folder: Path, *, older_than: float | None, larger_than: int | None) -> tuple[int, int]:

@@ -10,6 +10,23 @@ from pathlib import Path
 _SECONDS_UNTIL_LEFT_OVER = 3600.0
 
 
+def seal(content: bytes) -> bytes:
+    """Return ``content`` behind its hash."""
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def unseal(data: bytes) -> bytes:
+    """Return what :func:`seal` was given.
+
+    Raises:
+        ValueError: ``data`` is torn or altered.
+    """
+    digest, _, content = data.partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("torn or altered")
+    return content
+
+
 def write_sealed(path: Path, content: bytes) -> None:
     """Write ``content`` behind its hash, so that after a power loss it is there in full, or not at all.
 
@@ -21,8 +38,7 @@ def write_sealed(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
-            file.write(content)
+            file.write(seal(content))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -46,10 +62,7 @@ def read_sealed(path: Path) -> bytes:
     # A named pipe would be waited for.
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
-    digest, _, content = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("torn or altered")
-    return content
+    return unseal(path.read_bytes())
 
 
 def sweep(folder: Path) -> None:
