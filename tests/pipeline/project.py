@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -108,10 +107,11 @@ class Project:
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
 
-    def experiments(self) -> str:
-        """Return what ``make experiments`` shows."""
-        recipe = (ROOT / "Makefile").read_text().partition("\nexperiments:")[2].splitlines()[1]
-        return self.dvc(*shlex.split(recipe.replace("$$", "$"))[1:]).stdout
+    def experiments(self, columns: int = 80) -> list[str]:
+        """Return the lines that ``make experiments`` shows in a terminal of a width."""
+        wide = self.at(self.folder)
+        wide.variables = {**self.variables, "COLUMNS": str(columns)}
+        return wide.run(*self.make_command("experiments")).stdout.splitlines()
 
     @staticmethod
     def make_command(*arguments: str) -> list[str]:

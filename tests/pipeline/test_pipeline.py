@@ -155,9 +155,31 @@ def test_plots_and_metrics_are_there_for_dvc(finished: Project) -> None:
 
 
 def test_tables_of_dvc_fit_a_terminal(finished: Project) -> None:
-    for shown in (finished.dvc("metrics", "show").stdout, finished.experiments()):
-        assert "accuracy" in shown
-        assert max(map(len, shown.splitlines())) <= 80
+    for shown in (finished.dvc("metrics", "show").stdout.splitlines(), finished.experiments(columns=80)):
+        assert any("accuracy" in line for line in shown)
+        assert max(map(len, shown)) <= 80
+
+
+def test_experiments_with_several_changed_params_fit_a_terminal(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    params = project.params()
+    accuracy = f"{json.loads((project.folder / 'reports/result.json').read_text())['accuracy']:.5g}"
+    params["search"]["max_layers"], params["train"]["epochs"] = 12, 345
+    project.write_params(params)
+    project.dvc("exp", "save", "--name", "deep-and-long", "evaluate")
+    shown = project.experiments(columns=80)
+    assert max(map(len, shown)) <= 80
+    (row,) = [line for line in shown if "deep-and-long" in line]
+    assert row.split()[-3:] == [accuracy, "12", "345"]
+
+    params["optimiser"]["learning_rate"] = 0.00012
+    project.write_params(params)
+    project.dvc("exp", "save", "--name", "deep-and-slow", "evaluate")
+    shown = project.experiments(columns=120)
+    assert max(map(len, shown)) <= 120
+    assert {"accuracy", "log_loss", "optimiser.learning_rate"} <= set(shown[1].split())
+    (row,) = [line for line in shown if "deep-and-slow" in line]
+    assert row.split()[-3:] == ["0.00012", "12", "345"]
 
 
 def test_the_page_and_the_card_say_what_the_result_was_made_from(finished: Project, runs: list[Run]) -> None:

@@ -12,23 +12,28 @@ from typing import Any
 from configobj import ConfigObj
 from dvc.config import Config, merge
 
+from spacewarps.commands.committed_changes import commit_of_experiment, commits_with_changes, experiment_at
 from spacewarps.commands.recorded_outputs import commits_with, differing_outputs, read_outputs
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.git import run_git
 from spacewarps.progress import say
 from spacewarps.tracking.pipeline_file import PIPELINES
 from spacewarps.tracking.recorded_run import RecordedRun, find_recorded_run
+from spacewarps.tracking.revision import MOST_NAMED
 
 _PARAMS = "params.yaml"
 _ERROR = "ERROR: "
 _LOCAL_SETTINGS = Path(".dvc/config.local")
+#: What DVC says of what it has not fetched.
+_MISSING = ("deleted", "not in cache")
 _LOCKS = [file.with_suffix(".lock") for file in PIPELINES]
 
 
 def run(run_id: str, folder: Path) -> None:
     """Make a git worktree of the run's commit in ``folder``, with its params and, where they can be had, its results.
 
-    If ``folder`` is such a worktree already, say whether the results in it are those of the run.
+    Where the run had changes that were not committed, it is a worktree of a commit that has them, as that of a DVC
+    experiment. If ``folder`` is such a worktree already, say whether the results in it are those of the run.
 
     Raises:
         SpaceWarpsError: the run cannot be repeated from git, or ``folder`` is taken; nothing is left of it.
@@ -37,16 +42,20 @@ def run(run_id: str, folder: Path) -> None:
     recorded = find_recorded_run(run_id, project)
     below = Path(run_git(project, "rev-parse", "--show-prefix").stdout.rstrip("\n"))
     _check_commit(project, recorded)
-    if _is_tree_of(recorded, folder, below):
+    commits = commits_with_changes(recorded, project, _LOCKS) if recorded.changed else [recorded.commit]
+    if any(_is_tree_of(recorded, folder, below, commit) for commit in commits):
         _compare(recorded, folder / below)
         return
+    if not commits:
+        raise _not_committed(project, recorded)
     if os.path.lexists(folder):
         raise SpaceWarpsError(f"{folder} is there already, and is no working tree of this run; name another folder")
     try:
-        _add_worktree(project, folder.absolute(), recorded.commit)
+        _add_worktree(project, folder.absolute(), commits[0])
         tree = folder.absolute() / below
         (tree / _PARAMS).write_bytes(recorded.params_file)
-        results = _commit_with_results(tree, recorded)
+        commit = _go_to_changes(tree, recorded, commits) if recorded.changed else recorded.commit
+        results = commit if recorded.changed else _commit_with_results(tree, recorded)
         if results:
             _take_results(tree, results)
         _share_cache(project, tree)
@@ -56,7 +65,7 @@ def run(run_id: str, folder: Path) -> None:
         with contextlib.suppress(SpaceWarpsError):
             run_git(project, "worktree", "remove", "--force", str(folder.absolute()), may_fail=True)
         raise
-    _tell(recorded, folder / below, results, left)
+    _tell(recorded, folder / below, commit, results, left)
 
 
 def _check_commit(project: Path, recorded: RecordedRun) -> None:
@@ -70,13 +79,21 @@ def _check_commit(project: Path, recorded: RecordedRun) -> None:
         raise SpaceWarpsError(
             f"{which}: its commit {commit[:12]} has no {recorded.pipeline} here; run this in its project"
         )
-    if recorded.changed:
-        (first, *others), name = recorded.changed, recorded.experiment
-        more = f" and {len(others)} more" if others else ""
-        advice = f"`dvc exp apply {name}` may have them" if name else "commit first, and run it again"
-        raise SpaceWarpsError(
-            f"{which}: {first}{more} had changes when it ran that are not in its commit {commit[:12]}; {advice}"
-        )
+
+
+def _not_committed(project: Path, recorded: RecordedRun) -> SpaceWarpsError:
+    name, advice = recorded.experiment, "commit first, and run it again"
+    if name and not commit_of_experiment(recorded, project):
+        advice = f"`dvc exp pull REMOTE {name}` brings the experiment if it was pushed; or else {advice}"
+    return SpaceWarpsError(
+        f"run {recorded.run_id} ({recorded.name}): {_changed(recorded)} had changes when it ran that are not in its "
+        f"commit {recorded.commit[:12]}, nor with its results in any other; {advice}"
+    )
+
+
+def _changed(recorded: RecordedRun) -> str:
+    first, *others = recorded.changed
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _add_worktree(project: Path, folder: Path, commit: str) -> None:
@@ -86,14 +103,36 @@ def _add_worktree(project: Path, folder: Path, commit: str) -> None:
     run_git(project, "worktree", "add", "--quiet", "--detach", str(folder), commit)
 
 
-def _is_tree_of(recorded: RecordedRun, folder: Path, below: Path) -> bool:
+def _is_tree_of(recorded: RecordedRun, folder: Path, below: Path, commit: str) -> bool:
     """Return whether ``folder`` holds what :func:`run` has made for the same run."""
     try:
         params = (folder / below / _PARAMS).read_bytes()
         at = run_git(folder, "rev-parse", "HEAD", "--show-cdup").stdout.split("\n")
     except (OSError, SpaceWarpsError):
         return False
-    return params == recorded.params_file and at[:2] == [recorded.commit, ""]
+    return params == recorded.params_file and at[:2] == [commit, ""]
+
+
+def _go_to_changes(tree: Path, recorded: RecordedRun, commits: list[str]) -> str:
+    """Check out in ``tree`` the first of ``commits`` whose files are those that its ``dvc.lock`` has the hashes of."""
+    for commit in commits:
+        run_git(tree, "checkout", "--quiet", "--force", "--detach", commit)
+        (tree / _PARAMS).write_bytes(recorded.params_file)
+        left = _left_to_do(tree, recorded)
+        # Not all may be named, and the last are those that git did not track, which a commit may lack.
+        all_named = len(recorded.changed) < MOST_NAMED
+        if _only_lacks_data(left) and (all_named or not _absent_inputs(tree, recorded, left)):
+            return commit
+    raise _not_committed(tree, recorded)
+
+
+def _only_lacks_data(left: Mapping[str, list[Any]]) -> bool:
+    """Say whether DVC finds nothing changed, and at most something missing."""
+    changes = [change for of_stage in left.values() for change in of_stage]
+    return all(
+        isinstance(change, dict) and all(state in _MISSING for states in change.values() for state in states.values())
+        for change in changes
+    )
 
 
 def _commit_with_results(tree: Path, recorded: RecordedRun) -> str | None:
@@ -171,8 +210,12 @@ def _compare(recorded: RecordedRun, tree: Path) -> None:
     say(f"{lock} has the hashes of all {len(recorded.outputs)} outputs of run {recorded.run_id}")
 
 
-def _tell(recorded: RecordedRun, tree: Path, results: str | None, left: Mapping[str, list[Any]]) -> None:
-    say(f"{tree}: commit {recorded.commit[:12]} with the params of run {recorded.run_id} ({recorded.name})")
+def _tell(recorded: RecordedRun, tree: Path, commit: str, results: str | None, left: Mapping[str, list[Any]]) -> None:
+    name = experiment_at(commit, tree)
+    of = f" of experiment {name}" if name else ""
+    say(f"{tree}: commit {commit[:12]}{of} with the params of run {recorded.run_id} ({recorded.name})")
+    if recorded.changed:
+        say(f"  code: with the changes to {_changed(recorded)} that were not in commit {recorded.commit[:12]}")
     if results:
         say(f"  results: those that commit {results[:12]} holds, with the hashes of the run")
     else:

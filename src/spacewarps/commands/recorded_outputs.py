@@ -36,4 +36,9 @@ def commits_with(digest: str, folder: Path, locks: Sequence[Path]) -> Iterator[t
     """
     found = run_git(folder, "log", "--all", "--format=%H", f"-S{digest}", "--", *map(str, locks)).stdout
     for commit in found.split():
-        yield commit, [run_git(folder, "show", f"{commit}:./{lock}", may_fail=True).stdout for lock in locks]
+        yield commit, locks_at(commit, folder, locks)
+
+
+def locks_at(commit: str, folder: Path, locks: Sequence[Path]) -> list[str]:
+    """Return what each of ``locks`` in the project's ``folder`` holds at ``commit``: nothing where there is none."""
+    return [run_git(folder, "show", f"{commit}:./{lock}", may_fail=True).stdout for lock in locks]

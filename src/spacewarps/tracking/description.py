@@ -89,7 +89,7 @@ def _what_next(search: Mapping[str, Any], *, tested: bool) -> list[str]:
         *([grow] if search["stopped"] == "max_layers" else []),
         *([look] if tested else []),
         "- Try other params: `dvc exp run --set-param NAME=VALUE`. The view Results has a row for each, and so has "
-        "`dvc exp show --only-changed --drop 'Created|ece|.*/'`.",
+        "`dvc exp show --only-changed --drop 'Created|ece|blocks|.*/'`.",
         "- Quote a figure of the whole survey, not of one split: `dvc repro crossvalidation/dvc.yaml`.",
         "",
     ]

@@ -16,9 +16,9 @@ EXPERIMENT_TAG = "dvc.experiment"
 #: The files that were not as in the commit, as JSON; params and outputs do not count.
 CHANGED_TAG = "spacewarps.changed"
 
-# So that they fit into a tag.
-# MLflow takes a tag that holds so many names of such a length, whatever characters they have.
-_NAMED, _LENGTH = 8, 100
+#: How many are named at most: MLflow takes a tag with so many names of such a length, whatever characters they have.
+MOST_NAMED = 8
+_LENGTH = 100
 
 
 def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
@@ -32,7 +32,7 @@ def git_and_dvc_tags(stages: Iterable[ListedStage]) -> dict[str, str]:
         commit = re.match(r"[0-9a-f]{40,64}$", run_git(here, "rev-parse", "HEAD").stdout.strip())
         if commit:
             tags[COMMIT_TAG] = commit[0]
-            tags[CHANGED_TAG] = json.dumps([name[:_LENGTH] for name in _changed_files(here, stages)[:_NAMED]])
+            tags[CHANGED_TAG] = json.dumps([name[:_LENGTH] for name in _changed_files(here, stages)[:MOST_NAMED]])
     except (SpaceWarpsError, OSError):
         # There is no git or no repository, or git cannot be run.
         pass
