@@ -69,7 +69,7 @@ compare: $(READY) ## search beside Optuna and fixed networks, in outer folds of 
 	python benchmarks/search_settings.py data/prepared .spacewarps/comparison
 
 # Without these words DVC's table has a column for each file of code, and for each param that no experiment changes. With
-# them, two changed params fit into 80 columns, and three into 120.
+# them, three changed params fit into 120 columns, and two with short names into 80.
 experiments: versioned $(READY) ## list the experiments: what was changed, and what came of it
 	@if [ "$$(tput cols 2>/dev/null || echo 80)" -lt 120 ]; then kept=accuracy; else kept='accuracy|log_loss'; fi; \
 	  dvc exp show --only-changed --keep "($$kept)$$" --drop 'Created|log_loss|ece|blocks|.*/'
