@@ -113,8 +113,10 @@ def bucket() -> Iterator[str]:
     try:
         _, port = server.get_host_and_port()
         address = f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(urllib.request.Request(f"{address}/survey", method="PUT")) as answer:
-            assert answer.status == 200
+        # All servers of a process have the same buckets, with what other tests have left there.
+        for path, method in (("moto-api/reset", "POST"), ("survey", "PUT")):
+            with urllib.request.urlopen(urllib.request.Request(f"{address}/{path}", method=method)) as answer:
+                assert answer.status == 200
         yield address
     finally:
         server.stop()

@@ -170,7 +170,12 @@ def tree_of(client: MlflowClient, folder: Path) -> list[dict[str, Any]]:
             "name": run.info.run_name,
             "status": run.info.status,
             "params": run.data.params,
-            "tags": {name: value for name, value in run.data.tags.items() if name not in OF_ONE_RUN},
+            # The description of a run shows a picture of its own, by its id.
+            "tags": {
+                name: value.replace(run.info.run_id, "ID")
+                for name, value in run.data.tags.items()
+                if name not in OF_ONE_RUN
+            },
             "metrics": {
                 name: [(point.step, point.value) for point in client.get_metric_history(number, name)]
                 for name in run.data.metrics
