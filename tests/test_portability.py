@@ -50,8 +50,8 @@ def output_of(command: list[str], variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def bits(kernels: str) -> dict[str, str]:
-    found: dict[str, Any] = json.loads(run_python(str(PIPELINE), kernels))
+def bits(kernels: str, precision: str = "fp32") -> dict[str, str]:
+    found: dict[str, Any] = json.loads(run_python(str(PIPELINE), kernels, "cpu", precision))
     assert (found["machine"] == "x86_64, portable kernels") == (kernels == "portable")
     return dict(found["found"])
 
@@ -78,8 +78,16 @@ def test_this_processors_own_kernels_give_other_bits(
 @on_linux
 @pytest.mark.long
 def test_this_processors_own_kernels_repeat_to_the_bit(native_bits: dict[str, str]) -> None:
-    # In bfloat16, where the processor computes in that.
     assert bits("native") == native_bits
+
+
+@on_linux
+@pytest.mark.long
+@pytest.mark.skipif(not computes_in_bf16(torch.device("cpu")), reason="this processor has no arithmetic for bfloat16")
+def test_bfloat16_repeats_to_the_bit(native_bits: dict[str, str]) -> None:
+    found = bits("native", "bf16")
+    assert bits("native", "bf16") == found
+    assert [name for name in found if found[name] == native_bits[name]] == []
 
 
 @on_linux

@@ -1,6 +1,6 @@
 """Search, final training, prediction and saliency on a few samples, in a process with the kernels that it is told.
 
-    python tests/tiny_pipeline.py portable|native
+    python tests/tiny_pipeline.py portable|native [cpu|cuda [fp32|bf16]]
 
 Prints a line of JSON: a hash of what each part came to, to the bit.
 """
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from typing import Any
 
 from spacewarps.portability import is_pinned, pin_kernels
 
@@ -20,7 +21,6 @@ if sys.argv[1] == "portable":
 
 import numpy as np
 import pandas as pd
-import torch
 
 from spacewarps.model.settings import Configuration
 from spacewarps.model.storage import pack_model
@@ -65,7 +65,8 @@ def of_search(result: SearchResult) -> str:
 
 
 def main() -> None:
-    compute = set_up_compute(ComputeSettings("cpu", "fp32", 1))
+    given: list[Any] = [*sys.argv[2:], *("cpu", "fp32")[len(sys.argv) - 2 :]]
+    compute = set_up_compute(ComputeSettings(given[0], given[1], 1))
     augmentation, found = Augmentation(), {}
     data = made_up(1)
     folds = deal_folds(data, 2, augmentation, 1)
@@ -99,7 +100,7 @@ def main() -> None:
         bands[:1], siblings, configuration=Configuration(8, 2, 0.1), optimiser=OPTIMISER, compute=compute, seed=1
     )
     found["siblings, three bands"] = of_search(result)
-    print(json.dumps({"machine": kind_of_machine(torch.device("cpu")), "found": found}))
+    print(json.dumps({"machine": kind_of_machine(compute.device), "found": found}))
 
 
 main()

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from spacewarps.errors import SurveyError
 from spacewarps.survey.augmentation import Augmentation
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.dataset import Batch
-from spacewarps.survey.loaders import SeededBatchSampler, create_train_val_dataloaders, epoch_batches
+from spacewarps.survey.loaders import (
+    SeededBatchSampler,
+    create_train_val_dataloaders,
+    epoch_batches,
+    fetched_ahead,
+)
 from tests.survey.delivery import Delivery
 
 
@@ -172,3 +178,25 @@ def test_every_sample_comes_once_in_batches_that_are_nearly_equal(
     assert len(batches) == len(SeededBatchSampler(samples, batch_size, seed=1, shuffle=shuffle))
     later = epoch_batches(samples, batch_size, seed=1, epoch=epoch + 1, shuffle=shuffle)
     assert len({batch.seed for batch in [*batches, *later]}) == 2 * len(batches)
+
+
+def test_the_next_is_fetched_while_one_is_used() -> None:
+    fetched = {number: threading.Event() for number in range(5)}
+
+    def fetch(number: int) -> int:
+        fetched[number].set()
+        return 10 * number
+
+    found = []
+    for number in fetched_ahead(fetch, range(5)):
+        assert number == 40 or fetched[number // 10 + 1].wait(10)
+        found.append(number)
+    assert found == [0, 10, 20, 30, 40]
+    assert list(fetched_ahead(fetch, [])) == []
+
+
+def test_what_cannot_be_fetched_is_said_where_it_would_have_come() -> None:
+    batches = fetched_ahead(lambda number: 1 // number, [1, 0, 1])
+    assert next(batches) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(batches)

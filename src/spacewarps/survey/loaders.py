@@ -1,8 +1,10 @@
 """Batches in an order that the seed alone decides."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -13,6 +15,9 @@ from spacewarps.survey.columns import Columns
 from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
 from spacewarps.survey.in_memory import prepare_in_memory
 from spacewarps.survey.prepared import load_prepared_survey
+
+Item = TypeVar("Item")
+Fetched = TypeVar("Fetched")
 
 
 def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool) -> Iterator[BatchIndices]:
@@ -26,6 +31,22 @@ def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int, shuff
     )
     for number, part in enumerate(torch.tensor_split(order, -(-samples // batch_size))):
         yield BatchIndices(part.tolist(), derive_seed(seed, "augmentation", epoch, number))
+
+
+def fetched_ahead(fetch: Callable[[Item], Fetched], items: Iterable[Item]) -> Iterator[Fetched]:
+    """Yield ``fetch(item)`` for every item, in order; while one is used, another thread fetches the next.
+
+    Raises:
+        Exception: whatever ``fetch`` raises, where its item would have come.
+    """
+    waiting: deque[Future[Fetched]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for item in items:
+            waiting.append(thread.submit(fetch, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class SeededBatchSampler(Sampler[list[int]]):

@@ -10,8 +10,8 @@ from torch.nn import functional
 from spacewarps.errors import ModelError
 from spacewarps.model.network import ProgressiveModel
 from spacewarps.seeds import derive_seed
-from spacewarps.survey.dataset import Space_Galaxi
-from spacewarps.survey.loaders import epoch_batches
+from spacewarps.survey.dataset import Batch, BatchIndices, Space_Galaxi
+from spacewarps.survey.loaders import epoch_batches, fetched_ahead
 from spacewarps.training.compute import Compute, check_surroundings, named_random_state
 from spacewarps.training.prediction import score_side_by_side
 from spacewarps.training.schedule import one_cycle
@@ -201,13 +201,21 @@ def run_pass(trainings: Sequence[Training], train: Space_Galaxi, *, batch_size: 
     for training in trainings:
         training.begin_epoch()
     batches = epoch_batches(len(train), batch_size, seed=derive_seed(seed, "batches"), epoch=epoch, shuffle=True)
-    for number, indices in enumerate(batches):
-        images, labels, features = (part.to(compute.device, non_blocking=True) for part in train.batch(indices))
+    for number, batch in enumerate(_fetched(train, batches, compute)):
+        images, labels, features = (part.to(compute.device, non_blocking=True) for part in batch)
         with torch.no_grad(), compute.autocast():
             maps = first.model.maps(images, depth)
         for training in trainings:
             training.learn(number, maps, labels, features)
             yield len(labels)
+
+
+def _fetched(train: Space_Galaxi, batches: Iterator[BatchIndices], compute: Compute) -> Iterator[Batch]:
+    """Yield the batches; while an accelerator learns from one, the processor prepares the next."""
+    if compute.device.type == "cpu":
+        return map(train.batch, batches)
+    # A copy to the device waits for what it computes, unless it is made from memory that cannot be moved.
+    return fetched_ahead(lambda indices: Batch(*(part.pin_memory() for part in train.batch(indices))), batches)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ class ProcessesSettings:
     """How many processes there are.
 
     Args:
-        workers: ``auto``: one for each accelerator, or as many as the cores allow.
+        workers: ``auto``: as many as the cores allow, but at most eight for each accelerator.
 
     Raises:
         SettingsError: it is out of range.
