@@ -1,6 +1,6 @@
 """What the search finds for its compute, beside Optuna and fixed networks, over the outer folds of a survey.
 
-    python benchmarks/comparison.py PREPARED KEPT --name NAME [--seeds 1 2] [--methods search optuna ...]
+    python benchmarks/comparison.py PREPARED KEPT --name NAME [--seeds 1 2] [--folds 1 2] [--methods search optuna ...]
 
 PREPARED is a prepared survey (`spacewarps prepare`, or `benchmarks/sdss.py`). The search runs first in each fold, with
 the defaults; all others have the seconds of processor time that it took. Everything runs on one thread. Answers are

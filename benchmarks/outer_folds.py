@@ -1,8 +1,9 @@
 """Methods side by side over the outer folds of a survey: each in a process of one thread, all on the same samples.
 
 A method sees the sources outside one part of the survey, and answers for that part. Its clock counts processor time.
-Every answer is kept in a folder, so that what was interrupted goes on; a table compares methods by the paired
-differences of their answers, with standard errors clustered by source.
+Every answer is kept in a folder, so that what was interrupted goes on, on another machine too: portable kernels give it
+the same bits there. All methods of one outer fold run on the machine of the first one, whose seconds they have. A table
+compares methods by the paired differences of their answers, with standard errors clustered by source.
 """
 
 import argparse
@@ -33,18 +34,21 @@ from spacewarps.evaluation.losses import sample_losses
 from spacewarps.evaluation.metrics import expected_calibration_error
 from spacewarps.files import outputs
 from spacewarps.model.ensemble import Network
+from spacewarps.model.settings import Configuration
 from spacewarps.portability import portable_environment
-from spacewarps.provenance import fingerprint_of_code
 from spacewarps.search.clustered import estimate
 from spacewarps.search.folds import deal_folds
+from spacewarps.search.settings import SearchSettings
 from spacewarps.seeds import derive_seed, numpy_generator
 from spacewarps.survey.prepared import load_prepared_survey
-from spacewarps.training.compute import Compute, set_up_compute
+from spacewarps.training.compute import Compute, own_processor, set_up_compute
 from spacewarps.training.prediction import predict
-from spacewarps.training.settings import ComputeSettings
+from spacewarps.training.settings import ComputeSettings, FinalSettings, Optimiser
 from spacewarps.writing import write_text
 
 FOLDS = 5
+#: Raised by whoever changes what a method does.
+METHODS_VERSION = 1
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
@@ -137,6 +141,7 @@ def run_here(options: argparse.Namespace, method: Method) -> None:
     test = fold.validation.samples
     record = {
         "seconds": seconds,
+        "machine": own_processor(),
         "network": found,
         "trail": task.trail,
         "classes": data.classes,
@@ -166,6 +171,9 @@ def command_line(
     parser.add_argument("--methods", nargs="+", choices=list(methods), default=list(methods), help="default: all")
     if add is not None:
         add(parser)
+    parser.add_argument(
+        "--folds", type=int, nargs="+", choices=range(1, FOLDS + 1), default=range(1, FOLDS + 1), help="default: all"
+    )
     parser.add_argument("--run", choices=list(methods), help=argparse.SUPPRESS)
     parser.add_argument("--fold", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=float, default=float("inf"), help=argparse.SUPPRESS)
@@ -180,20 +188,22 @@ def command_line(
 def run_all(options: argparse.Namespace, reference: str) -> dict[tuple[str, int, int], dict[str, Any]]:
     """Run what is not kept, one process a core, and return each record by method, seed and fold.
 
-    The reference comes first in each fold: what it takes is what the others have.
+    One outer fold after the other, and the reference first: what it takes is what the others have.
     """
-    places = [(seed, fold) for seed in options.seeds for fold in range(1, FOLDS + 1)]
-    # What was measured with other code or data is another measurement.
-    survey = (options.survey / "survey.json").read_bytes()
-    code = fingerprint_of_code("stages.crossvalidate").encode()
-    mine = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    version = hashlib.sha256(survey + code + mine).hexdigest()[:12]
+    places = [(seed, fold) for seed in options.seeds for fold in options.folds]
+    folder: Path = options.kept / _version(options)
 
-    def record(method: str, place: tuple[int, int], budget: float) -> dict[str, Any]:
-        kept: Path = options.kept / version / f"{method}-{place[0]}-{place[1]}.json"
+    def record(method: str, place: tuple[int, int], first: Mapping[str, Any] | None) -> dict[str, Any]:
+        kept = folder / f"{method}-{place[0]}-{place[1]}.json"
         if not kept.exists():
+            if first and first["machine"] != own_processor():
+                raise SystemExit(
+                    f"{reference} ran on {first['machine']} with seed {place[0]} in fold {place[1]}, and this is "
+                    f"{own_processor()}, so {method} cannot have its seconds here; leave the fold out of --folds"
+                )
             command = [sys.executable, sys.argv[0], str(options.survey), str(kept), "--run", method]
-            command += ["--seeds", str(place[0]), "--fold", str(place[1]), "--budget", str(budget)]
+            command += ["--seeds", str(place[0]), "--fold", str(place[1])]
+            command += ["--budget", str(first["seconds"] if first else float("inf"))]
             # As the pipeline computes, wherever it can.
             environment = {**os.environ, **portable_environment()}
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -208,14 +218,30 @@ def run_all(options: argparse.Namespace, reference: str) -> dict[tuple[str, int,
         )
         return found
 
-    records = {}
+    def of_place(place: tuple[int, int]) -> dict[tuple[str, int, int], dict[str, Any]]:
+        first = record(reference, place, None)
+        others = {(method, *place): record(method, place, first) for method in options.methods[1:]}
+        return {(reference, *place): first, **others}
+
+    records: dict[tuple[str, int, int], dict[str, Any]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        firsts = list(pool.map(lambda place: record(reference, place, float("inf")), places))
-        records.update({(reference, *place): first for place, first in zip(places, firsts, strict=True)})
-        others = [(method, place) for place in places for method in options.methods if method != reference]
-        done = pool.map(lambda job: record(job[0], job[1], records[reference, *job[1]]["seconds"]), others)
-        records.update({(method, *place): one for (method, place), one in zip(others, done, strict=True)})
+        for found in pool.map(of_place, places):
+            records |= found
     return records
+
+
+def _version(options: argparse.Namespace) -> str:
+    """Return the name of the answers that belong together: by survey, bits that this code computes, and defaults.
+
+    What was measured with others is another measurement. What the methods do is not in it: whoever changes one
+    raises ``METHODS_VERSION``.
+    """
+    command = [sys.executable, str(Path(__file__).parents[1] / "tests" / "tiny_pipeline.py"), "portable"]
+    bits = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["found"]
+    defaults = [SearchSettings(), FinalSettings(), Optimiser(), Augmentation(), Configuration()]
+    survey = json.loads((options.survey / "survey.json").read_text(encoding="utf-8"))["sha256"]
+    everything = [survey, bits, *map(repr, defaults), METHODS_VERSION]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:12]
 
 
 def of_record(record: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

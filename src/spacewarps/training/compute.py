@@ -154,11 +154,11 @@ def kind_of_machine(device: torch.device) -> str:
 
 
 def _own_kernels() -> list[str]:
-    return [torch.backends.cpu.get_cpu_capability(), _processor()]
+    return [torch.backends.cpu.get_cpu_capability(), own_processor()]
 
 
-def _processor() -> str:
-    """Return vendor, family and model, where the system says so."""
+def own_processor() -> str:
+    """Return this machine's processor: vendor, family and model, where the system says so."""
     wanted = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
