@@ -15,8 +15,9 @@ set_up_compute(ComputeSettings("cpu", "fp32", 1))
     [
         ("import spacewarps.stages.simulate, spacewarps.stages.prepare", "torch"),
         ("import spacewarps.stages.evaluate" + SET_UP, "torch._dynamo"),
+        ("import spacewarps.commands.compare, spacewarps.commands.journal, spacewarps.commands.plan", "mlflow"),
     ],
 )
-def test_a_stage_starts_without_what_takes_seconds_to_import(script: str, module: str) -> None:
+def test_a_command_starts_without_what_takes_seconds_to_import(script: str, module: str) -> None:
     imported = f"{script}\nimport sys\nsys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", imported], check=False).returncode == 0

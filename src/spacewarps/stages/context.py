@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spacewarps.files import Outputs, outputs
 from spacewarps.params import Params
+from spacewarps.root import project_root
 from spacewarps.settings import as_values, flatten
 from spacewarps.stages.dependencies import Dependencies
-from spacewarps.tracking.pipeline_run import StageRun, stage_run
-from spacewarps.tracking.store import project_root
+
+if TYPE_CHECKING:
+    from spacewarps.tracking.pipeline_run import StageRun
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,11 @@ class Stage:
     began_with: Dependencies
 
     @contextmanager
-    def tracked(self) -> Iterator[StageRun]:
+    def tracked(self) -> Iterator["StageRun"]:
         """Open this stage's MLflow run."""
+        # MLflow takes seconds to import, and not every command has a run.
+        from spacewarps.tracking.pipeline_run import stage_run
+
         with stage_run(self.name, flatten(as_values(self.params))) as run:
             yield run
 

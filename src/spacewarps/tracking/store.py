@@ -62,11 +62,6 @@ class Store:
         return f"{address.rstrip('/')}{mark}"
 
 
-def project_root() -> Path:
-    """Return the project's folder, also from one of DVC's temporary copies of it (DVC names it)."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-
-
 def find_store(root: Path) -> Store:
     """Return the store that ``MLFLOW_TRACKING_URI`` names, or else the database in ``root``.
 
