@@ -29,7 +29,8 @@ from tiny_project import STAGES, TinyProject
 
 # What DVC and the stages say where something went wrong beside the work.
 COMPLAINTS = re.compile(r"database is locked|MLflow did not take|MLflow could not|MLflow will not|does not answer")
-PAUSE_SECONDS = 5.0
+# To ask costs DVC seconds of a core, which the experiments need.
+PAUSE_SECONDS = 20.0
 HEAD = ("round", "trees complete", "runs", "late notes", "faults", "seconds")
 
 
@@ -45,9 +46,12 @@ class QueuedProject(TinyProject):
 
     def work_off(self, workers: int) -> None:
         """Wait until nothing is in the queue any more."""
-        self.dvc("queue", "start", "--jobs", str(workers))
+        # The workers inherit its output, and DVC leaves one of them idle now and then: its end would never come.
+        command = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(workers)]
+        subprocess.run(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         while re.search(r"\b(Queued|Running)\b", self.dvc("queue", "status")):
             time.sleep(PAUSE_SECONDS)
+        self.dvc("queue", "stop", "--kill")
 
     def show(self, name: str, path: str) -> str:
         """Return a file of an experiment; nothing where it has none."""
