@@ -28,7 +28,6 @@ DECIDE_NOTHING = {
     "provenance": "names the code, and computes nothing",
     "reading": "refuses what cannot be read safely, and changes nothing",
     "resources": "the words for what a machine is short of",
-    "root": "where the journal and the notes for MLflow lie",
     "search.evaluator": "which candidate is evaluated when",
     "search.executors": "where candidates are evaluated",
     "search.entries": "the files of the journal",

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from spacewarps.commands.recorded_outputs import commits_with, read_outputs
 from spacewarps.errors import SpaceWarpsError
-from spacewarps.root import project_root
 from spacewarps.tracking.artifacts import MODEL_TAG
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, without_password
 from spacewarps.tracking.lock_file import LOCK
 from spacewarps.tracking.registry import Registry
+from spacewarps.tracking.root import project_root
 from spacewarps.tracking.store import URI_VARIABLE, find_store
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<number>[0-9]+))")

@@ -5,9 +5,9 @@ from spacewarps.errors import SpaceWarpsError
 from spacewarps.evaluation.blind_spots import blind_spots
 from spacewarps.evaluation.comparison import learned_baselines
 from spacewarps.progress import say
-from spacewarps.root import project_root
 from spacewarps.stages.context import Stage
 from spacewarps.stages.reports import MetricsReport, read_report
+from spacewarps.tracking.root import project_root
 from spacewarps.tracking.ui import where_to_look
 from spacewarps.writing import in_percent
 

@@ -6,11 +6,11 @@ from functools import partial
 from mlflow.tracking import MlflowClient
 
 from spacewarps.progress import say
-from spacewarps.root import project_root
 from spacewarps.tracking.delivery import Delivery, UnstoredError
 from spacewarps.tracking.experiment import open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.owners import end_abandoned_runs
+from spacewarps.tracking.root import project_root
 from spacewarps.tracking.spool import Destination, UnreadableNotesError
 from spacewarps.tracking.store import URI_VARIABLE, find_store
 from spacewarps.tracking.waiting import SPOOL, count_waiting, deliver_waiting

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from spacewarps.files import Outputs, outputs
 from spacewarps.params import Params
-from spacewarps.root import project_root
 from spacewarps.settings import as_values, flatten
 from spacewarps.stages.dependencies import Dependencies
+from spacewarps.tracking.root import project_root
 
 if TYPE_CHECKING:
     from spacewarps.tracking.pipeline_run import StageRun

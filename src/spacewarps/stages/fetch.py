@@ -13,13 +13,13 @@ from spacewarps.errors import ParamsError, SurveyError
 from spacewarps.files import check_replaceable
 from spacewarps.formulas import as_text
 from spacewarps.progress import progress_bar, say
-from spacewarps.root import project_root
 from spacewarps.settings import part_of
 from spacewarps.stages.context import Stage
 from spacewarps.survey.audit import Audit
 from spacewarps.survey.catalogue import read_catalogue
 from spacewarps.survey.columns import Columns
 from spacewarps.survey.settings import StampSettings
+from spacewarps.tracking.root import project_root
 
 _LEFT_OUT = "left_out.csv"
 

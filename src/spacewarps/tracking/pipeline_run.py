@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spacewarps.processes import name_of
-from spacewarps.root import project_root
 from spacewarps.settings import shown
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.notes import OUTPUTS_TAG, STAGE_TAG
 from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
 from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
+from spacewarps.tracking.root import project_root
 from spacewarps.tracking.runner import is_run_by_dvc, runner_of_the_pipeline
 from spacewarps.tracking.stages_around import StagesAround, stages_around
 from spacewarps.tracking.tracker import Tracker

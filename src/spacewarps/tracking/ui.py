@@ -11,10 +11,10 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.resources import check_port_is_free
-from spacewarps.root import project_root
 from spacewarps.tracking.database import check_database
 from spacewarps.tracking.experiment import find_experiment
 from spacewarps.tracking.failures import TrackingError
+from spacewarps.tracking.root import project_root
 from spacewarps.tracking.store import URI_VARIABLE, Store, find_store
 from spacewarps.tracking.views import results_page
 
