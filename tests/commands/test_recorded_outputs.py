@@ -32,7 +32,7 @@ def test_a_commit_has_a_hash_that_the_one_before_had_as_well(tmp_path: Path) -> 
     run_git(tmp_path, "init", "--quiet")
     run_git(tmp_path, "config", "user.name", "A")
     run_git(tmp_path, "config", "user.email", "a@example.org")
-    commits = []
+    commits: list[str] = []
     # An experiment that found the same network again, by another search; and one that found another.
     for search in ("of three steps", "of two steps"):
         (tmp_path / "dvc.lock").write_text(f"{LOCK}# {search}\n")
