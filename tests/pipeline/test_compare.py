@@ -130,6 +130,28 @@ def test_a_name_of_nothing_is_refused_with_those_that_are_close(
     assert told in errors
 
 
+@pytest.mark.parametrize("name", ["HEAD", "main", "nothing"])
+def test_without_a_commit_it_is_said(tmp_path: Path, spacewarps_here: SpacewarpsHere, name: str) -> None:
+    project = Project(tmp_path)
+    make_project(project)
+    shutil.rmtree(tmp_path / ".git")
+    project.git("init", "--quiet")
+    status, said, errors = spacewarps_here(project, "compare", name)
+    assert (status, said) == (2, "")
+    assert errors == f"spacewarps compare: git has no commit here yet, so there is no {name!r}; commit a result first\n"
+
+
+def test_a_branch_without_a_commit_has_the_names_of_others(
+    compared: Project, spacewarps_here: SpacewarpsHere, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "project")
+    shutil.copytree(compared.folder, project.folder)
+    project.git("checkout", "--quiet", "--orphan", "new")
+    status, said, errors = spacewarps_here(project, "compare", "bettor")
+    assert (status, said) == (2, "")
+    assert errors.endswith(" is called 'bettor'; did you mean better?\n")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [

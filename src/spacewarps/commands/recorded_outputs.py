@@ -25,7 +25,7 @@ def differing_outputs(outputs: Mapping[str, str], *locks: str) -> list[str]:
 
 
 def commits_with(digest: str, folder: Path, locks: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each commit, of whatever branch or experiment, that added ``digest`` to one of ``locks`` or took it away.
+    """Yield each commit, of whatever branch or experiment, that changed one of ``locks`` and has ``digest`` in one.
 
     The last comes first, each with what ``locks`` hold there: nothing where there is none.
 
@@ -34,9 +34,13 @@ def commits_with(digest: str, folder: Path, locks: Sequence[Path]) -> Iterator[t
         folder: the project's, in git.
         locks: relative to it.
     """
-    found = run_git(folder, "log", "--all", "--format=%H", f"-S{digest}", "--", *map(str, locks)).stdout
-    for commit in found.split():
-        yield commit, locks_at(commit, folder, locks)
+    names = [str(lock) for lock in locks]
+    # All that changed a lock, not only what brought the hash: a result may have some outputs of the one before.
+    changed = run_git(folder, "log", "--all", "--format=%H", "--", *names).stdout.split()
+    for commit in changed:
+        held = locks_at(commit, folder, locks)
+        if any(digest in lock for lock in held):
+            yield commit, held
 
 
 def locks_at(commit: str, folder: Path, locks: Sequence[Path]) -> list[str]:

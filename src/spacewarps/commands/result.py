@@ -31,10 +31,11 @@ def tell(stage: Stage) -> None:
     """
     path, report = stage.reports / "metrics.json", stage.reports / "report" / "report.md"
     try:
-        # The metrics are under git, so a fresh clone has them; the report is there once the pipeline has run here.
         report.stat()
     except FileNotFoundError as error:
-        raise SpaceWarpsError(f"{error.filename}: no such file; run `dvc repro` first") from None
+        # The metrics are under git, so a fresh clone has them; the report comes with DVC's data.
+        advice = "`dvc pull` brings it, or `dvc repro` makes it" if path.exists() else "run `dvc repro` first"
+        raise SpaceWarpsError(f"{error.filename}: no such file; {advice}") from None
     metrics = read_report(path, MetricsReport, "evaluate")
     test = metrics["test"]
     lines = [

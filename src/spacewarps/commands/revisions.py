@@ -13,6 +13,7 @@ from dvc.fs import GitFileSystem
 from dvc.repo import Repo
 from dvc.scm import RevError, resolve_rev
 from dvc_data.index import DataIndexDirError
+from scmrepo.exceptions import SCMError
 from scmrepo.git import Git
 
 from spacewarps.errors import SpaceWarpsError
@@ -103,7 +104,8 @@ def find_revision(name: str) -> Revision:
                 raise RevError(f"unknown Git revision {name!r}")
             # Of what git holds, a tag leads to a commit, and a file does not.
             commit = str(resolve_rev(repo.scm, f"{resolve_rev(repo.scm, named)}^{{commit}}"))
-        except RevError as error:
+        # The latter from git without a commit, where DVC asks for the last one before it looks for experiments.
+        except (RevError, SCMError) as error:
             raise SpaceWarpsError(_unknown(name, str(error), _names(repo))) from None
         files, top = _files_at(repo, commit)
     folder = PurePosixPath(top, Path.cwd().resolve().relative_to(Path(repo.root_dir).resolve()).as_posix())
@@ -144,6 +146,8 @@ def _names(repo: Repo) -> list[str]:
 def _unknown(name: str, error: str, known: list[str]) -> str:
     if "ambiguous" in error:
         return f"several experiments are called {name!r:.80}; name one by its commit (`dvc exp list --all-commits`)"
+    if known == [WORKSPACE]:
+        return f"git has no commit here yet, so there is no {name!r:.80}; commit a result first"
     close = difflib.get_close_matches(name, known, n=_NAMED, cutoff=0.5)
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     advice = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known[:_NAMED])}{more}"
