@@ -33,7 +33,8 @@ class RunNotes:
 
     Args:
         spool: where the notes are until MLflow has them.
-        at: when all of it happened, in milliseconds since 1970; without it, each note when it is written.
+        at: when all of it happened, in milliseconds since 1970; each note is a moment after the one before, as MLflow
+            shows runs in the order of their times. Without it, each happens when it is written.
 
     Attributes:
         spool: as given.
@@ -57,7 +58,10 @@ class RunNotes:
 
     def now(self) -> int:
         """Return the time of what is noted, in milliseconds since 1970."""
-        return int(time.time() * 1000) if self._at is None else self._at
+        if self._at is None:
+            return int(time.time() * 1000)
+        self._at += 1
+        return self._at
 
     def start_run(
         self,
