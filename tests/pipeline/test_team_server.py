@@ -19,8 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.processes import has_ended
-from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
-from spacewarps.tracking.pipeline_run import PIPELINE_TAG
+from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, PIPELINE_TAG, RUN_TAG
 from tests.pipeline.project import Project
 
 pytestmark = pytest.mark.long

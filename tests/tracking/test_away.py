@@ -19,8 +19,8 @@ from spacewarps.processes import alone_in
 from spacewarps.tracking import delivery
 from spacewarps.tracking.experiment import destination, open_experiment
 from spacewarps.tracking.failures import TrackingError, UnansweredError
-from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, RUN_TAG
-from spacewarps.tracking.pipeline_run import PIPELINE_TAG, stage_run
+from spacewarps.tracking.notes import OWNER_TAG, PARENT_TAG, PIPELINE_TAG, RUN_TAG
+from spacewarps.tracking.pipeline_run import stage_run
 from spacewarps.tracking.spool import Spool, taken
 from spacewarps.tracking.store import find_store
 from spacewarps.tracking.tracker import Tracker

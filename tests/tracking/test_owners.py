@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import name_of
-from spacewarps.tracking import owners
+from spacewarps.tracking import queries
 from spacewarps.tracking.notes import OWNER_TAG
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.pipeline_run import stage_run
@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_has_its_new_owner_before_it_is_running(
 
 
 def test_more_runs_than_one_page_has_are_ended(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owners, "_A_PAGE", 1)
+    monkeypatch.setattr(queries, "_A_PAGE", 1)
     client = client_of(tracker)
     experiment_id = run_of(tracker, tracker.start_run("of this process", None, {})).info.experiment_id
     tags = {OWNER_TAG: of_process(os.getpid(), 1)}

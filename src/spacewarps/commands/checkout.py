@@ -13,7 +13,7 @@ from configobj import ConfigObj
 from dvc.config import Config, merge
 
 from spacewarps.commands.committed_changes import commit_of_experiment, commits_with_changes, experiment_at
-from spacewarps.commands.recorded_outputs import commits_with, differing_outputs, read_outputs
+from spacewarps.commands.recorded_outputs import commits_with, differing_outputs, locks_at, read_outputs
 from spacewarps.errors import SpaceWarpsError
 from spacewarps.git import run_git
 from spacewarps.progress import say
@@ -139,6 +139,10 @@ def _commit_with_results(tree: Path, recorded: RecordedRun) -> str | None:
     """Return a commit, on whatever branch or of whatever experiment, whose ``dvc.lock`` has the hashes of the run."""
     if not recorded.outputs:
         return None
+    # That of its own experiment may differ from the one before in a few hashes only.
+    own = commit_of_experiment(recorded, tree)
+    if own and not differing_outputs(recorded.outputs, *locks_at(own, tree, _LOCKS)):
+        return own
     # The last that was written tells most.
     newest = list(recorded.outputs.values())[-1]
     for commit, locks in commits_with(newest, tree, _LOCKS):

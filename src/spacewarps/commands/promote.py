@@ -28,6 +28,7 @@ from spacewarps.tracking.artifacts import MODEL_TAG, log_model
 from spacewarps.tracking.failures import TrackingError
 from spacewarps.tracking.hashes import dvc_hash
 from spacewarps.tracking.lock_file import LOCK
+from spacewarps.tracking.notes import DATA_TAG
 from spacewarps.tracking.registry import CHAMPION, GoneError, Registry
 from spacewarps.tracking.revision import COMMIT_TAG, EXPERIMENT_TAG, git_and_dvc_tags
 from spacewarps.tracking.turns import turn
@@ -35,7 +36,7 @@ from spacewarps.training.prediction import predict_probabilities
 from spacewarps.writing import in_percent
 
 _REFUSED = 1
-_DATA_TAG, _TEST_TAG = "data.hash", "test.hash"
+_TEST_TAG = "test.hash"
 _BEFORE_TAG, _DECISION_TAG = "spacewarps.champion_before", "spacewarps.decision"
 # MLflow and DVC both accept such a name, and neither takes a part of it for something else.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
@@ -96,7 +97,7 @@ def _decide(stage: Stage, registry: Registry, challenger: _Challenger) -> int:
 
 def _is_same(one: ModelVersion, other: ModelVersion) -> bool:
     """Say whether two versions are of one network on the same data."""
-    return all(one.tags.get(name) == other.tags[name] for name in (MODEL_TAG, _DATA_TAG))
+    return all(one.tags.get(name) == other.tags[name] for name in (MODEL_TAG, DATA_TAG))
 
 
 def _champion_before(champion: ModelVersion, version: ModelVersion) -> dict[str, str]:
@@ -132,7 +133,7 @@ def _challenger(stage: Stage) -> _Challenger:
     final, prepared = stage.params.paths.final, stage.params.paths.prepared
     tags = {
         MODEL_TAG: _checked(result, final, dvc_hash(Path(final))),
-        _DATA_TAG: _checked(result, prepared, dvc_hash(stage.prepared)),
+        DATA_TAG: _checked(result, prepared, dvc_hash(stage.prepared)),
         _TEST_TAG: result.answers.fingerprint(),
         **{f"test.{name}": f"{result.metrics[name]:.6f}" for name in ("accuracy", "balanced_accuracy", "log_loss")},
         **_commit(),
@@ -166,7 +167,7 @@ def _commit() -> dict[str, str]:
 def _registered(stage: Stage, registry: Registry, challenger: _Challenger) -> ModelVersion:
     """Return the version of this very network on these data; make it if there is none."""
     digest = challenger.tags[MODEL_TAG]
-    same = {name: challenger.tags[name] for name in (MODEL_TAG, _DATA_TAG)}
+    same = {name: challenger.tags[name] for name in (MODEL_TAG, DATA_TAG)}
     if found := registry.version_with(same):
         if registry.has_files(found):
             # An earlier attempt may have been cut short before it.

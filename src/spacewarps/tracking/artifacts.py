@@ -16,6 +16,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from spacewarps.tracking.hashes import dvc_hash
+from spacewarps.tracking.notes import DATA_TAG
 from spacewarps.tracking.pipeline_run import StageRun
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def log_survey(stage: StageRun, prepared: Path, name: str, context: str) -> None
     }
     for run_id in (stage.run_id, stage.pipeline_id):
         stage.tracker.log_data(run_id, dataset, context)
-        stage.tracker.log(run_id, tags={"data.hash": digest})
+        stage.tracker.log(run_id, tags={DATA_TAG: digest})
 
 
 def _public(version: str) -> str:

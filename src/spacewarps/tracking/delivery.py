@@ -32,7 +32,8 @@ from spacewarps.tracking.notes import (
     Reused,
     Start,
 )
-from spacewarps.tracking.origins import tags_of_origin
+from spacewarps.tracking.origins import find_origin, tags_of_origin
+from spacewarps.tracking.queries import find_runs
 from spacewarps.tracking.spool import Spool
 
 _NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
@@ -169,19 +170,19 @@ class Delivery:
             return
         known = set(spool.runs.values())
         try:
-            for run in self._search(f"tags.`{RUN_TAG}` LIKE '{spool.folder.name}.%'"):
+            for run in self.search(f"tags.`{RUN_TAG}` LIKE '{spool.folder.name}.%'"):
                 if run.info.run_id not in known and run.data.tags[RUN_TAG] in spool.runs:
                     self._client.delete_run(run.info.run_id)
         except Exception as error:
             raise UnansweredError(cause(error)) from None
 
-    def _search(self, what: str) -> Iterator[Run]:
-        """Yield the runs that are found, the latest first."""
-        page: str | None = None
-        while page is None or page:
-            some = self._client.search_runs([self._experiment_id], what, max_results=1000, page_token=page)
-            yield from some
-            page = some.token or ""
+    def search(self, what: str) -> Iterator[Run]:
+        """Yield the runs that MLflow finds by a filter, the latest first.
+
+        Raises:
+            Exception: whatever MLflow raises where it fails.
+        """
+        return find_runs(self._client, self._experiment_id, what)
 
     def _send(self, note: Note, spool: Spool) -> str | None:
         if isinstance(note, Start):
@@ -222,7 +223,7 @@ class Delivery:
         found: list[Run] = []
         parent = spool.runs.get(note.parent or "")
         if spool.uncertain or note.found_by != RUN_TAG:
-            found = list(self._search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'"))
+            found = list(self.search(f"tags.`{note.found_by}` = '{note.tags[note.found_by]}'"))
         if found:
             run = found[-1]
             run_id, stands = str(run.info.run_id), run.data.params
@@ -252,12 +253,12 @@ class Delivery:
         DVC goes on with others where it is told to; of a stage that ran again, the last run counts.
         """
         latest: dict[str | None, str] = {}
-        for run in self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}'"):
+        for run in self.search(f"tags.`{PARENT_TAG}` = '{pipeline_id}'"):
             latest.setdefault(run.data.tags.get(STAGE_TAG), run.info.status)
         return next((status for status in latest.values() if status in _WITHOUT_RESULT), "FINISHED")
 
     def _of_stage(self, stage: str, pipeline_id: str) -> list[Run]:
-        return list(self._search(f"tags.`{PARENT_TAG}` = '{pipeline_id}' AND tags.`{STAGE_TAG}` = '{stage}'"))
+        return list(self.search(f"tags.`{PARENT_TAG}` = '{pipeline_id}' AND tags.`{STAGE_TAG}` = '{stage}'"))
 
     def _stand_for_stage(self, note: Reused, spool: Spool) -> str | None:
         """Let a run stand for a stage that was not run, and lead to the one that computed its results."""
@@ -269,8 +270,8 @@ class Delivery:
         if there and run is None:
             return None
         if run is None:
-            ended = self._search(f"tags.`{STAGE_TAG}` = '{note.stage}' AND attributes.status = 'FINISHED'")
-            tags = {**note.tags, PARENT_TAG: pipeline_id, **tags_of_origin(ended, note.outputs)}
+            origin = find_origin(self.search, note.stage, note.outputs, note.time)
+            tags = {**note.tags, PARENT_TAG: pipeline_id, **tags_of_origin(origin)}
             name = f"{note.stage}, not run"
             run = self._client.create_run(self._experiment_id, start_time=note.time, tags=tags, run_name=name)
         self._client.set_terminated(run.info.run_id, end_time=note.time)

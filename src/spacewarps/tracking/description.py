@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spacewarps.model.settings import block_label
-from spacewarps.tracking.notes import OWN_ID
+from spacewarps.tracking.notes import ARCHITECTURE_TAG, OWN_ID
 from spacewarps.tracking.views import NOTE_TAG
 from spacewarps.writing import in_percent
 
-ARCHITECTURE_TAG = "spacewarps.architecture"
 #: The picture in the description: an artifact of the pipeline's run, which this page of MLflow shows by its address.
 PICTURE = "depth.png"
 _PICTURE = [f"![how the network grew](get-artifact?path={PICTURE}&run_uuid={OWN_ID})", ""]

@@ -14,6 +14,12 @@ STAGE_TAG = "spacewarps.stage"
 OUTPUTS_TAG = "spacewarps.outputs"
 #: On a run that stands for a stage which was not run: the run that computed its results.
 COMPUTED_TAG = "spacewarps.computed_by"
+#: On the run of a pipeline: what its stages have in common, and no other run.
+PIPELINE_TAG = "spacewarps.pipeline"
+#: On the run of a pipeline: its network in one line.
+ARCHITECTURE_TAG = "spacewarps.architecture"
+#: The hash of the prepared survey, as ``dvc.lock`` has it.
+DATA_TAG = "data.hash"
 PARENT_TAG = "mlflow.parentRunId"
 #: Which process a run belongs to.
 OWNER_TAG = "spacewarps.process"

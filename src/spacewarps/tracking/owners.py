@@ -1,15 +1,14 @@
 """Which process a run belongs to, so that no run of one that was killed stays RUNNING."""
 
-from collections.abc import Iterator
-
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from spacewarps.processes import has_ended
 from spacewarps.progress import say
 from spacewarps.tracking.notes import OWNER_TAG
+from spacewarps.tracking.queries import find_runs
 
-_A_PAGE = 1000
+_RUNNING = "attributes.status = 'RUNNING'"
 
 
 def end_abandoned_runs(client: MlflowClient, experiment_id: str) -> None:
@@ -20,7 +19,7 @@ def end_abandoned_runs(client: MlflowClient, experiment_id: str) -> None:
     """
     count = 0
     # Whose process has ended is collected first, as what is ended is no longer on the pages.
-    for run_id in [run.info.run_id for run in _running(client, experiment_id) if _is_abandoned(run)]:
+    for run_id in [run.info.run_id for run in find_runs(client, experiment_id, _RUNNING) if _is_abandoned(run)]:
         # Another stage may have taken the run up meanwhile.
         if _is_abandoned(client.get_run(run_id)):
             client.set_terminated(run_id, "KILLED")
@@ -30,16 +29,6 @@ def end_abandoned_runs(client: MlflowClient, experiment_id: str) -> None:
 
 def _is_abandoned(run: Run) -> bool:
     return run.info.status == "RUNNING" and has_ended(run.data.tags.get(OWNER_TAG, "")) is True
-
-
-def _running(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    page: str | None = None
-    while page is None or page:
-        some = client.search_runs(
-            [experiment_id], "attributes.status = 'RUNNING'", max_results=_A_PAGE, page_token=page
-        )
-        yield from some
-        page = some.token or ""
 
 
 def say_killed(count: int) -> None:

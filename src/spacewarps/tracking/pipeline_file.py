@@ -13,7 +13,8 @@ from spacewarps.yaml_params import NotYamlError, read_yaml_file
 
 PIPELINES = tuple(map(Path, ("dvc.yaml", "crossvalidation/dvc.yaml", "prediction/dvc.yaml", "fetching/dvc.yaml")))
 
-_PARAMS = Path("params.yaml")
+#: The file of params; a pipeline's run has it as an artifact, with its types and comments, which MLflow's params lack.
+PARAMS_FILE = "params.yaml"
 _VARIABLE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 
@@ -71,7 +72,7 @@ def listed_stages(params: Mapping[str, object]) -> dict[str, ListedStage]:
 def _names_by_file(folder: Path, params: list[str | dict[str, list[str] | None]]) -> dict[Path, list[str] | None]:
     names: dict[Path, list[str] | None] = {}
     for listed in params:
-        for file, of_file in ({str(_PARAMS): [listed]} if isinstance(listed, str) else listed).items():
+        for file, of_file in ({PARAMS_FILE: [listed]} if isinstance(listed, str) else listed).items():
             place = Path(os.path.normpath(folder / file))
             known = names.setdefault(place, [])
             names[place] = None if known is None or of_file is None else [*known, *of_file]

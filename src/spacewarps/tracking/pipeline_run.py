@@ -12,17 +12,14 @@ from pathlib import Path
 from spacewarps.processes import name_of
 from spacewarps.settings import shown
 from spacewarps.tracking.hashes import dvc_hash
-from spacewarps.tracking.notes import OUTPUTS_TAG, STAGE_TAG
-from spacewarps.tracking.pipeline_file import ListedStage, listed_stages
+from spacewarps.tracking.notes import OUTPUTS_TAG, PIPELINE_TAG, STAGE_TAG
+from spacewarps.tracking.origins import OTHER_PARAMS
+from spacewarps.tracking.pipeline_file import PARAMS_FILE, ListedStage, listed_stages
 from spacewarps.tracking.revision import COMMIT_TAG, git_and_dvc_tags
 from spacewarps.tracking.root import project_root
 from spacewarps.tracking.runner import is_run_by_dvc, runner_of_the_pipeline
 from spacewarps.tracking.stages_around import StagesAround, stages_around
 from spacewarps.tracking.tracker import Tracker
-
-PIPELINE_TAG = "spacewarps.pipeline"
-#: The file of params, as an artifact: with its types and comments, which the run's params do not have.
-PARAMS_FILE = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def stage_run(stage: str, params: Mapping[str, object]) -> Iterator[StageRun]:
 def _warnings(around: StagesAround, params: Mapping[str, object]) -> tuple[str, ...]:
     """Return of each stage before that ran with other params than stand on the pipeline's run, with which."""
     return tuple(
-        f"The stage {stage} ran with other params than stand here: "
+        f"The stage {stage} {OTHER_PARAMS}: "
         + ", ".join(f"`{name}` was {shown(then)}, not {shown(params.get(name))}" for name, then in others.items())
         for stage, others in around.other_params.items()
     )

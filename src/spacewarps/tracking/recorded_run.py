@@ -11,9 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from spacewarps.tracking.database import check_database
 from spacewarps.tracking.failures import TrackingError, reason, without_password
-from spacewarps.tracking.notes import COMPUTED_TAG, OUTPUTS_TAG, PARENT_TAG, STAGE_TAG
-from spacewarps.tracking.pipeline_file import PIPELINES
-from spacewarps.tracking.pipeline_run import PARAMS_FILE, PIPELINE_TAG
+from spacewarps.tracking.notes import COMPUTED_TAG, OUTPUTS_TAG, PARENT_TAG, PIPELINE_TAG, STAGE_TAG
+from spacewarps.tracking.pipeline_file import PARAMS_FILE, PIPELINES
 from spacewarps.tracking.revision import CHANGED_TAG, COMMIT_TAG, EXPERIMENT_TAG
 from spacewarps.tracking.store import URI_VARIABLE, find_store
 
@@ -34,7 +33,8 @@ class RecordedRun:
         params_file: ``params.yaml`` as it was.
         changed: files, params and outputs aside, that were not as in the commit.
         pipeline: the file that lists its stages.
-        outputs: what the finished stages wrote, the last stage last, with the hashes that ``dvc.lock`` has of it.
+        outputs: what the finished stages wrote, or all if none had to run, the last stage last, with the hashes that
+            ``dvc.lock`` has of it.
     """
 
     run_id: str
@@ -100,7 +100,9 @@ def _recorded(client: MlflowClient, run_id: str) -> RecordedRun:
             raise TrackingError(
                 f"run {run_id}: there was a commit between its stages, so no one commit has the code of its results"
             )
-    outputs = {path: digest for s in stages for path, digest in json.loads(s.data.tags.get(OUTPUTS_TAG, "{}")).items()}
+    # Where none ran, all results were there already, and are those of this run as well.
+    told = [json.loads(each.data.tags.get(OUTPUTS_TAG, "{}")) for each in stages or _below(client, run)]
+    outputs = {path: digest for each in told for path, digest in each.items()}
     return RecordedRun(
         run.info.run_id,
         run.info.run_name,
@@ -114,10 +116,14 @@ def _recorded(client: MlflowClient, run_id: str) -> RecordedRun:
 
 
 def _stages_of(client: MlflowClient, run: Run) -> list[Run]:
+    # What was not run wrote nothing with the params and the code of this run.
+    return [each for each in _below(client, run) if COMPUTED_TAG not in each.data.tags]
+
+
+def _below(client: MlflowClient, run: Run) -> list[Run]:
     below = f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
     found = client.search_runs([run.info.experiment_id], below, order_by=["attributes.start_time ASC"])
-    # What was not run wrote nothing with the params and the code of this run.
-    return [each for each in found if STAGE_TAG in each.data.tags and COMPUTED_TAG not in each.data.tags]
+    return [each for each in found if STAGE_TAG in each.data.tags]
 
 
 def _params_file(client: MlflowClient, run: Run) -> bytes:

@@ -4,7 +4,8 @@ import time
 
 from spacewarps.search.history import Candidate, CandidateResult, History, Step, block_as_json
 from spacewarps.search.observer import SearchObserver
-from spacewarps.tracking.description import ARCHITECTURE_TAG, pipeline_tags
+from spacewarps.tracking.description import pipeline_tags
+from spacewarps.tracking.notes import ARCHITECTURE_TAG
 from spacewarps.tracking.pipeline_run import StageRun
 from spacewarps.tracking.views import PIPELINE_NAME_TAG
 

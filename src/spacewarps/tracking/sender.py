@@ -2,6 +2,8 @@
 
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
@@ -14,6 +16,7 @@ from spacewarps.tracking.notes import Note
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.spool import Destination, Spool, UnreadableNotesError
 from spacewarps.tracking.store import Store
+from spacewarps.tracking.unrun_experiments import UnrunExperiments
 from spacewarps.tracking.waiting import deliver_waiting
 
 # How long a stage waits for a server's first answer, to hear at once of an experiment that is not there.
@@ -144,8 +147,11 @@ class Sender:
         delivery = Delivery(client, experiment_id, self._tell)
         if self._is_first:
             name = self._spool.destination.store
+            # Listed first: whose notes arrive meanwhile need not be looked at.
+            unrun = UnrunExperiments(self._root, self._spool.destination)
             deliver_waiting(self._root, name, self._open_delivery, self._tell, self._note_progress)
             delivery.attempt(lambda: end_abandoned_runs(client, experiment_id))
+            delivery.attempt(partial(self._record, unrun, client, experiment_id, delivery))
             self._is_first = False
         while self._has_next():
             delivery.deliver_first(self._spool)
@@ -153,6 +159,11 @@ class Sender:
         if not self._spool.undelivered:
             delivery.remove_twins(self._spool)
             self._spool.discard()
+
+    def _record(self, unrun: UnrunExperiments, client: MlflowClient, experiment_id: str, delivery: Delivery) -> None:
+        # Where another process does it, it is done.
+        with suppress(BlockingIOError):
+            unrun.record(client, experiment_id, delivery, self._note_progress, at_most=0.0)
 
     def _has_next(self) -> bool:
         with self._changed:

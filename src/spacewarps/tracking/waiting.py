@@ -48,7 +48,7 @@ def deliver_waiting(
             try:
                 with taken(folder, from_anywhere=from_anywhere) as spool:
                     if spool is not None and spool.destination.store == store:
-                        _deliver_all(spool, open_delivery(spool.destination), note_progress)
+                        deliver_all(spool, open_delivery(spool.destination), note_progress)
             except UnansweredError:
                 raise
             except TrackingError as error:
@@ -56,7 +56,13 @@ def deliver_waiting(
                 tell(error)
 
 
-def _deliver_all(spool: Spool, delivery: Delivery, note_progress: Callable[[], None]) -> None:
+def deliver_all(spool: Spool, delivery: Delivery, note_progress: Callable[[], None]) -> None:
+    """Deliver all notes of a spool, and remove it.
+
+    Raises:
+        UnansweredError: the store does not answer, or cannot keep something; the rest goes on waiting.
+        TrackingError: it does not let this user write.
+    """
     delivery.check_that_it_is_the_same(spool)
     while spool.undelivered:
         if delivery.deliver_first(spool):
