@@ -37,9 +37,12 @@ napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 100
 
 # The site is built and read without the network, so it knows no other project's pages.
-# Tables without a description of their own, and a type variable.
+# Tables without a description of their own.
 nitpick_ignore = [("py:data", name) for name in ("BLOCK_KINDS", "EXECUTORS", "READERS", "STRATEGIES")]
-nitpick_ignore += [("py:class", "spacewarps.settings._T")]
+# They stand for any type.
+nitpick_ignore += [
+    ("py:class", f"spacewarps.{name}") for name in ("settings._T", "survey.loaders.Item", "survey.loaders.Fetched")
+]
 _FOREIGN = [
     "abc",
     "astropy",
