@@ -41,6 +41,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ByFile(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # An emulated processor takes minutes, and at the end it would take them alone.
+    items.sort(key=lambda item: "emulated" not in item.nodeid)
+
+
 def draw_samples(
     *,
     sizes: dict[str, int],
