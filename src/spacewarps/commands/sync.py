@@ -14,7 +14,7 @@ from spacewarps.tracking.failures import TrackingError, UnansweredError, reason
 from spacewarps.tracking.owners import end_abandoned_runs
 from spacewarps.tracking.root import project_root
 from spacewarps.tracking.spool import Destination, UnreadableNotesError
-from spacewarps.tracking.store import URI_VARIABLE, find_store
+from spacewarps.tracking.store import URI_VARIABLE, Store, find_store
 from spacewarps.tracking.unrun_experiments import UnrunExperiments
 from spacewarps.tracking.waiting import SPOOL, count_waiting, deliver_waiting
 
@@ -77,7 +77,7 @@ def run() -> None:
         # If it is away again, the next stage does it.
         with suppress(UnansweredError):
             delivery.attempt(partial(end_abandoned_runs, client, experiment_id))
-    recorded = _record(root, name, unrun, named, tell) if unrun.unseen() else []
+    recorded = _record(root, store, unrun, named, tell) if unrun.unseen() else []
     say(f"{count} note{'s' * (count != 1)} delivered to {name}" if count else f"no notes wait for {name}")
     if recorded:
         has = "has its tree of runs" if len(recorded) == 1 else "have their trees of runs"
@@ -89,13 +89,13 @@ def run() -> None:
 
 
 def _record(
-    root: Path, name: str, unrun: UnrunExperiments, named: Destination, tell: Callable[[Exception], None]
+    root: Path, store: Store, unrun: UnrunExperiments, named: Destination, tell: Callable[[Exception], None]
 ) -> list[str]:
     try:
-        client, experiment_id = open_experiment(root, find_store(root), named)
+        client, experiment_id = open_experiment(root, store, named)
         delivery = Delivery(client, experiment_id, tell)
         return unrun.record(client, experiment_id, delivery, at_most=_PATIENCE_SECONDS)
     except UnansweredError as error:
-        raise TrackingError(f"MLflow at {name}: no answer ({error}); DVC's experiments go on waiting") from None
+        raise TrackingError(f"MLflow at {named.store}: no answer ({error}); DVC's experiments go on waiting") from None
     except BlockingIOError:
         raise TrackingError("another process looks at DVC's experiments, or was stopped as it did") from None
